@@ -1,0 +1,107 @@
+"""Tertulia: conversations between language models, many at once, under rate limits and a hard budget.
+
+What happened is written down as events, appended to one file; nothing else is true. State is the fold of those
+events, and resume, budget, progress and every output are functions of it. Deciding is pure and never waits; waiting
+happens in a thin shell that never decides. These are the rooms, from the ground up; a room imports only what its row
+says, and that stands above it:
+
+| room            | what is in it                                      | may import
+|-----------------|----------------------------------------------------|----------------------------------------------
+| `money`         | whole nano-dollars, exact prices, what tokens cost | -
+| `world`         | the five seams: clock, disk, wire, randomness,     | -
+|                 | signals; the real ones                             |
+| `call`          | one call and what can come back: `Reply` or        | money
+|                 | `Failure`                                          |
+| `foreign`       | text that others wrote, made safe to show and to   | world
+|                 | store                                              |
+| `conversation`  | who speaks when, what each side is shown, what it  | call, money
+|                 | came to                                            |
+| `events`        | what can happen, and `State`, the fold of it       | call, conversation, money
+| `limits`        | lanes, and `choose`: who may go now; not one       | call, events, money
+|                 | `await`                                            |
+| `prices`        | what a call costs at most, and what it did cost    | call, money
+| `forecast`      | what conversations will cost, and how long they    | conversation, limits, money, prices
+|                 | take                                               |
+| `judge`         | what becomes of a turn after an attempt: the one   | call, conversation, events, money, prices
+|                 | owner of retries                                   |
+| `sim/`          | the built-in provider: a pure engine and two thin  | money, world
+|                 | shells                                             |
+| `job/`          | the job file: read, checked, all mistakes with     | call, conversation, money, sim, world
+|                 | their lines                                        |
+| `plan`          | a job to its cells: ids, names, order, budgets     | call, conversation, job, money
+| `journal`       | the append-only file: lock, record, sync, read     | events, money, world
+|                 | back, torn tail                                    |
+| `providers/`    | one file per dialect: a call to a request, an      | call, money, world
+|                 | answer to an outcome                               |
+| `transports/`   | how a call travels: over HTTP, on the real wire    | call, foreign, providers, world
+| `gate`          | the waiting line around `choose`: pacing,          | call, conversation, events, journal, limits
+|                 | admission, `Sent`                                  |
+| `roster`        | the conversations of a run that have not begun,    | conversation, events, forecast, gate, journal,
+|                 | and which may begin                                | limits, money, plan
+| `run`           | one task per started conversation; when to stop    | call, conversation, events, gate, journal,
+|                 |                                                    | judge, limits, money, plan, prices, roster,
+|                 |                                                    | world
+| `render/`       | one file per format; no clock, no path, no state   | call, conversation, foreign, money
+| `outputs`       | the files of a run, computed from its journal      | call, conversation, events, foreign, job,
+|                 |                                                    | journal, limits, money, plan, render, world
+| `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
+|                 | what is new or changed, its cost, its time         | limits, money, plan
+| `night`         | from job files to runs: keys, prices, journals,    | call, conversation, events, foreign, forecast,
+|                 | lanes and the gate; the one entry for every world  | gate, job, journal, limits, money, outputs,
+|                 |                                                    | plan, prices, providers, roster, run, sim,
+|                 |                                                    | transports, world
+| `progress`      | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
+|                 | second; nobody calls it                            | journal, limits, money, night, outputs, plan,
+|                 |                                                    | render, run, world
+| `verify`        | every figure and every hash, computed again        | call, conversation, events, foreign, job,
+|                 |                                                    | journal, money, outputs, plan, prices,
+|                 |                                                    | providers, render, transports, world
+| `cli/`          | the commands: arguments, environment, terminal,    | all
+|                 | exit codes                                         |
+
+Four names are enough for a script: `load` a job file, `plan` its cells, `run` what is missing, `read` what is there.
+(`runner.plan` and `runner.run` are these functions; of the rooms of the same names import what you need by name:
+`from runner.plan import Plan`.)
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.job import load
+    from runner.outputs import read
+    from runner.plan import make_plan as plan
+    from runner.run import run
+
+__all__ = ["load", "plan", "read", "run"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": ("runner.job", "load"),
+    "plan": ("runner.plan", "make_plan"),
+    "run": ("runner.run", "run"),
+    "read": ("runner.outputs", "read"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Late, because `tertulia --help` must not wait for what only a run needs.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room, function = _HOMES[name]
+    return getattr(import_module(room), function)
+
+
+class _Package(ModuleType):
+    """The import system puts each room it loads here under its name; two of them would hide our functions."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

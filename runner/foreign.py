@@ -1,0 +1,140 @@
+"""Text written by others, made safe to show, to store and to repeat.
+
+Replies, providers' error messages and model names are hostile data, and keys are secrets:
+
+- `visible` shows what a terminal or a reader would otherwise obey or overlook, as `\\u{1b}`. It loses nothing, and
+  `obeyed` takes it back: a run of backslashes is doubled only where it stands before `u{`, so ordinary text,
+  Windows paths and regular expressions stay as they were written;
+- `storable` makes any string fit for UTF-8 and JSON;
+- `mask` comes first, before text is shown or stored: it knows the keys as they are, not as `visible` shows them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+from urllib.parse import quote, quote_plus
+
+from runner.world import Secret
+
+# A table of our own and not Unicode's categories: those change with the Python version, and with them the same
+# transcript would. U+FE0E and U+FE0F stay: they only choose between two looks of the sign before them.
+_TO_SHOW: Final = (
+    r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls, without newline and tab
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+# The look-behind keeps a long run of backslashes from being tried at each of its places.
+_SHOWN: Final = re.compile(rf"(?<!\\)(\\*+)(u\{{|[{_TO_SHOW}])")
+_SHOWN_WITH_NEWLINES: Final = re.compile(rf"(?<!\\)(\\*+)(u\{{|[\n{_TO_SHOW}])")
+_ESCAPE: Final = re.compile(r"(?<!\\)(\\++)u\{(?:([0-9a-f]{1,6})\})?")
+_LAST_CODE_POINT: Final = 0x10FFFF
+
+
+def visible(text: str, *, keep_newlines: bool = True) -> str:
+    """The text with everything that acts unseen spelled out; `obeyed` gives the text back."""
+    return (_SHOWN if keep_newlines else _SHOWN_WITH_NEWLINES).sub(_show, text)
+
+
+def escape(character: str) -> str:
+    """One character, spelled out: `\\u{1b}`."""
+    return f"\\u{{{ord(character):x}}}"
+
+
+def _show(found: re.Match[str]) -> str:
+    backslashes, what = found.groups()
+    return backslashes * 2 + (what if what == "u{" else escape(what))
+
+
+def obeyed(shown: str) -> str:
+    """The text that `visible` has shown."""
+    return _ESCAPE.sub(_obey, shown)
+
+
+def _obey(found: re.Match[str]) -> str:
+    backslashes, digits = found.groups()
+    half, odd = divmod(len(backslashes), 2)
+    if not odd:
+        return "\\" * half + found.group()[len(backslashes) :]
+    if digits is None or int(digits, 16) > _LAST_CODE_POINT:
+        return found.group()  # nothing that `visible` wrote
+    return "\\" * half + chr(int(digits, 16))
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """The text on one line of at most `limit` characters, cut with an ellipsis."""
+    # Cut before and after: what is shown can be longer than what was said, and what was said can be endless.
+    begun = text[: 4 * limit]
+    line = visible(" ".join(re.split(r"[ \t\r\n]+", begun)).strip())
+    if len(line) <= limit and len(begun) == len(text):
+        return line
+    kept = line[: max(0, limit - 1)]
+    unfinished = re.search(r"\\u(\{[0-9a-f]{0,6})?\Z", kept)
+    return (kept[: unfinished.start()] if unfinished else kept).rstrip("\\ ") + "…"
+
+
+def storable(text: str) -> str:
+    """The same text where it is valid; a lone surrogate, which no UTF-8 can hold, becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Through UTF-16, so that two halves that belong together become the character that was meant.
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+MASK: Final = "***"
+_SHORTEST_BASE64: Final = 8
+"""A shorter piece of base64 would be found in ordinary words."""
+
+
+def mask(text: str, secrets: Iterable[Secret]) -> str:
+    """The text with every known key replaced, also where it stands URL-encoded, in base64 or JSON-escaped."""
+    places = sorted(place for form in _forms(secrets) for place in _places(text, form))
+    pieces: list[str] = []
+    end = 0
+    for start, stop in places:
+        # Keys that overlap are one place: masking them one by one would leave the rest of the second.
+        if start >= end:
+            pieces += (text[end:start], MASK)
+        end = max(end, stop)
+    return "".join((*pieces, text[end:]))
+
+
+def _places(text: str, form: str) -> Iterator[tuple[int, int]]:
+    start = text.find(form)
+    while start >= 0:
+        yield start, start + len(form)
+        start = text.find(form, start + 1)
+
+
+def _forms(secrets: Iterable[Secret]) -> set[str]:
+    forms: set[str] = set()
+    for key in (secret.reveal().strip() for secret in secrets):
+        encoded = {quote(key, ""), quote(key), quote_plus(key)} if _is_valid(key) else set()
+        escaped = {json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1]}
+        forms |= {key, *_base64(key)}
+        forms |= encoded | {re.sub("%..", lambda hexed: hexed.group().lower(), form) for form in encoded}
+        forms |= escaped | {form.replace("/", "\\/") for form in escaped}
+    return forms - {""}
+
+
+def _is_valid(key: str) -> bool:
+    return storable(key) == key
+
+
+def _base64(key: str) -> Iterator[str]:
+    raw = key.encode("utf-8", "replace")
+    for before in range(3):
+        # Where the key stands inside a longer text (`user:key`), its first and last characters mix with neighbours.
+        encoded = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
+        own = encoded[(0, 2, 3)[before] : (before + len(raw)) * 8 // 6]
+        for form in (own, encoded) if before == 0 else (own,):
+            if len(form) >= _SHORTEST_BASE64:
+                yield form
+                yield form.replace("+", "-").replace("/", "_")

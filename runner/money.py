@@ -1,0 +1,120 @@
+"""Money is whole nano-dollars; a price is exact dollars per million tokens.
+
+A cost is multiplied out exactly and rounded up once, so that no sum of costs can be below the truth.
+Nothing here knows of calls, files or time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation, localcontext
+from math import ceil
+from typing import Final
+
+Nanos = int
+"""An amount of money in billionths of a dollar."""
+
+NANOS_PER_DOLLAR: Final = 1_000_000_000
+_NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION: Final = 1_000
+_DEAREST_PRICE: Final = Decimal(10_000)
+
+
+class MoneyError(ValueError):
+    """A figure that cannot be money; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model charges: dollars per million tokens, and dollars per request."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    request: Decimal = Decimal(0)
+
+    @property
+    def free(self) -> bool:
+        """True when no call can cost anything."""
+        return not (self.input or self.output or self.cache_read or self.cache_write or self.request)
+
+    @property
+    def dearest_input(self) -> Decimal:
+        """The highest price one input token can have, a cache write included."""
+        return max(self.input, self.cache_read or Decimal(0), self.cache_write or Decimal(0))
+
+
+FREE: Final = Price(Decimal(0), Decimal(0))
+
+
+def cost(price: Price, input_tokens: int, output_tokens: int, cached_read: int = 0, cached_write: int = 0) -> Nanos:
+    """What these tokens cost, rounded up; cached tokens are part of `input_tokens`."""
+    plain = max(0, input_tokens - cached_read - cached_write)
+    with localcontext() as exact:
+        exact.prec = 60
+        per_million = (
+            plain * price.input
+            + cached_read * (price.input if price.cache_read is None else price.cache_read)
+            + cached_write * (price.input if price.cache_write is None else price.cache_write)
+            + output_tokens * price.output
+        )
+        nanos = per_million * _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION + price.request * NANOS_PER_DOLLAR
+        return ceil(nanos)
+
+
+def ceiling(price: Price, input_bound: int, max_tokens: int) -> Nanos:
+    """The most that a call with these bounds can cost: every input token at its dearest, every output token used."""
+    with localcontext() as exact:
+        exact.prec = 60
+        per_million = input_bound * price.dearest_input + max_tokens * price.output
+        return ceil(per_million * _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION + price.request * NANOS_PER_DOLLAR)
+
+
+def parse_price(figure: str | int | float | Decimal) -> Decimal:
+    """A price in dollars per million tokens; refuses what no vendor can mean."""
+    price = _decimal(figure)
+    if price > _DEAREST_PRICE:
+        raise MoneyError(f"{figure} dollars per million tokens is not a price anyone charges; is it per token?")
+    return price
+
+
+def parse_dollars(figure: str | int | float | Decimal) -> Nanos:
+    """An amount in dollars, as nano-dollars; more than nine decimals are refused rather than rounded."""
+    amount = _decimal(figure)
+    with localcontext() as exact:
+        exact.prec = 60
+        nanos = amount * NANOS_PER_DOLLAR
+        if nanos != nanos.to_integral_value():
+            raise MoneyError(f"{figure} has more than nine decimals")
+        return int(nanos)
+
+
+def _decimal(figure: str | int | float | Decimal) -> Decimal:
+    if isinstance(figure, bool):
+        raise MoneyError(f"{figure} is not a number")
+    try:
+        value = Decimal(repr(figure) if isinstance(figure, float) else figure)
+    except (InvalidOperation, ValueError):
+        raise MoneyError(f"{figure!r} is not a number") from None
+    if not value.is_finite():
+        raise MoneyError(f"{figure} is not a finite number")
+    if value < 0:
+        raise MoneyError(f"{figure} is negative")
+    if value.adjusted() > 18 or value.as_tuple().exponent < -30:  # type: ignore[operator]
+        raise MoneyError(f"{figure} is out of range")
+    return value
+
+
+def dollars(nanos: Nanos) -> str:
+    """The exact amount in dollars, with at most nine decimals and no currency sign: `0.0036`."""
+    sign = "-" if nanos < 0 else ""
+    whole, part = divmod(abs(nanos), NANOS_PER_DOLLAR)
+    decimals = f"{part:09d}".rstrip("0")
+    return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}"
+
+
+def shown(nanos: Nanos) -> str:
+    """The amount as people read it, four decimals: `$0.0036`."""
+    sign = "-" if nanos < 0 else ""
+    tenths = (abs(nanos) + 50_000) // 100_000
+    return f"{sign}${tenths // 10_000}.{tenths % 10_000:04d}"

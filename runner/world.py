@@ -1,0 +1,327 @@
+"""The five seams between Tertulia and the world: clock, disk, wire, randomness, signals.
+
+The command line builds the real ones (at the end of this file and in `transports/`), tests build simulated
+ones, and the same code runs on both. Outside these adapters nothing reads a clock, opens a file or socket,
+starts a thread or draws a random number. Durations are not here: they follow the event loop's own clock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Final, Protocol
+
+import anyio
+import anyio.to_thread
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class Secret:
+    """A key that no print, log or traceback can show; `reveal` is called where the request is written, nowhere else."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+
+# --- the seams -------------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """The wall clock: it may jump. Waiting and measuring follow the loop's clock instead."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+
+class LockHeld(Exception):
+    """Another process holds the lock; `holder` is what it wrote about itself."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+class Lock(Protocol):
+    """A kernel lock: gone with the process, however it ends."""
+
+    def release(self) -> None: ...
+
+
+class Appender(Protocol):
+    """One file that only grows. At most one `append` is under way at a time."""
+
+    async def append(self, data: bytes) -> None:
+        """Write all of `data` at the end and sync it: durable when this returns. OSError when it is not."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """Files and folders. What is quick is called directly; what may take long is awaited."""
+
+    def exists(self, path: Path) -> bool: ...
+
+    def listdir(self, path: Path) -> list[str]:
+        """Names in a folder, sorted; none when it does not exist."""
+        ...
+
+    def size(self, path: Path) -> int: ...
+
+    def read(self, path: Path, offset: int = 0, size: int | None = None) -> bytes: ...
+
+    def make_dirs(self, path: Path) -> None: ...
+
+    def remove(self, path: Path) -> None: ...
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Cut a file, durably."""
+        ...
+
+    def lock(self, path: Path, holder: str) -> Lock:
+        """Take the lock and leave `holder` in its file, or raise `LockHeld`."""
+        ...
+
+    def appender(self, path: Path) -> Appender:
+        """Open a file for appending; created, with its name durable, when it is not there."""
+        ...
+
+    async def replace(self, path: Path, data: bytes, durable: bool = False) -> None:
+        """Put `data` in the place of a file in one step: a reader sees the old content or the new."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as it leaves; a secret header is revealed by the wire alone."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str | Secret]
+    body: bytes
+    connect_timeout: float = 30.0
+
+
+class HttpResponse(Protocol):
+    """The beginning of an answer; its body comes in pieces."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The decoded body, piece by piece; WireError when it is cut."""
+        ...
+
+
+class WireError(Exception):
+    """The exchange broke off. `sent` is False only when the server surely never saw the request."""
+
+    def __init__(self, what: str, sent: bool) -> None:
+        super().__init__(what)
+        self.what = what
+        self.sent = sent
+
+
+class Wire(Protocol):
+    """One HTTP exchange: no redirects, no proxies of the environment, no retries, TLS always checked."""
+
+    def exchange(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpResponse]:
+        """Send the request; the body of the `async with` reads the answer. Raises WireError."""
+        ...
+
+
+class Signals(Protocol):
+    """Requests to stop, from outside."""
+
+    def listen(self) -> AbstractAsyncContextManager[AsyncIterator[int]]:
+        """Signal numbers as they come, while the context is open."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The five seams together; made once, at the top."""
+
+    clock: Clock
+    disk: Disk
+    wire: Wire
+    random: Random
+    signals: Signals
+
+
+# --- the real ones (the real wire is `transports.http.AiohttpWire`) ----------------------------------------------
+
+
+class RealClock:
+    def wall(self) -> float:
+        return time.time()
+
+
+class RealSignals:
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[AsyncIterator[int]]:
+        with anyio.open_signal_receiver(*STOP_SIGNALS) as received:
+            yield _until_the_third(received)
+
+
+async def _until_the_third(received: AsyncIterator[signal.Signals]) -> AsyncIterator[int]:
+    """Two requests are for the run to obey; a third ends the process, because then nothing else seems to."""
+    requests = 0
+    async for number in received:
+        requests += 1
+        if requests > 2:
+            os._exit(128 + number)
+        yield int(number)
+
+
+@dataclass(slots=True)
+class RealLock:
+    descriptor: int
+
+    def release(self) -> None:
+        os.close(self.descriptor)
+
+
+@dataclass(slots=True)
+class RealAppender:
+    descriptor: int
+
+    async def append(self, data: bytes) -> None:
+        # Not abandoned on cancel: whoever awaits this must know whether the bytes are down.
+        await anyio.to_thread.run_sync(_write_and_sync, self.descriptor, data)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+@dataclass(slots=True)
+class RealDisk:
+    """The file system; folders are 0700 and files 0600, because prompts and replies are private."""
+
+    _temporary: Iterator[int] = field(default_factory=lambda: iter(range(2**62)))
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def listdir(self, path: Path) -> list[str]:
+        try:
+            return sorted(os.listdir(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def size(self, path: Path) -> int:
+        return path.stat().st_size
+
+    def read(self, path: Path, offset: int = 0, size: int | None = None) -> bytes:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(-1 if size is None else size)
+
+    def make_dirs(self, path: Path) -> None:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def truncate(self, path: Path, size: int) -> None:
+        with _descriptor(path, os.O_WRONLY) as descriptor:
+            os.ftruncate(descriptor, size)
+            _sync(descriptor)
+
+    def lock(self, path: Path, holder: str) -> Lock:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            found = os.pread(descriptor, 4096, 0).decode("utf-8", "replace")
+            os.close(descriptor)
+            raise LockHeld(found) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+        return RealLock(descriptor)
+
+    def appender(self, path: Path) -> Appender:
+        new = not path.exists()
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if new:
+            os.fsync(descriptor)
+            _sync_dir(path.parent)
+        return RealAppender(descriptor)
+
+    async def replace(self, path: Path, data: bytes, durable: bool = False) -> None:
+        temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}-{next(self._temporary)}.tmp")
+        await anyio.to_thread.run_sync(_replace, path, temporary, data, durable)
+
+
+@contextmanager
+def _descriptor(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone stops at the drive's cache
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)
+
+
+def _sync_dir(path: Path) -> None:
+    with _descriptor(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        os.fsync(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _write_and_sync(descriptor: int, data: bytes) -> None:
+    _write_all(descriptor, data)
+    _sync(descriptor)
+
+
+def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with _descriptor(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+            _write_all(descriptor, data)
+            if durable:
+                os.fsync(descriptor)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_dir(path.parent)
