@@ -1,0 +1,57 @@
+"""Figures as people read them: exact, so that they add up, and with what they cover."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final, Literal, TypeVar
+
+from runner.money import Nanos, dollars
+
+UNKNOWN: Final = "–"
+_SHOWN_DECIMALS: Final = 4
+
+Number = TypeVar("Number", int, float)
+
+
+def usd(nanos: Nanos) -> str:
+    """The exact amount with at least four decimals, so that sums of what is shown agree: `$0.0036`."""
+    whole, _, decimals = dollars(abs(nanos)).partition(".")
+    return f"{'-' if nanos < 0 else ''}${whole}.{decimals:0<{_SHOWN_DECIMALS}}"
+
+
+def total(figures: Iterable[Number | None]) -> tuple[Number | None, str]:
+    """The sum of what is known, None when nothing is, and its coverage where it is not whole: ` (3 of 4)`."""
+    every = list(figures)
+    known = [figure for figure in every if figure is not None]
+    if not known:
+        return None, ""
+    return sum(known), "" if len(known) == len(every) else f" ({len(known)} of {len(every)})"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 attempt`, `2 attempts`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`3.2 s` below a minute, `4 min 05 s` below an hour, `2 h 03 min` above."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def stamp(epoch: float, timespec: Literal["seconds", "milliseconds"] = "seconds") -> str:
+    """Seconds since the epoch as a UTC time: `2026-11-21T03:14:15Z`."""
+    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def difference(reported: Nanos | None, computed: Nanos | None) -> str | None:
+    """By how much the provider's figure and the price list's differ, where that is more than 2 %: `+12.5 %`."""
+    if reported is None or computed is None or abs(reported - computed) * 50 <= computed:
+        return None
+    return f"{(reported - computed) / computed * 100:+.1f} %" if computed else "not free"

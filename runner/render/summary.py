@@ -1,0 +1,317 @@
+"""`index.md`: the whole night on one page, computed from the journal and adding up.
+
+`Night` is what the page shows, as data; whoever folds the journal fills it. Sums over conversations and over models are
+made here, from the rows that are shown, so that the page cannot disagree with itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from runner.conversation import STATUSES, Status
+from runner.money import Nanos
+from runner.render.figures import UNKNOWN, counted, difference, duration, stamp, total, usd
+from runner.render.markdown import brief, fenced, link, literal, row
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One process that worked on the run; without an end it was cut off, or is still at work."""
+
+    opened: float
+    closed: float | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """One limit of money that applies to the run, and what counts against it: `run`, `provider anthropic`."""
+
+    name: str
+    limit: Nanos
+    committed: Nanos
+    """Settled and reserved together."""
+
+    @property
+    def room(self) -> Nanos:
+        """What is left; below zero after an overrun."""
+        return self.limit - self.committed
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """The run's money: what is settled, what is counted at its reservation, and where the settled figures come from."""
+
+    settled: Nanos = 0
+    assumed: Nanos = 0
+    assumed_calls: int = 0
+    reported: Nanos = 0
+    """The part of `settled` that providers named themselves."""
+    priced: Nanos = 0
+    """The part of `settled` computed from tokens and prices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One model, or one provider: its calls and what they came to."""
+
+    name: str
+    calls: int
+    replies: int
+    tokens_in: int | None
+    tokens_out: int | None
+    calls_with_figures: int
+    cost: Nanos
+    """Settled and assumed together."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Failed attempts by kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A lane that gives nothing more for now, and why."""
+
+    lane: str
+    state: str
+    """`dead` or `parked`."""
+    reason: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CostDifference:
+    """A model whose provider reported another cost than its price list gives."""
+
+    model: str
+    calls: int
+    reported: Nanos
+    computed: Nanos
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One conversation of the plan; `file` is relative to the page, None when nothing is written yet."""
+
+    name: str
+    file: str | None
+    status: Status
+    reason: str | None
+    rounds_done: int
+    rounds_planned: int
+    truncated: int
+    refused: int
+    cost: Nanos
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """All that `index.md` shows of a run."""
+
+    job: str
+    run: str
+    exit_code: int | None
+    """None while the run is going on."""
+    reasons: tuple[str, ...]
+    """Why the exit code is not 0, worst first."""
+    records: int
+    """The last journal record that is counted in."""
+    conversations: tuple[Row, ...]
+    spend: Spend
+    ceilings: tuple[Ceiling, ...] = ()
+    models: tuple[Account, ...] = ()
+    providers: tuple[Account, ...] = ()
+    lives: tuple[Life, ...] = ()
+    stopped: tuple[Stopped, ...] = ()
+    differences: tuple[CostDifference, ...] = ()
+    replaced: int = 0
+    """Conversations of an earlier job file whose cells have changed."""
+    replaced_cost: Nanos = 0
+    command: str | None = None
+    """The command that continues the run; None when nothing is left to do."""
+
+
+def render(night: Night) -> str:
+    """The page; the same night gives the same text."""
+    blocks = [
+        f"# {literal(night.job)} / {literal(night.run)}",
+        _status(night),
+        *_continue(night),
+        *_conversations_by_status(night),
+        *_money(night),
+        *_accounts("Models", "Model", night.models),
+        *_accounts("Providers", "Provider", night.providers),
+        *_stopped(night.stopped),
+        *_differences(night.differences),
+        *_conversations(night.conversations),
+        *_lives(night.lives),
+        f"*Computed from journal record 1 to {night.records:,}.*" if night.records else "*The journal is empty.*",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(head: Sequence[str], left: int, rows: Iterable[str]) -> str:
+    """A table whose first `left` columns are words and whose others are figures."""
+    return "\n".join((row(*head), row(*(["---"] * left + ["---:"] * (len(head) - left))), *rows))
+
+
+def _status(night: Night) -> str:
+    complete = sum(one.status == "complete" for one in night.conversations)
+    done = f"{complete:,} of {counted(len(night.conversations), 'conversation')} complete"
+    code = "going on" if night.exit_code is None else f"exit code {night.exit_code}"
+    why = f" ({', '.join(brief(reason) for reason in night.reasons)})" if night.reasons else ""
+    return f"**{done}, {code}{why}.**"
+
+
+def _continue(night: Night) -> Iterator[str]:
+    if night.command is not None:
+        yield "What is missing goes on with:"
+        yield fenced(night.command)
+
+
+def _conversations_by_status(night: Night) -> Iterator[str]:
+    every = night.conversations
+    yield "## Outcome"
+    counts = {status: sum(one.status == status for one in every) for status in STATUSES}
+    rows = [row(status, f"{count:,}") for status, count in counts.items() if count]
+    yield _table(("Status", "Conversations"), 1, (*rows, row("**Total**", f"{len(every):,}")))
+    flags = [
+        f"{counted(sum(counts), 'turn')} {flag} in {counted(sum(map(bool, counts)), 'conversation')}"
+        for flag, counts in (
+            ("truncated", [one.truncated for one in every]),
+            ("refused", [one.refused for one in every]),
+        )
+        if any(counts)
+    ]
+    if flags:
+        yield f"Flags: {', '.join(flags)}."
+    if night.replaced:
+        yield (
+            f"Replaced: {night.replaced:,}, {usd(night.replaced_cost)}. "
+            "Their cells have changed since; their money counts, their transcripts are not listed."
+        )
+
+
+def _money(night: Night) -> Iterator[str]:
+    spend = night.spend
+    yield "## Money"
+    yield _table(
+        ("Spent", "Amount"),
+        1,
+        (
+            row("Settled", usd(spend.settled)),
+            row("– of it reported by the provider", usd(spend.reported)),
+            row("– of it priced from tokens", usd(spend.priced)),
+            row(f"Assumed ({counted(spend.assumed_calls, 'call')}, at the reservation)", usd(spend.assumed)),
+            row("**Total**", usd(spend.settled + spend.assumed)),
+        ),
+    )
+    if night.ceilings:
+        yield _table(
+            ("Ceiling", "Limit", "Settled and reserved", "Room"),
+            1,
+            (row(literal(c.name), usd(c.limit), usd(c.committed), usd(c.room)) for c in night.ceilings),
+        )
+
+
+def _accounts(title: str, noun: str, accounts: Sequence[Account]) -> Iterator[str]:
+    if not accounts:
+        return
+    rows = [_account(literal(one.name), [one]) for one in accounts]
+    yield f"## {title}"
+    yield _table(
+        (noun, "Failed attempts", "Calls", "Replies", "In", "Out", "Cost"),
+        2,
+        (*rows, _account("**Total**", accounts)),
+    )
+
+
+def _account(name: str, accounts: Sequence[Account]) -> str:
+    calls = sum(one.calls for one in accounts)
+    covered = sum(one.calls_with_figures for one in accounts)
+    covers = "" if covered == calls else f" ({covered:,} of {calls:,} calls)"
+    tokens = (total(one.tokens_in for one in accounts)[0], total(one.tokens_out for one in accounts)[0])
+    failures: dict[str, int] = {}
+    for one in accounts:
+        for kind, count in sorted(one.failures.items()):
+            failures[kind] = failures.get(kind, 0) + count
+    return row(
+        name,
+        ", ".join(f"{count:,} {literal(kind)}" for kind, count in sorted(failures.items()) if count) or UNKNOWN,
+        f"{calls:,}",
+        f"{sum(one.replies for one in accounts):,}",
+        *(UNKNOWN if known is None else f"{known:,}{covers}" for known in tokens),
+        usd(sum(one.cost for one in accounts)),
+    )
+
+
+def _stopped(stopped: Sequence[Stopped]) -> Iterator[str]:
+    if stopped:
+        yield "## Lanes that stopped"
+        yield _table(
+            ("Lane", "State", "Reason", "Until"),
+            4,
+            (
+                row(
+                    literal(one.lane),
+                    literal(one.state),
+                    brief(one.reason),
+                    UNKNOWN if one.until is None else stamp(one.until),
+                )
+                for one in stopped
+            ),
+        )
+
+
+def _differences(differences: Sequence[CostDifference]) -> Iterator[str]:
+    rows = [
+        row(literal(one.model), f"{one.calls:,}", usd(one.reported), usd(one.computed), by)
+        for one in differences
+        if (by := difference(one.reported, one.computed)) is not None
+    ]
+    if rows:
+        yield "## Costs that differ from the price list"
+        yield _table(("Model", "Calls", "Reported", "By price list", "Difference"), 1, rows)
+
+
+def _conversations(conversations: Sequence[Row]) -> Iterator[str]:
+    if conversations:
+        yield "## Conversations"
+        yield _table(
+            ("Conversation", "Status", "Reason", "Flags", "Rounds", "Cost", "Time"),
+            4,
+            (
+                row(
+                    literal(one.name) if one.file is None else link(one.name, one.file),
+                    one.status,
+                    brief(one.reason or "", 120),
+                    ", ".join(
+                        f"{count:,} {flag}"
+                        for flag, count in (("truncated", one.truncated), ("refused", one.refused))
+                        if count
+                    ),
+                    f"{one.rounds_done} of {one.rounds_planned}",
+                    usd(one.cost),
+                    UNKNOWN if one.seconds is None else duration(one.seconds),
+                )
+                for one in conversations
+            ),
+        )
+
+
+def _lives(lives: Sequence[Life]) -> Iterator[str]:
+    if lives:
+        yield "## Lives"
+        yield _table(
+            ("Opened", "Closed", "Exit code"),
+            2,
+            (
+                row(
+                    stamp(one.opened),
+                    "open or cut off" if one.closed is None else stamp(one.closed),
+                    UNKNOWN if one.exit_code is None else str(one.exit_code),
+                )
+                for one in lives
+            ),
+        )

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from runner.render.markdown import brief, fenced, link, literal, plain, quoted, row, unquoted
+from tests.render.reader import see
+from tests.render.samples import FRAGMENTS, hostile_texts
+
+ANY_TEXT = st.text(st.characters(), max_size=80)
+NINE = "\\`" * 9
+WORST = st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join)
+
+
+@given(ANY_TEXT | WORST)
+@settings(max_examples=400, deadline=None)
+@example("")
+@example("\n")
+@example(" ")
+@example("a\r")
+@example("\\---")
+@example("\\\\# x")
+@example("a\\@b.c")
+@example("```mermaid\nx\n```")
+@example("- ```\n  <b>\n  ```")
+def test_a_quote_gives_the_text_back(text: str) -> None:
+    """Quoting loses nothing: spaces at the ends, empty lines, controls and backslashes come back as they were."""
+    assert unquoted(quoted(text)) == text
+
+
+def test_two_thousand_hostile_texts_come_back_and_do_nothing() -> None:
+    """No mixture of the worst fragments opens a heading, rule, link, image, definition or tag in a renderer."""
+    for text in hostile_texts(2_000, seed=20_261_121):
+        quote = quoted(text)
+        assert unquoted(quote) == text
+        assert all(line == ">" or line.startswith("> ") for line in quote.split("\n"))
+        seen = see(f"# ours\n\n{quote}\n\n[ours](ours)\n")
+        assert (seen.headings, seen.links, seen.forbidden, seen.definitions) == (["ours"], ["ours"], [], []), repr(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "An ordinary paragraph, with *emphasis*, **weight** and ~~regret~~ (twice).",
+        "- a list\n- of things\n  - nested\n1. and numbers",
+        "It costs $5 - or 3 < 4, if a[0] & b; see [1], C:\\path and 50 % of 1.5.",
+        "Code such as `<b>`, `a[0](x)`, ``a`b`` stays code.",
+        "```python\nif a < b:\n    print('<b>', \"[x](y)\")  # ok\n\n---\n```",
+        "1. A step:\n   ```bash\n   curl https://example.org <in\n   ```",
+        "| a | b |\n|---|---|\n| 1 | 2 |",
+        "- [ ] a task\n- [x] done",
+        "Windows C:\\users is not an escape; \\* is.",
+    ],
+)
+def test_ordinary_prose_lists_and_code_are_quoted_as_they_stand(text: str) -> None:
+    """What cannot do harm is not touched, so that it looks as its author meant it."""
+    assert quoted(text) == "\n".join(f"> {line}" if line else ">" for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("# a", "> \\# a"),
+        ("- # a", "> - \\# a"),
+        ("a\n===", "> a\n> \\==="),
+        ("---", "> \\---"),
+        ("> * * *", "> > \\* * *"),
+        ("<script>", "> \\<script>"),
+        ("\\<b>", "> \\\\\\<b>"),
+        ("[a](b) ![c](d)", "> [a]\\(b) ![c]\\(d)"),
+        ("[a]: b", "> [a]\\: b"),
+        ("[!WARNING]", "> \\[!WARNING]"),
+        ("[[page]]", "> [\\[page]]"),
+        ("http://e.x www.e.x", "> http\\://e.x www\\.e.x"),
+        ("me@e.x", "> me\\u{40}e.x"),
+        ("&rlm; AT&T", "> \\&rlm; AT&T"),
+        ("a\rb\x1b", "> a\\u{d}b\\u{1b}"),
+        ("\\u{1b} \\d", "> \\\\u{1b} \\d"),
+        ("an ` alone", "> an \\` alone"),
+        ("`a | <b>`", "> \\`a | \\<b>\\`"),
+        ("```\nnever closed", "> \\`\\`\\`\n> never closed"),
+        ("```mermaid\n<b>\n```", "> \\`\\`\\`mermaid\n> \\<b>\n> \\`\\`\\`"),
+        ("```\nx\n  ```", "> \\`\\`\\`\n> x\n>   \\`\\`\\`"),
+        (f"{'`' * 9}\nx\n{'`' * 9}", f"> {NINE}\n> x\n> {NINE}"),
+        ("~~~\nx\n~~~", "> \\~~~\n> x\n> \\~~~"),
+        ("   ```\n  <b>\n   ```", ">    \\`\\`\\`\n>   \\<b>\n>    \\`\\`\\`"),
+    ],
+)
+def test_what_could_act_is_escaped(text: str, shown: str) -> None:
+    """Each way to leave the quote, or to pass for ours, is closed by the smallest escape."""
+    assert quoted(text) == shown
+
+
+def test_a_link_definition_within_code_is_not_one_either() -> None:
+    """Definitions are looked for before code is, so a span that holds the middle of one is no code."""
+    seen = see(quoted("[a `b]: http`") + "\n\n[a `b]\n")
+    assert (seen.definitions, seen.links) == ([], [])
+
+
+def test_quoting_a_long_hostile_text_takes_linear_work() -> None:
+    """Two hundred thousand signs of each kind that invites a search from every place are quoted and read back."""
+    for piece in (
+        "\\",
+        "`",
+        "``x```",
+        "```a\n",
+        "````a\n```\n",
+        "   ```a\n",
+        "- ",
+        "[",
+        "a@",
+        "&a",
+        "> ",
+        "=\n",
+        "   ```\nx\n",
+    ):
+        text = piece * (200_000 // len(piece)) + "x"
+        assert unquoted(quoted(text)) == text
+
+
+@given(ANY_TEXT | WORST)
+@settings(max_examples=300, deadline=None)
+@example("a\\@b")
+@example("|")
+def test_a_literal_is_one_line_without_effect_and_gives_the_text_back(text: str) -> None:
+    """A name stays within its line and its cell, shows itself, and is read back exactly."""
+    shown = literal(text)
+    assert plain(shown) == text
+    assert "\n" not in shown
+    seen = see(f"## a {shown} z\n\n" + "\n".join((row("a", "b"), row("---", "---"), row("x", f"y {shown}"))) + "\n")
+    assert (len(seen.headings), seen.links, seen.forbidden, seen.definitions) == (1, [], [], [])
+
+
+def test_a_row_has_as_many_cells_as_it_was_given_whatever_they_hold() -> None:
+    """Bars, newlines and backticks of a name or an error do not make or break cells."""
+    cells = [literal("a|b"), brief("c\n| d `e| f\\"), literal("g\\|")]
+    line = row(*cells)
+    assert line == "| a\\|b | c \\| d \\`e\\| f\\\\ | g\\\\\\| |"
+
+
+def test_brief_is_cut_before_it_is_escaped() -> None:
+    """A cut never takes the sign from its backslash."""
+    assert brief("*" * 10, 5) == "\\*" * 4 + "…"
+
+
+def test_a_link_leads_to_a_file_and_nowhere_else() -> None:
+    """No name makes a link of another kind or leaves the brackets."""
+    seen = see(link("a](http://evil) [b", "javascript:alert(1) x)y.md"))
+    assert seen.links == ["javascript%3Aalert%281%29%20x%29y.md"]
+    assert link("ada~basil", "memory/ada~basil.md") == "[ada\\~basil](memory/ada~basil.md)"
+
+
+def test_a_command_cannot_end_its_fence() -> None:
+    """Backticks in a command make the fence longer, and it stays on one line."""
+    assert fenced("run `a`") == "```sh\nrun `a`\n```"
+    assert fenced("a\n```\n# b") == "````sh\na\\u{a}```\\u{a}# b\n````"

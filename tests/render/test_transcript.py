@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from runner.call import Usage
+from runner.conversation import Participant
+from runner.foreign import visible
+from runner.render import DEFAULT, STYLES, Links
+from runner.render.transcript import ReadBack, Said, read, render, suffix
+from tests.render.golden import assert_golden
+from tests.render.reader import see
+from tests.render.samples import FRAGMENTS, NIGHT_BEGAN, conversation, eventful, hostile_texts, turn, varied
+
+TEXTS = st.text(st.characters(), max_size=60) | st.lists(st.sampled_from(FRAGMENTS), max_size=10).map("".join)
+ALONE = Links()
+
+
+def front_matter(markdown: str) -> dict[str, Any]:
+    head = markdown.split("\n---\n", 1)[0].removeprefix("---\n")
+    loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(StringIO(head))
+    return loaded
+
+
+def test_the_transcript_of_an_eventful_conversation_is_the_golden_one() -> None:
+    """Front matter, callouts, quotes, figures, statistics and links look as they did."""
+    assert_golden("transcript.md", render(eventful(), Links("basil~ada.md", "ada~eli.md")))
+
+
+def test_the_default_style_is_registered() -> None:
+    """The registry finds the style by its name, and its files end in .md."""
+    assert STYLES[DEFAULT].render(eventful(), ALONE) == render(eventful(), ALONE)
+    assert STYLES[DEFAULT].suffix == suffix == ".md"
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=4), TEXTS, st.none() | TEXTS, st.none() | TEXTS, TEXTS)
+@settings(max_examples=150, deadline=None)
+def test_reading_back_gives_the_same_messages(
+    texts: list[str], role: str, context: str | None, opening: str | None, label: str
+) -> None:
+    """Texts, roles, context and opening come back exactly, whatever they contain."""
+    turns = [turn(n, text, role=role, speaker=label, label=opening) for n, text in enumerate(texts, 1)]
+    markdown = render(conversation(turns, context=context, opening=opening, name=label), ALONE)
+    assert read(markdown) == ReadBack(context, opening, tuple(Said(n, role, t) for n, t in enumerate(texts, 1)))
+
+
+def test_two_thousand_hostile_replies_change_nothing_of_the_outline() -> None:
+    """Headings and links of a page are exactly ours, and no rule, image, tag or definition is in it."""
+    texts = hostile_texts(2_000, seed=7)
+    for start in range(0, len(texts), 100):
+        some = texts[start : start + 100]
+        turns = [turn(n, text) for n, text in enumerate(some, 1)]
+        markdown = render(conversation(turns), Links("before.md", "after.md"))
+        assert [said.text for said in read(markdown).said] == some
+        seen = see(markdown)
+        outline = [f"{t.number}. {t.speaker} ({t.role})" for t in turns]
+        assert seen.headings == ["memory/ada~basil", "Opening", *outline, "Statistics"]
+        assert seen.links == ["before.md", "after.md"]
+        assert (seen.forbidden, seen.definitions) == ([], [])
+
+
+@given(TEXTS, TEXTS)
+@settings(max_examples=100, deadline=None)
+def test_hostile_names_and_errors_stay_within_their_lines(word: str, other: str) -> None:
+    """Model names, labels, reasons and messages of providers act neither in the page nor in its front matter."""
+    t = conversation(
+        [
+            turn(
+                1,
+                "x",
+                speaker=word,
+                label=other,
+                model=word,
+                served=other,
+                upstream=word,
+                stop=other,
+                outcome="truncated",
+            ),
+            turn(2, None, outcome="failed", attempts=1, error={"kind": word, "message": other}),
+        ],
+        name=word,
+        job=other,
+        prompt=word,
+        status="failed",
+        reason=other,
+        error={"kind": other, "message": word},
+        participants=(
+            Participant("a", word, True, alias=other, provider=word, model=other),
+            Participant("b", word, False),
+        ),
+    )
+    markdown = render(t, ALONE)
+    seen = see(markdown)
+    assert len(seen.headings) == 5
+    assert (seen.links, seen.forbidden, seen.definitions) == ([], [], [])
+    assert [said.text for said in read(markdown).said] == ["x"]
+    head = front_matter(markdown)
+    assert (head["title"], head["job"]) == tuple(visible(name, keep_newlines=False) for name in (word, other))
+
+
+def test_the_front_matter_is_flat_and_holds_the_figures() -> None:
+    """A YAML reader finds text, numbers and lists of text, and nothing for what is unknown."""
+    assert front_matter(render(eventful(), ALONE)) == {
+        "title": "memory/ada~basil",
+        "job": "first-talk",
+        "run": "main",
+        "prompt": "memory",
+        "pairing": "Host ~ ada ~ basil",
+        "models": ["sim/ada", "sim/basil"],
+        "status": "failed",
+        "rounds": "1 of 3",
+        "cost_usd": 0.006734567,
+        "tokens_out": 640,
+        "started": "2026-11-21T01:00:00Z",
+        "duration_s": 75.5,
+        "tags": ["tertulia", "first-talk", "memory", "failed", "truncated", "refused"],
+    }
+    assert not {"tokens_out", "started", "duration_s"} & set(front_matter(render(conversation([turn(1, "x")]), ALONE)))
+
+
+def test_a_transcript_without_turns_can_be_read() -> None:
+    """A conversation that never began has a page, too, and no texts."""
+    t = conversation([], opening=None, status="pending", reason="provider is dead")
+    assert read(render(t, ALONE)) == ReadBack(None, None, ())
+    assert "> **Not complete: pending.** 0 of 0 turns were said.\\\n> Reason: provider is dead" in render(t, ALONE)
+
+
+def test_unknown_figures_are_left_out_and_never_shown_as_zero() -> None:
+    """A turn of which nothing is known has no meta line, and a total of nothing is a dash."""
+    markdown = render(conversation([turn(1, "x", model=None)]), ALONE)
+    assert "## 1. Ada (a)\n\n> x\n\n## Statistics" in markdown
+    assert "| **Total** | 1 of 1 | – | – | – | – | – | – |" in markdown
+    assert "0 of 1 turn has figures." in markdown
+
+
+def test_a_known_zero_is_shown() -> None:
+    """Nought that was reported is a figure."""
+    markdown = render(conversation([turn(1, "x", usage=Usage(input=5, output=2, reasoning=0), cost=0)]), ALONE)
+    assert "*sim/ada · 5 in · 2 out · 0 reasoning · $0.0000 assumed*" in markdown
+
+
+def test_totals_say_what_they_cover() -> None:
+    """A sum over some of the turns names how many, for each figure."""
+    usages = [Usage(input=10, output=1), Usage(input=20), Usage(input=30, output=3), Usage()]
+    markdown = render(conversation([turn(n, "x", usage=u, cost=n) for n, u in enumerate(usages, 1)]), ALONE)
+    assert "| **Total** | 4 of 4 | 60 (3 of 4) | – | 4 (2 of 4) | – | $0.00000001 | – |" in markdown
+    assert "| Ada (a) | 2 of 2 | 40 | – | 4 | – | $0.000000004 | – |" in markdown
+    assert (
+        "2 of 4 turns have figures. Spent on all attempts: $0.00000001, of which $0.00000001 on the turns" in markdown
+    )
+
+
+@pytest.mark.parametrize(
+    ("reported", "computed", "flagged"),
+    [
+        (102, 100, False),
+        (103, 100, True),
+        (97, 100, True),
+        (98, 100, False),
+        (1_021, 1_000, True),
+        (1, 0, True),
+        (0, 0, False),
+        (None, 9, False),
+    ],
+)
+def test_a_difference_in_cost_above_two_percent_is_flagged(reported: int | None, computed: int, flagged: bool) -> None:
+    """The provider's figure and the price list's may differ a little, not more."""
+    one = turn(1, "x", usage=Usage(cost=reported), computed=computed, cost=reported, cost_source="reported")
+    assert ("**Cost differs:**" in render(conversation([one]), ALONE)) is flagged
+
+
+def test_a_failed_turn_shows_what_happened_in_the_place_of_its_reply() -> None:
+    """Nobody can take a failure for a finished round."""
+    markdown = render(eventful(), ALONE)
+    assert "> [!WARNING]\n> **No reply after 3 attempts.** empty: no text \\| \\`finish\\` stop \\# x\n" in markdown
+    assert 5 not in [said.number for said in read(markdown).said]
+    assert "## 6." not in markdown
+
+
+def test_a_complete_conversation_carries_no_callout() -> None:
+    """Without a fault there is nothing to warn of."""
+    assert "> [!" not in render(conversation([turn(1, "x"), turn(2, "[!WARNING] y")]), ALONE)
+
+
+def test_all_kinds_of_transcripts_are_rendered_and_read_back() -> None:
+    """Whatever is known, unknown or absent, the page can be made and holds each text."""
+    for t in varied(60, seed=3):
+        expected = [(one.number, one.role, one.text) for one in t.turns if one.text is not None]
+        found = read(render(t, ALONE))
+        assert [(said.number, said.role, said.text) for said in found.said] == expected
+        assert (found.context, found.opening) == (t.context, t.opening)
+
+
+def test_durations_begin_where_the_conversation_did() -> None:
+    """Stamps are UTC and durations come from them alone."""
+    t = conversation([turn(1, "x")], started=NIGHT_BEGAN, ended=NIGHT_BEGAN + 3)
+    assert front_matter(render(t, ALONE))["duration_s"] == 3.0
+
+
+def test_a_page_with_a_moved_quote_is_refused() -> None:
+    """Reading back does not guess to whom a text belongs."""
+    markdown = render(conversation([turn(1, "x")]), ALONE)
+    for broken in ("> a\n" + markdown, markdown.replace("> x", "> x\n\n> y"), markdown + "\n> z\n"):
+        with pytest.raises(ValueError, match="a quote stands"):
+            read(broken)
+
+
+def test_rendering_is_deterministic() -> None:
+    """An equal transcript gives the same bytes."""
+    assert render(eventful(), ALONE) == render(replace(eventful()), ALONE)
