@@ -1,0 +1,591 @@
+"""What happened, as events in the past tense; and `State`, their fold: figures and offsets, no texts.
+
+Nothing else is true: resume, budget, progress and every output are functions of the fold. The rules it holds:
+
+- a call is open from its `Sent` to its `Replied` or `Failed`; one at a time for a conversation;
+- money is reserved by `Sent` and settled by the outcome; a call that is still open when the next life opens is lost,
+  and stays charged at its reservation;
+- one `Replied` for a turn, ever;
+- statuses other than `complete` and `failed` last until the next life opens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
+
+from runner.call import Finish, Kind, Money, Scope, Usage
+from runner.conversation import Status
+from runner.money import Nanos
+
+LASTING: Final[frozenset[Status]] = frozenset({"complete", "failed"})
+"""The statuses that a new life does not take up again by itself."""
+
+_WINDOW_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A life began: one process working on the run, until `Closed` or a crash."""
+
+    kind: ClassVar[str] = "opened"
+    life: int
+    version: str
+    run: str
+    key: str
+    date: str
+    """The date that `{date}` stands for, frozen when the run first opened."""
+    zone: str
+    job: Mapping[str, Any] | None
+    """The resolved job without keys; None when it is the one of the life before."""
+    texts: Mapping[str, str]
+    """The job's long texts that no earlier life brought, under their SHA-256."""
+    ceilings: Mapping[str, Nanos]
+    prices: Mapping[str, Mapping[str, str]]
+    options: Mapping[str, Any]
+    reopened: tuple[str, ...] = ()
+    """Failed conversations that this life takes up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call may now leave: its reservation holds, and this line is durable before the request is sent."""
+
+    kind: ClassVar[str] = "sent"
+    cell: str
+    turn: int
+    attempt: int
+    role: str
+    alias: str
+    provider: str
+    model: str
+    request: str
+    dialect: str
+    reserved: Nanos
+    input_bound: int
+    max_tokens: int
+    seed: int | None = None
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first byte came, with the provider's own id of the call."""
+
+    kind: ClassVar[str] = "started"
+    cell: str
+    turn: int
+    attempt: int
+    generation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """A turn has its reply."""
+
+    kind: ClassVar[str] = "replied"
+    cell: str
+    turn: int
+    attempt: int
+    text: str
+    finish: Finish
+    cost: Nanos
+    cost_source: Literal["reported", "priced", "unknown"]
+    computed: Nanos | None
+    usage: Mapping[str, Any]
+    overrun: bool = False
+    reasoning: str | None = None
+    model: str | None = None
+    upstream: str | None = None
+    generation: str | None = None
+    stop: str | None = None
+    first_byte: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One attempt failed. `cost` is what stays charged for it."""
+
+    kind: ClassVar[str] = "failed"
+    cell: str
+    turn: int
+    attempt: int
+    failure: Kind | Literal["truncated"]
+    scope: Scope
+    money: Money
+    cost: Nanos
+    final: bool
+    detail: str
+    busy: bool = False
+    parameter: str | None = None
+    status: int | None = None
+    retry_after: float | None = None
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    overrun: bool = False
+    partial: str | None = None
+    reasoning: str | None = None
+    model: str | None = None
+    upstream: str | None = None
+    generation: str | None = None
+    stop: str | None = None
+    first_byte: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A conversation came to an end, or will not go on in this life."""
+
+    kind: ClassVar[str] = "stopped"
+    cell: str
+    status: Status
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The life ended in order, with this exit code."""
+
+    kind: ClassVar[str] = "closed"
+    life: int
+    exit: int
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """Damaged lines stood here; whatever they had spent is counted at `cost`."""
+
+    kind: ClassVar[str] = "repaired"
+    through: int
+    """The last sequence number that was lost; the first is this record's own."""
+    cost: Nanos
+
+
+Event: TypeAlias = Opened | Sent | Started | Replied | Failed | Stopped | Closed | Repaired
+
+KINDS: Final[Mapping[str, type[Any]]] = {
+    event.kind: event for event in (Opened, Sent, Started, Replied, Failed, Stopped, Closed, Repaired)
+}
+_FIELDS: Final = {kind: tuple(f.name for f in fields(event)) for kind, event in KINDS.items()}
+_TUPLES: Final = {
+    kind: tuple(f.name for f in fields(event) if str(f.type).startswith("tuple")) for kind, event in KINDS.items()
+}
+_DEFAULTS: Final = {
+    kind: {f.name: f.default for f in fields(event) if f.default is None or f.default is False}
+    for kind, event in KINDS.items()
+}
+
+
+def to_data(event: Event) -> dict[str, Any]:
+    """The event as plain data, with what is empty left out."""
+    defaults = _DEFAULTS[event.kind]
+    data: dict[str, Any] = {}
+    for name in _FIELDS[event.kind]:
+        value = getattr(event, name)
+        if name in defaults and value is defaults[name]:
+            continue
+        data[name] = value
+    return data
+
+
+def from_data(kind: str, data: Mapping[str, Any]) -> Event:
+    """The event that `to_data` came from; what a newer minor version added is passed over."""
+    known = {name: data[name] for name in _FIELDS[kind] if name in data}
+    for name in _TUPLES[kind]:
+        if name in known:
+            known[name] = tuple(known[name])
+    return cast(Event, KINDS[kind](**known))
+
+
+def usage_data(usage: Usage) -> dict[str, Any]:
+    """Usage as the journal keeps it: normalised figures, and the provider's own object."""
+    data: dict[str, Any] = {}
+    for name in ("input", "output", "reasoning", "cached_read", "cached_write", "cost"):
+        value = getattr(usage, name)
+        if value is not None:
+            data[name] = value
+    if not usage.trusted:
+        data["trusted"] = False
+    if usage.raw is not None:
+        data["raw"] = usage.raw
+    return data
+
+
+def usage_of(data: Mapping[str, Any]) -> Usage:
+    return Usage(**data)
+
+
+# --- the fold ----------------------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """Where a record stands in the journal."""
+
+    offset: int
+    size: int
+
+
+class HistoryError(Exception):
+    """The journal tells of something that cannot have happened."""
+
+
+@dataclass(slots=True)
+class Account:
+    """Money of one scope. `assumed` is the part of `settled` that is a reservation nobody could settle better."""
+
+    settled: Nanos = 0
+    reserved: Nanos = 0
+    assumed: Nanos = 0
+
+    @property
+    def held(self) -> Nanos:
+        """What no ceiling may be below."""
+        return self.settled + self.reserved
+
+
+@dataclass(slots=True)
+class Tried:
+    """The attempts at a conversation's open turn."""
+
+    attempts: int = 0
+    busy: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+    last: Place | None = None
+    sent: Place | None = None
+
+
+@dataclass(slots=True)
+class Open:
+    """A call in flight."""
+
+    sent: Sent
+    place: Place
+    generation: str | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """One conversation so far."""
+
+    replies: dict[int, Place] = field(default_factory=dict)
+    sents: dict[int, Place] = field(default_factory=dict)
+    """The `Sent` of the accepted attempt of each turn."""
+    attempts: dict[int, int] = field(default_factory=dict)
+    tried: Tried = field(default_factory=Tried)
+    open: Open | None = None
+    status: Status | None = None
+    reason: str | None = None
+    account: Account = field(default_factory=Account)
+    reported_input: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Role to (turn, input tokens that the provider counted there)."""
+    truncated: int = 0
+    refused: int = 0
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def lasting(self) -> bool:
+        """True when no later life goes on with it by itself."""
+        return self.status in LASTING
+
+
+@dataclass(slots=True)
+class Tally:
+    """Calls of one model: what came back, and the figures of those that had any."""
+
+    provider: str = ""
+    calls: int = 0
+    replies: int = 0
+    with_figures: int = 0
+    input: int = 0
+    output: int = 0
+    reasoning: int = 0
+    reported: Nanos = 0
+    """Settled at the provider's own figure."""
+    priced: Nanos = 0
+    """Settled by the price list."""
+    assumed_calls: int = 0
+    """Calls that stay charged at their reservation."""
+    compared: int = 0
+    """Calls whose reported and computed cost differ by more than 2 %, and the sums of both."""
+    compared_reported: Nanos = 0
+    compared_computed: Nanos = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    overrun: bool = False
+
+    @property
+    def mean_output(self) -> float | None:
+        return self.output / self.with_figures if self.with_figures else None
+
+
+class Recent(NamedTuple):
+    """A request of the last minute, for lanes that open warm."""
+
+    at: float
+    provider: str
+    alias: str
+    input: int
+    max_tokens: int
+
+
+@dataclass(slots=True)
+class State:
+    """The fold of a run's events."""
+
+    lives: int = 0
+    live: Opened | None = None
+    job: Mapping[str, Any] | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    cells: dict[str, Progress] = field(default_factory=dict)
+    run: Account = field(default_factory=Account)
+    scopes: dict[tuple[str, str], Account] = field(default_factory=dict)
+    """Accounts by ("model", alias), ("provider", name), and what `watch` asked for."""
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    dropped: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Parameters that a model refuses, by alias."""
+    largest: Nanos = 0
+    opened: list[tuple[float, Opened]] = field(default_factory=list)
+    closed: list[tuple[float, Closed]] = field(default_factory=list)
+    jobs: list[Opened] = field(default_factory=list)
+    """The lives that brought a job; the last is the one in force."""
+    recent: deque[Recent] = field(default_factory=deque)
+    day_minutes: dict[str, dict[int, int]] = field(default_factory=dict)
+    """Provider to (minute of the epoch to requests sent), for daily limits."""
+    repaired: Nanos = 0
+    _groups: dict[str, tuple[Account, ...]] = field(default_factory=dict)
+
+    def of(self, cell: str) -> Progress:
+        """The progress of a conversation; an empty one when nothing happened yet."""
+        found = self.cells.get(cell)
+        return Progress() if found is None else found
+
+    def account(self, cell: str) -> Account:
+        """The account of a conversation, kept up to date."""
+        return self.cells.setdefault(cell, Progress()).account
+
+    def scope(self, kind: str, name: str) -> Account:
+        found = self.scopes.get((kind, name))
+        if found is None:
+            found = self.scopes[kind, name] = Account()
+        return found
+
+    def watch(self, kind: str, name: str, cells: Iterable[str]) -> Account:
+        """An account that is the sum of these conversations, from now on kept up to date."""
+        total = Account()
+        for cell in cells:
+            progress = self.cells.get(cell)
+            if progress is not None:
+                total.settled += progress.account.settled
+                total.reserved += progress.account.reserved
+                total.assumed += progress.account.assumed
+            self._groups[cell] = (*self._groups.get(cell, ()), total)
+        self.scopes[kind, name] = total
+        return total
+
+    @property
+    def is_open(self) -> bool:
+        """True when the last life has not been closed."""
+        return len(self.closed) < len(self.opened) and (
+            not self.closed or self.closed[-1][1].life != self.opened[-1][1].life
+        )
+
+    def open_calls(self) -> Iterator[Open]:
+        for progress in self.cells.values():
+            if progress.open is not None:
+                yield progress.open
+
+    # -- applying ----------------------------------------------------------------------------------------------
+
+    def apply(self, event: Event, at: float, place: Place) -> None:
+        """Take one event in; HistoryError when it cannot follow what was before."""
+        _APPLY[event.kind](self, event, at, place)
+
+    def _opened(self, event: Opened, at: float, place: Place) -> None:
+        if event.life != self.lives + 1:
+            raise HistoryError(f"life {event.life} opened after life {self.lives}")
+        self.lives = event.life
+        self.live = event
+        self.opened.append((at, event))
+        self.texts.update(event.texts)
+        if event.job is not None:
+            self.job = event.job
+            self.jobs.append(event)
+        for progress in self.cells.values():
+            if not progress.lasting:
+                progress.status = progress.reason = None
+        for cell in event.reopened:
+            progress = self.cells[cell]
+            progress.status = progress.reason = progress.ended = None
+            progress.tried = Tried(attempts=progress.tried.attempts, last=progress.tried.last)
+
+    def _sent(self, event: Sent, at: float, place: Place) -> None:
+        progress = self.cells.get(event.cell)
+        if progress is None:
+            progress = self.cells[event.cell] = Progress(started=at)
+        if self.repaired:
+            self._forget(progress, event.turn)
+        if progress.open is not None:
+            raise HistoryError(f"{event.cell} sent turn {event.turn} while turn {progress.open.sent.turn} was open")
+        if event.turn in progress.replies:
+            raise HistoryError(f"{event.cell} sent turn {event.turn}, which has its reply")
+        if progress.started is None:
+            progress.started = at
+        progress.open = Open(event, place)
+        progress.tried.attempts += 1
+        progress.tried.sent = place
+        self._move(progress, event, 0, event.reserved)
+        self.largest = max(self.largest, event.reserved)
+        tally = self.tallies.setdefault(event.alias, Tally())
+        tally.provider = event.provider
+        tally.calls += 1
+        self.recent.append(Recent(at, event.provider, event.alias, event.input_bound, event.max_tokens))
+        while self.recent and self.recent[0].at < at - _WINDOW_SECONDS:
+            self.recent.popleft()
+        minutes = self.day_minutes.setdefault(event.provider, {})
+        minute = int(at // 60)
+        minutes[minute] = minutes.get(minute, 0) + 1
+        if len(minutes) > 1500:
+            for old in [m for m in minutes if m < minute - 1440]:
+                del minutes[old]
+
+    def _forget(self, progress: Progress, turn: int) -> None:
+        """After a repair: a call whose outcome was lost stays charged, and what was built on a lost reply is void."""
+        if progress.open is not None:
+            call = progress.open.sent
+            progress.open = None
+            self._move(progress, call, call.reserved, -call.reserved, call.reserved)
+        for later in [number for number in progress.replies if number >= turn]:
+            del progress.replies[later]
+
+    def _started(self, event: Started, at: float, place: Place) -> None:
+        progress = self.cells.get(event.cell)
+        if progress is not None and progress.open is not None and progress.open.sent.attempt == event.attempt:
+            progress.open.generation = event.generation
+
+    def _close_call(self, event: Replied | Failed, cost: Nanos, assumed: Nanos) -> tuple[Progress, Sent | None]:
+        progress = self.cells.get(event.cell)
+        if progress is None or progress.open is None:
+            if not self.repaired:
+                raise HistoryError(f"{event.cell} turn {event.turn} ended, but was never sent")
+            progress = self.cells.setdefault(event.cell, Progress())
+            progress.account.settled += cost
+            self.run.settled += cost
+            for account in self._groups.get(event.cell, ()):
+                account.settled += cost
+            return progress, None
+        call = progress.open.sent
+        if (call.turn, call.attempt) != (event.turn, event.attempt):
+            raise HistoryError(
+                f"{event.cell} turn {event.turn}.{event.attempt} ended, but {call.turn}.{call.attempt} is open"
+            )
+        progress.open = None
+        self._move(progress, call, cost, -call.reserved, assumed)
+        return progress, call
+
+    def _replied(self, event: Replied, at: float, place: Place) -> None:
+        if event.turn in self.of(event.cell).replies:
+            raise HistoryError(f"{event.cell} turn {event.turn} has two replies")
+        assumed = event.cost if event.cost_source == "unknown" else 0
+        progress, call = self._close_call(event, event.cost, assumed)
+        progress.replies[event.turn] = place
+        progress.attempts[event.turn] = progress.tried.attempts
+        if progress.tried.sent is not None:
+            progress.sents[event.turn] = progress.tried.sent
+        progress.tried = Tried()
+        progress.truncated += event.finish == "truncated"
+        progress.refused += event.finish == "refused"
+        progress.ended = at
+        if call is None:
+            return
+        usage = event.usage
+        tally = self.tallies[call.alias]
+        tally.replies += 1
+        tally.overrun = tally.overrun or event.overrun
+        if usage.get("trusted", True) and usage.get("input"):
+            progress.reported_input[call.role] = (event.turn, usage["input"])
+        self._count(tally, usage, event.cost, event.cost_source)
+        reported, computed = usage.get("cost"), event.computed
+        if reported and computed is not None and abs(reported - computed) * 50 > computed:
+            tally.compared += 1
+            tally.compared_reported += reported
+            tally.compared_computed += computed
+
+    def _failed(self, event: Failed, at: float, place: Place) -> None:
+        progress, call = self._close_call(event, event.cost, event.cost if event.money == "assumed" else 0)
+        tried = progress.tried
+        tried.last = place
+        if event.busy:
+            tried.busy += 1
+        elif event.parameter is None:
+            tried.kinds[event.failure] = tried.kinds.get(event.failure, 0) + 1
+        progress.ended = at
+        if call is None:
+            return
+        tally = self.tallies[call.alias]
+        name = "busy" if event.busy else event.failure
+        tally.failures[name] = tally.failures.get(name, 0) + 1
+        source = "unknown" if event.money == "assumed" else "reported" if event.usage.get("cost") else "priced"
+        self._count(tally, event.usage, event.cost, source)
+        tally.overrun = tally.overrun or event.overrun
+        if event.parameter is not None and event.parameter not in self.dropped.get(call.alias, ()):
+            self.dropped[call.alias] = (*self.dropped.get(call.alias, ()), event.parameter)
+
+    def _stopped(self, event: Stopped, at: float, place: Place) -> None:
+        progress = self.cells.setdefault(event.cell, Progress())
+        progress.status, progress.reason = event.status, event.reason
+        if progress.started is not None:
+            progress.ended = at
+
+    def _closed(self, event: Closed, at: float, place: Place) -> None:
+        self.closed.append((at, event))
+
+    def _repaired(self, event: Repaired, at: float, place: Place) -> None:
+        # From here on an outcome may come whose `Sent` was lost, even when the lost lines cost nothing.
+        self.repaired += max(event.cost, 1)
+        self.run.settled += event.cost
+        self.run.assumed += event.cost
+
+    @staticmethod
+    def _count(tally: Tally, usage: Mapping[str, Any], cost: Nanos, source: str) -> None:
+        if source == "unknown":
+            tally.assumed_calls += 1
+        elif source == "reported":
+            tally.reported += cost
+        else:
+            tally.priced += cost
+        if usage.get("trusted", True) and usage.get("input") is not None and usage.get("output") is not None:
+            tally.with_figures += 1
+            tally.input += usage["input"]
+            tally.output += usage["output"]
+            tally.reasoning += usage.get("reasoning") or 0
+
+    def _move(self, progress: Progress, call: Sent, settled: Nanos, reserved: Nanos, assumed: Nanos = 0) -> None:
+        accounts = (
+            self.run,
+            progress.account,
+            self.scope("model", call.alias),
+            self.scope("provider", call.provider),
+            *self._groups.get(call.cell, ()),
+        )
+        for account in accounts:
+            account.settled += settled
+            account.reserved += reserved
+            account.assumed += assumed
+            if account.reserved < 0:
+                raise HistoryError(f"{call.cell} turn {call.turn} released money that was not reserved")
+
+
+_APPLY: Final[Mapping[str, Callable[[State, Any, float, Place], None]]] = {
+    "opened": State._opened,
+    "sent": State._sent,
+    "started": State._started,
+    "replied": State._replied,
+    "failed": State._failed,
+    "stopped": State._stopped,
+    "closed": State._closed,
+    "repaired": State._repaired,
+}

@@ -1,0 +1,302 @@
+"""The waiting line around `choose`: everyone who wants to make a call waits here, and nowhere else.
+
+- `admit` opens when the call has a slot, fits the windows and every ceiling, and its `Sent` is durable.
+- Conversations that have not begun are rows of their runs; one begins when its lane could take its first call now and
+  nobody who already talks wants the place.
+- A request of a lane with a pace waits for its permit *before* it is chosen, so that nothing is held meanwhile; a
+  permit that is not used at once is given up.
+- Closing the gate refuses everyone who waits and starts nobody; calls in flight are not touched.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from math import inf
+from operator import attrgetter
+from typing import Final, NamedTuple, Protocol
+
+import anyio
+from aiolimiter import AsyncLimiter
+
+from runner.call import Failure, Outcome, Usage
+from runner.conversation import Status
+from runner.events import Sent
+from runner.journal import Journal
+from runner.limits import MINUTE, Charged, Lane, Waiter, choose
+
+_NO_BURST_STRETCH: Final = 1.09
+"""How much longer than a no-burst provider's interval ours is, because requests do not all travel equally fast."""
+_EVEN_DEPARTURE: Final = 0.05
+"""Where no burst is allowed, a request leaves so many seconds after its grant, however fast the disk was this time."""
+
+
+class Refused(Exception):
+    """The conversation cannot go on in this life."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status: Status = status
+        self.reason = reason
+
+
+@dataclass(slots=True, eq=False)
+class Ask(Waiter):
+    """A call that waits: its place in the order, and what is recorded when its time comes."""
+
+    sent: Sent = field(kw_only=True)
+    journal: Journal = field(kw_only=True)
+    answered: anyio.Event = field(default_factory=anyio.Event, kw_only=True)
+    refusal: Refused | None = None
+    charged: Charged | None = None
+
+
+class Refusal(NamedTuple):
+    status: Status
+    reason: str
+
+
+class Roster(Protocol):
+    """The conversations of one run that have not begun."""
+
+    def next_for(self, lane: Lane) -> Callable[[Beginning], None] | None:
+        """How to begin one whose first call goes to this lane; None when there is none that the money allows."""
+        ...
+
+
+class Beginning:
+    """A conversation that was begun for a place in a lane, and counts as coming until it asks for its first call."""
+
+    def __init__(self, gate: Gate, lane: Lane) -> None:
+        self._gate = gate
+        self._lane: Lane | None = lane
+        gate.talking += 1
+        lane.arriving += 1
+
+    def arrived(self) -> None:
+        """It asks now, or never will."""
+        if self._lane is not None:
+            self._lane.arriving -= 1
+            self._lane = None
+
+    def ended(self) -> None:
+        self.arrived()
+        self._gate.talking -= 1
+        self._gate.wake()
+
+
+class Flight:
+    """A call that was admitted. What it used is told before it lands; if not, what was reserved stays counted."""
+
+    def __init__(self, ask: Ask, now: Callable[[], float]) -> None:
+        self._ask = ask
+        self._now = now
+
+    def landed(self, outcome: Outcome) -> None:
+        """Correct what the call counts in its lane: by its usage, or nothing if it never reached the provider."""
+        ask = self._ask
+        assert ask.charged is not None
+        if isinstance(outcome, Failure) and outcome.money == "free" and outcome.status is None:
+            ask.lane.give_back(ask.charged, self._now())
+            return
+        usage = outcome.usage if outcome.usage.trusted else Usage()
+        ask.lane.settle(ask.charged, ask.size, usage.input, usage.output, self._now())
+
+
+class Gate:
+    """One admission point for all runs of a process."""
+
+    def __init__(self, lanes: Sequence[Lane], max_wait: float) -> None:
+        self.lanes = tuple(lanes)
+        self.max_wait = max_wait
+        self.rosters: list[Roster] = []
+        self.talking = 0
+        """Conversations that have begun and not ended, whether they wait, fly or rest before a retry."""
+        self.closed: Refusal | None = None
+        self._waiting: dict[str, list[Ask]] = {lane.name: [] for lane in lanes}
+        self._changed = anyio.Event()
+        self._closing = anyio.Event()
+        self._wanted = {lane.name: anyio.Event() for lane in lanes}
+        self._parked_models: dict[str, str] = {}
+
+    # -- for those who talk --------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def admit(self, ask: Ask) -> AsyncIterator[Flight]:
+        """Wait for this call's turn; inside, it may be made. Refused when it never comes."""
+        lane = ask.lane
+        queue = self._waiting[lane.name]
+        insort(queue, ask, key=attrgetter("order"))
+        self.wake()
+        try:
+            await ask.answered.wait()
+        except BaseException:
+            if ask.charged is None:
+                if ask in queue:
+                    queue.remove(ask)
+            else:
+                # Granted and cancelled in the same breath: the call was never made, but its `Sent` is on record.
+                self._land(lane)
+            raise
+        if ask.refusal is not None:
+            raise ask.refusal
+        try:
+            granted = anyio.current_time()
+            await ask.journal.flushed()
+            if lane.limits.burst == 1:
+                await anyio.sleep_until(granted + _EVEN_DEPARTURE)
+            yield Flight(ask, anyio.current_time)
+        finally:
+            self._land(lane)
+
+    def _land(self, lane: Lane) -> None:
+        lane.flying -= 1
+        self.wake()
+
+    async def rest(self, seconds: float) -> None:
+        """Pause before another attempt, unless the gate closes."""
+        with anyio.move_on_after(seconds):
+            await self._closing.wait()
+
+    def wake(self) -> None:
+        """Something changed: look again who may go."""
+        self._changed.set()
+
+    # -- what stops some or all -----------------------------------------------------------------------------------
+
+    def close(self, status: Status, reason: str) -> None:
+        """Grant nothing more, start nobody; the first reason stands."""
+        if self.closed is None:
+            self.closed = Refusal(status, reason)
+            self._closing.set()
+        self.wake()
+
+    def park_lane(self, lane: Lane, reason: str) -> None:
+        """A dead provider stops its own conversations only."""
+        lane.dead = lane.dead or reason
+        self.wake()
+
+    def park_model(self, alias: str, reason: str) -> None:
+        self._parked_models.setdefault(alias, reason)
+        self.wake()
+
+    def parked(self, alias: str, lane: Lane) -> str | None:
+        """Why no call of this model is made any more; None when calls are made."""
+        return self._parked_models.get(alias) or lane.dead
+
+    def waiting(self, lane: Lane) -> int:
+        return len(self._waiting[lane.name])
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    async def work(self) -> None:
+        """Admit and begin conversations until nobody talks and nobody can begin."""
+        async with anyio.create_task_group() as tasks:
+            for lane in self.lanes:
+                if lane.paced:
+                    tasks.start_soon(self._pace, lane)
+            while True:
+                self._changed = anyio.Event()
+                look_again = self._decide(anyio.current_time())
+                if look_again is None:
+                    break
+                with anyio.move_on_at(look_again):
+                    await self._changed.wait()
+            tasks.cancel_scope.cancel()
+
+    def _decide(self, now: float) -> float | None:
+        """Refuse, grant and begin whatever can be; the moment to look again, or None at the end."""
+        self._refuse_the_hopeless()
+        while (choice := choose(self._waiting.values(), now)).grant is not None:
+            self._grant(choice.grant, now)
+        look_again = choice.look_again
+        for lane in choice.want_permit:
+            self._wanted[lane.name].set()
+        for lane in self.lanes:
+            lane.permit = False
+        look_again = min(look_again, self._begin(now))
+        if self.talking == 0 and (self.closed is not None or look_again > now + self.max_wait):
+            return None
+        self._give_up_on_parked(look_again, now)
+        return look_again
+
+    def _grant(self, waiter: Waiter, now: float) -> None:
+        assert isinstance(waiter, Ask)
+        lane = waiter.lane
+        queue = self._waiting[lane.name]
+        queue.remove(waiter)
+        queue.sort(key=attrgetter("order"))  # those who were passed over may have moved up
+        waiter.charged = lane.take(*lane.estimate(waiter.size), now)
+        lane.flying += 1
+        lane.granted += 1
+        lane.permit = False
+        waiter.journal.record(waiter.sent)
+        waiter.answered.set()
+
+    def _refuse(self, asks: Iterable[Ask], why: Callable[[Ask], Refusal | None]) -> None:
+        for ask in list(asks):
+            refusal = why(ask)
+            if refusal is not None:
+                self._waiting[ask.lane.name].remove(ask)
+                ask.refusal = Refused(*refusal)
+                ask.answered.set()
+
+    def _refuse_the_hopeless(self) -> None:
+        for queue in self._waiting.values():
+            self._refuse(queue, self._hopeless)
+
+    def _hopeless(self, ask: Ask) -> Refusal | None:
+        if self.closed is not None:
+            return self.closed
+        if ask.journal.failing is not None:
+            return Refusal("interrupted", str(ask.journal.failing))
+        reason = self.parked(ask.sent.alias, ask.lane)
+        if reason is not None:
+            return Refusal("pending", reason)
+        ceiling = ask.too_dear()
+        return None if ceiling is None else Refusal("budget", ceiling.name)
+
+    def _begin(self, now: float) -> float:
+        """Begin conversations where a lane has room for their first call; when a full window opens again."""
+        look_again = inf
+        if self.closed is not None:
+            return look_again
+        for lane in self.lanes:
+            while lane.dead is None and lane.free_slots - lane.arriving - self.waiting(lane) >= 1.0:
+                begin = next((b for roster in self.rosters if (b := roster.next_for(lane)) is not None), None)
+                if begin is None:
+                    break
+                at = lane.when(1.0, 1.0, now)
+                if at > now:
+                    look_again = min(look_again, at)
+                    break
+                begin(Beginning(self, lane))
+        return look_again
+
+    def _give_up_on_parked(self, look_again: float, now: float) -> None:
+        """When everyone who talks waits for a lane that stays shut too long, the night is over for them."""
+        asks = [ask for queue in self._waiting.values() for ask in queue]
+        if asks and len(asks) == self.talking and now + self.max_wait < look_again < inf:
+            self._refuse(
+                asks,
+                lambda ask: Refusal("pending", f"{ask.lane.name}: {ask.lane.pause_reason or 'daily limit reached'}"),
+            )
+            self.wake()
+
+    async def _pace(self, lane: Lane) -> None:
+        """Hand out permits at the lane's pace."""
+        rpm = lane.limits.rpm
+        assert rpm is not None
+        if lane.limits.burst == 1:
+            limiter = AsyncLimiter(1, MINUTE / rpm * _NO_BURST_STRETCH)
+        else:
+            burst = lane.limits.burst or max(2, rpm // 200)
+            limiter = AsyncLimiter(burst, MINUTE / rpm * burst)
+        while True:
+            await self._wanted[lane.name].wait()
+            self._wanted[lane.name] = anyio.Event()
+            await limiter.acquire()
+            lane.permit = True
+            self.wake()

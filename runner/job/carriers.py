@@ -1,0 +1,295 @@
+"""Providers and models: reading their entries, and settling what a model is called."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from runner.call import has_text
+from runner.job.endpoint import BUILT_IN, WELL_KNOWN, entry_to_add, unsafe
+from runner.job.environment import VARIABLE, misplaced, resolve
+from runner.job.job import Model, Provider
+from runner.job.leaks import literal_tokens, looks_like_key, promises_key
+from runner.job.naming import apart, choices
+from runner.job.problem import Problem, did_you_mean, listed
+from runner.job.schema import (
+    Header,
+    ModelEntry,
+    ProviderEntry,
+    given_settings,
+)
+from runner.job.section import NAME, Section, Where, is_pattern, item, line_of
+from runner.job.source import Path as Steps
+from runner.limits import Limits
+from runner.money import Nanos, Price
+
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+class Carriers(Section):
+    """Who answers: providers and models, and what other entries may call them."""
+
+    def __init__(self, problems: list[Problem], top: Where) -> None:
+        super().__init__(problems, top)
+        self.providers: dict[str, Provider] = {}
+        self.models: dict[str, Model] = {}
+        self.inline: dict[str, str] = {}
+        """`provider/model-id` as pairings write it, and the alias that it got."""
+        # Names stand here as soon as they are declared, so that a broken entry is not called unknown as well.
+        self.provider_names: dict[str, None] = {}
+        self.model_names: dict[str, None] = {}
+
+    def read_providers(self) -> None:
+        section = self.part("providers", dict)
+        self.provider_names = dict.fromkeys(section)
+        for name, tree in section.items():
+            where = self.top.at("providers", name)
+            if not NAME.fullmatch(name):
+                self.note(where, f"`{name}` is no name for a provider: letters, digits, `.`, `_` and `-`", key=True)
+            entry, _ = self.entry(ProviderEntry, {} if tree is None else tree, where)
+            if entry is not None and (provider := self.provider(name, entry, where)):
+                self.providers[name] = provider
+
+    def provider(self, name: str, entry: ProviderEntry, where: Where) -> Provider | None:
+        known = WELL_KNOWN.get(name)
+        type_ = entry.type or (known.type if known else None)
+        base_url = entry.base_url or (known.base_url if known else BUILT_IN if type_ == "sim" else None)
+        if type_ is None or base_url is None:
+            missing = "type" if type_ is None else "base_url"
+            if where.at(missing).path not in where.source.values:
+                hint = f"write it as: {entry_to_add(name)}"
+                self.note(where, f"`{missing}` is missing: `{name}` is not known by its name alone", hint, key=True)
+            return None
+        if type_ == "sim" and base_url != BUILT_IN:
+            self.note(where.at("base_url"), "the type `sim` is the built-in server: its base_url is the word `sim`")
+        api_key = entry.api_key
+        if api_key is None and known and base_url != BUILT_IN:
+            api_key = known.api_key
+        self.check_headers(entry, where)
+        if entry.api_key is not None:
+            self.check_secret(entry.api_key, where.at("api_key"))
+        if base_url != BUILT_IN:
+            keyed = api_key is not None or any(
+                promises_key(header) or "${" in value for header, value in entry.headers.items()
+            )
+            self.check_url(base_url, where.at("base_url"), keyed)
+        if entry.sim is not None:
+            if base_url != BUILT_IN:
+                self.note(
+                    where.at("sim"), "only the built-in server is configured here", "it needs `base_url: sim`", key=True
+                )
+            for path, message in sim_mistakes(entry.sim):
+                self.note(where.at("sim", *path), message)
+        return Provider(
+            name=name,
+            type=type_,
+            base_url=base_url,
+            api_key=api_key,
+            headers=entry.headers,
+            limits=Limits(**entry.limits.model_dump()),
+            limit_field=entry.limit_field or (known.limit_field if known else "max_tokens"),
+            sim=entry.sim,
+            free=entry.free,
+            settings=given_settings(entry),
+        )
+
+    def check_secret(self, text: str, where: Where) -> None:
+        if looks_like_key(text):
+            return  # already told
+        if odd := misplaced(text):
+            self.note(where, f"`{odd}` is no variable", "write ${NAME} or ${NAME:-default}")
+        elif literal_tokens(text):
+            self.note(
+                where,
+                "a key may not stand in a job file",
+                "put it into the environment or a .env file, and write ${ITS_NAME} here",
+            )
+        elif any(not 32 <= ord(c) < 127 for c in text) or not text.strip():
+            self.note(where, "this cannot be sent in a header: printable ASCII on one line, and not blank")
+
+    def check_headers(self, entry: ProviderEntry, where: Where) -> None:
+        for name, value in entry.headers.items():
+            here = where.at("headers", name)
+            if not _HEADER_NAME.fullmatch(name):
+                self.note(here, f"`{name}` is no name of a header", key=True)
+            elif name.lower() in ("host", "content-length", "content-type", "transfer-encoding", "connection"):
+                self.note(here, f"the header `{name}` is set with each request and cannot be changed", key=True)
+            elif name.lower() == "authorization" and entry.api_key is not None:
+                self.note(here, "both api_key and an Authorization header are given", "keep one of them", key=True)
+            if promises_key(name):
+                self.check_secret(value, here)
+            elif odd := misplaced(value):
+                self.note(here, f"`{odd}` is no variable", "write ${NAME} or ${NAME:-default}")
+            elif any(not 32 <= ord(c) < 127 for c in value):
+                self.note(here, "this cannot be sent in a header: printable ASCII on one line")
+
+    def check_url(self, url: str, where: Where, keyed: bool) -> None:
+        if odd := misplaced(url):
+            self.note(where, f"`{odd}` is no variable", "write ${NAME} or ${NAME:-default}")
+            return
+        defaults = {found[1]: found[2] for found in VARIABLE.finditer(url)}
+        # A variable without a default is known only when the run starts, and is checked there.
+        if None not in defaults.values() and (why := unsafe(resolve(url, {}), keyed=keyed)):
+            self.note(where, why)
+
+    def known_provider(self, name: str, where: Where) -> bool:
+        """True when the provider can be used; otherwise the mistake is on record."""
+        if name not in self.provider_names and name in WELL_KNOWN:
+            known = WELL_KNOWN[name]
+            self.providers[name] = Provider(
+                name, known.type, known.base_url, known.api_key, limit_field=known.limit_field
+            )
+            self.provider_names[name] = None
+        if name in self.provider_names:
+            return name in self.providers
+        known_names = [*self.provider_names, *WELL_KNOWN]
+        close = did_you_mean(name, known_names)
+        hint = close if close and len(name) > 3 else f"add it under `providers:`  {entry_to_add(name)}"
+        self.note(where, f"there is no provider `{name}`", hint)
+        return False
+
+    def read_models(self) -> None:
+        section = self.part("models", dict)
+        self.model_names = dict.fromkeys(section)
+        folded: dict[str, str] = {}
+        for name, tree in section.items():
+            where = self.top.at("models", name)
+            if not NAME.fullmatch(name) or "/" in name:
+                self.note(where, f"`{name}` is no name for a model: letters, digits and `. _ - : + @`", key=True)
+            elif (other := folded.setdefault(name.casefold(), name)) != name:
+                first = self.top.at("models", other)
+                self.note(where, f"`{name}` and `{other}` ({line_of(first)}) differ in case only", key=True)
+            entry, _ = self.entry(ModelEntry, tree, where)
+            if entry is None:
+                continue
+            if entry.price is not None and entry.free:
+                self.note(where.at("free"), "a model cannot have a price and be free", "keep one of them")
+            if entry.label is not None:
+                self.check_label(entry.label, where.at("label"))
+            if model := self.model(name, entry, where.at("use")):
+                self.models[name] = model
+
+    def model(self, alias: str, entry: ModelEntry, where: Where) -> Model | None:
+        provider, _, id_ = entry.use.partition("/")
+        if not provider or not id_ or not has_text(id_) or any(c.isspace() or not c.isprintable() for c in entry.use):
+            self.note(where, "a model is named as provider/model-id", "such as `openai/gpt-4.1`")
+            return None
+        if not self.known_provider(provider, where):
+            return None
+        price = None if entry.price is None else Price(**dict(entry.price))
+        carrier = self.providers[provider]
+        return Model(
+            alias=alias,
+            label=entry.label or alias,
+            provider=provider,
+            id=id_,
+            price=price,
+            free=entry.free or (price is None and (carrier.free or carrier.type == "sim")),
+            context=entry.context,
+            settings=given_settings(entry),
+        )
+
+    def settle_inline(self, references: Iterable[tuple[str, Where]]) -> None:
+        """Make a model of each `provider/model-id`, under an alias that nobody else has."""
+        candidates: dict[str, tuple[str, ...]] = {f"\0{name}": (name,) for name in self.model_names}
+        found: dict[str, Model] = {}
+        for reference, where in references:
+            if reference in candidates:
+                continue
+            if model := self.model(reference, ModelEntry(use=reference), where):
+                found[reference] = model
+                candidates[reference] = choices(model.id.rpartition("/")[2], model.provider, model.id)
+            else:
+                candidates[reference] = (reference,)
+        names = apart(candidates)
+        for reference in candidates:
+            if not reference.startswith("\0"):
+                alias = names[reference]
+                self.inline[reference] = alias
+                self.model_names.setdefault(alias)
+                if reference in found:
+                    old = found[reference]
+                    self.models[alias] = Model(alias, alias, old.provider, old.id, None, old.free)
+
+    def budgets(self, header: Header) -> tuple[dict[str, Nanos], dict[str, Nanos]]:
+        budget = header.budget
+        if budget is None:
+            return {}, {}
+        where = self.top.at("budget")
+        for name in budget.providers:
+            if name not in self.provider_names:
+                self.note(
+                    where.at("providers", name),
+                    f"there is no provider `{name}`",
+                    did_you_mean(name, self.provider_names),
+                    key=True,
+                )
+        models: dict[str, Nanos] = {}
+        for name, amount in budget.models.items():
+            alias = self.inline.get(name, name)
+            if alias not in self.model_names:
+                self.note(
+                    where.at("models", name),
+                    f"there is no model `{name}`",
+                    did_you_mean(name, self.model_names),
+                    key=True,
+                )
+            models[alias] = amount
+        return budget.providers, models
+
+    def chosen(
+        self, names: Sequence[str], where: Where, *, zipped: bool = False, anywhere: bool = False
+    ) -> tuple[str, ...]:
+        """The aliases that are meant; `anywhere`: an inline model may be meant by its alias, too."""
+        declared = self.top.source.tree.get("models")
+        own = list(declared) if isinstance(declared, dict) else []
+        pool = list(self.model_names) if anywhere else own
+        found: list[str] = []
+        literal: set[str] = set()
+        for index, name in enumerate(names):
+            at = item(where, index)
+            if is_pattern(name) and name not in pool:
+                fitting = [alias for alias in pool if fnmatchcase(alias, name)]
+                if not fitting:
+                    hint = (
+                        "patterns are over the names under `models:`"
+                        if "/" in name
+                        else f"models: {listed(pool) or 'none'}"
+                    )
+                    self.note(at, f"no model fits `{name}`", hint)
+                found += [alias for alias in fitting if zipped or alias not in found]
+                continue
+            alias = self.inline.get(name, name)
+            if alias not in pool and name not in self.inline:
+                hint = did_you_mean(name, pool) or (
+                    f"models: {listed(pool)}" if pool else "name it under `models:`, or write it as provider/model-id"
+                )
+                self.note(at, f"there is no model `{name}`", hint)
+                continue
+            if alias in literal and not zipped:
+                self.note(at, f"`{name}` stands twice in this list: the same conversations would be held twice")
+                continue
+            literal.add(alias)
+            if zipped or alias not in found:
+                found.append(alias)
+        return tuple(found)
+
+
+def sim_mistakes(config: Mapping[str, Any]) -> list[tuple[Steps, str]]:
+    """Everything that is wrong with a configuration of the built-in server."""
+    from runner.sim.config import check_config  # the built-in server is no part of most jobs
+
+    return [*_unstorable(config, ()), *check_config(config)]
+
+
+def _unstorable(value: Any, path: Steps) -> list[tuple[Steps, str]]:
+    if isinstance(value, float) and not math.isfinite(value):
+        return [(path, "a finite number is expected here")]
+    if isinstance(value, dict):
+        return [wrong for key, inner in value.items() for wrong in _unstorable(inner, (*path, key))]
+    if isinstance(value, list):
+        return [wrong for index, inner in enumerate(value) for wrong in _unstorable(inner, (*path, index))]
+    return []

@@ -1,0 +1,247 @@
+"""Checks of a whole job, once all its entries are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from runner.call import has_text
+from runner.job.cells import Casting, Scene, matched, size
+from runner.job.fields import LONGEST, OWN_FIELDS, ROLE_FIELDS, fields, template
+from runner.job.job import Exclusion, Job, Pairing, Prompt, SetRule
+from runner.job.pairings import PairingSource
+from runner.job.problem import Problem, did_you_mean, listed
+from runner.job.prompts import Prompts
+from runner.job.section import Section, Where
+
+MOST_CELLS: Final = 1_000_000
+ANY_DATE: Final = "2000-01-01"
+
+
+class Checks(Section):
+    """What can be told only of the whole job: missing fields, conversations held twice, money without a bound."""
+
+    def __init__(self, problems: list[Problem], top: Where, prompts: Prompts) -> None:
+        super().__init__(problems, top)
+        self.prompts = prompts
+        self.told: set[tuple[str, str]] = set()
+        """Limits that were called too small; one model is example enough."""
+
+    def check_fields(self, job: Job, pairings: Sequence[PairingSource]) -> None:
+        """Every field of a text has a value in every pairing that uses the text."""
+        for found in self.prompts.prompts.values():
+            prompt = found.prompt
+            users = [one.pairing for one in pairings if prompt.name in one.pairing.prompts]
+            own = {*job.vars, *prompt.vars, *OWN_FIELDS}
+            own |= {
+                f"{role.name}.{field}"
+                for role in prompt.roles
+                for field in ROLE_FIELDS
+                if role.live or field == "label"
+            }
+            for written, where in found.texts:
+                for field, offset in dict(reversed(list(fields(written.text)))).items():
+                    if field in own or (users and all(field in pairing.vars for pairing in users)):
+                        continue
+                    lacking = [pairing.position for pairing in users if field not in pairing.vars]
+                    some = any(field in pairing.vars for pairing in users)
+                    message = f"nothing is known for the field {{{{{field}}}}}" + (
+                        f" in pairing {listed([str(n) for n in lacking])}" if some else ""
+                    )
+                    hint = did_you_mean(field, own) or "give it a value under `vars:`"
+                    self.problems.append(self.in_text(written, where, offset, message, hint))
+
+    def check_cells(
+        self,
+        job: Job,
+        pairings: Sequence[PairingSource],
+        exclusions: Sequence[tuple[Exclusion, Where]],
+        rules: Sequence[tuple[SetRule, Where]],
+    ) -> None:
+        whole = not self.problems
+        usable = [one for one in pairings if all(a in job.models for some in one.pairing.models.values() for a in some)]
+        if self.too_many(job, usable):
+            return
+        scenes: list[tuple[PairingSource, Scene]] = []
+        for one in usable:
+            prompts = [job.prompts[name] for name in one.pairing.prompts]
+            own = [
+                Scene(job, prompt, one.pairing, ANY_DATE)
+                for prompt in prompts
+                if self.can_be_filled(job, one.pairing, prompt)
+            ]
+            scenes += [(one, scene) for scene in own]
+            if len(own) < len(prompts):
+                continue
+            for exclusion, where in one.exclusions:
+                if not _covers_any(exclusion, own):
+                    self.note(where, "this excludes nothing: no conversation of its pairing is like this")
+            if not any(True for scene in own for _ in scene.castings()):
+                self.note(one.where, "no conversation of this pairing is left", "look at `match` and `exclude`")
+        if whole:
+            # With a pairing missing, what seems to have no effect may have one on that pairing.
+            everything = [scene for _, scene in scenes]
+            for exclusion, where in exclusions:
+                if not _covers_any(exclusion, everything):
+                    self.note(where, "this excludes nothing: no conversation is like this")
+            for rule, where in rules:
+                if not any(
+                    _applies(rule, scene.prompt, casting) for scene in everything for casting in scene.castings()
+                ):
+                    self.note(where, "this changes nothing: no conversation is like this")
+        for one, scene in scenes:
+            self.check_stages(scene, one.where)
+            self.check_settings(scene, one)
+        self.check_doubles(scenes)
+
+    def too_many(self, job: Job, pairings: Sequence[PairingSource]) -> bool:
+        sizes = [
+            sum(size(job.prompts[name], one.pairing) for name in one.pairing.prompts) * one.pairing.repeat
+            for one in pairings
+        ]
+        if (count := sum(sizes)) <= MOST_CELLS:
+            return False
+        self.note(
+            pairings[sizes.index(max(sizes))].where,
+            f"the pairings come to {count:,} conversations; at most {MOST_CELLS:,} are planned",
+            "this pairing is the largest: name fewer models, prompts or repeats",
+        )
+        return True
+
+    def check_doubles(self, scenes: Sequence[tuple[PairingSource, Scene]]) -> None:
+        """No two conversations may send the same: the second would be taken for the first, and never held."""
+        known: dict[str, tuple[PairingSource, Scene, Casting]] = {}
+        told: set[tuple[int, int]] = set()
+        for one, scene in scenes:
+            for casting in scene.castings():
+                mine = (one, scene, casting)
+                first, other, before = found = known.setdefault(scene.identities(casting).of(1), mine)
+                pair = (first.pairing.position, one.pairing.position)
+                if found is not mine and pair not in told:
+                    told.add(pair)
+                    self.note(
+                        one.where,
+                        f"the conversation {_named(scene.prompt, casting)} stands twice: "
+                        f"it is the same as {_named(other.prompt, before)} of the pairing at {first.where}",
+                        "to hold one several times write `repeat`",
+                    )
+
+    def can_be_filled(self, job: Job, pairing: Pairing, prompt: Prompt) -> bool:
+        """True when every field of the prompt's texts has a value, and they do not grow beyond all bounds."""
+        values = {**job.vars, **prompt.vars, **pairing.vars}
+        own = {*OWN_FIELDS, *(f"{role.name}.{field}" for role in prompt.roles for field in ROLE_FIELDS)}
+        total = 0
+        for written, where in self.prompts.prompts[prompt.name].texts:
+            if any(name not in values and name not in own for name, _ in fields(written.text)):
+                return False
+            total += template(written.text, {}).length(values)
+            if total > LONGEST:
+                self.note(
+                    where,
+                    f"with its fields filled in, the prompt `{prompt.name}` has more than {LONGEST:,} characters",
+                    "shorten the values, or name them less often",
+                )
+                return False
+        return True
+
+    def check_stages(self, scene: Scene, pairing: Where) -> None:
+        """The first speaker has something to read, and no given line is blank."""
+        where = self.prompts.prompts[scene.prompt.name].where
+        for casting in scene.castings():
+            stage = scene.stage(casting)
+            first = stage.lines[0]
+            if first.given is None and not any(
+                has_text(text) for text in (stage.context, stage.opening, first.instruct)
+            ):
+                self.note(
+                    where,
+                    f"`{first.role}` speaks first and has nothing to read",
+                    "give an `opening`, a `context` or an `instruct`",
+                    key=True,
+                )
+                return
+            if blank := next(
+                (line for line in stage.lines if line.given is not None and not has_text(line.given)), None
+            ):
+                self.note(
+                    where,
+                    f"line {blank.number}, of `{blank.role}`, is blank when its fields are filled in "
+                    f"(pairing at {pairing})",
+                    key=True,
+                )
+                return
+            if scene.alike:
+                return
+
+    def check_settings(self, scene: Scene, one: PairingSource) -> None:
+        """A call that no limit would ever let through is a mistake, not a long wait."""
+        seen: set[tuple[str, int]] = set()
+        for casting in scene.castings():
+            for part in scene.parts(casting):
+                side = part.participant
+                if (side.alias, side.max_tokens) in seen:
+                    continue
+                seen.add((side.alias, side.max_tokens))
+                if side.context is not None and side.max_tokens >= side.context:
+                    self.note(
+                        self.model_place(side.alias, one),
+                        f"max_tokens {side.max_tokens:,} leaves no room for a prompt in the window of "
+                        f"{side.context:,} tokens of `{side.alias}`",
+                        "lower max_tokens, or correct `context`",
+                    )
+                limits = scene.job.providers[side.provider].limits
+                for key, room in (("output_tpm", limits.output_tpm), ("tpm", limits.tpm)):
+                    if limits.count != "reserved" or room is None or side.max_tokens <= room:
+                        continue
+                    if (side.provider, key) not in self.told:
+                        self.told.add((side.provider, key))
+                        self.note(
+                            self.top.at("providers", side.provider, "limits", key),
+                            f"one call of `{side.alias}` may use {side.max_tokens:,} tokens "
+                            "(max_tokens): it would wait for ever",
+                            "lower max_tokens, or write `count: used` if the provider counts what was used",
+                        )
+
+    def model_place(self, alias: str, one: PairingSource) -> Where:
+        declared = self.top.at("models", alias)
+        return declared if declared.path in self.top.source.keys else one.where
+
+    def check_paid(self, job: Job, pairings: Sequence[PairingSource]) -> None:
+        """Whatever costs money has a ceiling above it."""
+        if job.budget is not None or job.conversation_budget is not None or ("budget" in self.tree and self.problems):
+            return
+        for one in pairings:
+            if one.pairing.budget is not None or one.pairing.conversation_budget is not None:
+                continue
+            for aliases in one.pairing.models.values():
+                for alias in aliases:
+                    model = job.models.get(alias)
+                    if model is None or model.free or (model.price is not None and model.price.free):
+                        continue
+                    if alias in job.model_budgets or model.provider in job.provider_budgets:
+                        continue
+                    self.note(
+                        self.top.at("budget"),
+                        f"`{alias}` costs money, and nothing bounds it: there is no budget",
+                        "such as `budget: 5.00`, in dollars for the whole run; or `free: true` at the model",
+                    )
+                    return
+
+
+def _applies(rule: SetRule, prompt: Prompt, casting: Casting) -> bool:
+    models = dict(casting)
+    return rule.where.covers(prompt.name, models) and (
+        rule.models is None or any(alias in rule.models for alias in models.values())
+    )
+
+
+def _covers_any(exclusion: Exclusion, scenes: Iterable[Scene]) -> bool:
+    return any(
+        exclusion.covers(scene.prompt.name, dict(casting))
+        for scene in scenes
+        for casting in matched(scene.prompt, scene.pairing)
+    )
+
+
+def _named(prompt: Prompt, casting: Casting) -> str:
+    return f"{prompt.name}/{'~'.join(alias for _, alias in casting)}"

@@ -1,0 +1,242 @@
+"""A job as it is meant: every name resolved, every text at hand, nothing left to look up.
+
+Texts still carry their named fields, and `${VAR}` stands as it was written: no key is ever part of a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from runner.call import Sampling, Timeouts
+from runner.conversation import Outcomes, Policy
+from runner.job.environment import variables
+from runner.limits import Limits
+from runner.money import Nanos, Price
+from runner.world import Secret
+
+Overrides: TypeAlias = Mapping[str, Any]
+"""Settings that one entry sets itself, in the shape of the job file; the outer entries fill in the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One account at one server; base_url, api_key and headers as written, with their `${VAR}`."""
+
+    name: str
+    type: Literal["openai", "sim"]
+    base_url: str
+    api_key: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    limits: Limits = field(default_factory=Limits)
+    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    sim: Mapping[str, Any] | None = field(default=None, hash=False)
+    free: bool = False
+    settings: Overrides = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model under the name that the job gives it."""
+
+    alias: str
+    label: str
+    provider: str
+    id: str
+    price: Price | None = None
+    free: bool = False
+    """True when the job says so, or its provider's type does; a price in the job is stronger than the type."""
+    context: int | None = None
+    settings: Overrides = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One side; it is live when it has no script."""
+
+    name: str
+    label: str | None = None
+    system: str | None = None
+    script: tuple[str, ...] | None = None
+    opening: str | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.script is None
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One turn of the cycle that a prompt repeats."""
+
+    by: str
+    label: str | None = None
+    instruct: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is talked about, and who speaks when: `cycle`, `rounds` times."""
+
+    name: str
+    roles: tuple[Role, ...]
+    rounds: int
+    cycle: tuple[Beat, ...]
+    context: str | None = None
+    opening: str | None = None
+    vars: Mapping[str, str] = field(default_factory=dict, hash=False)
+    settings: Overrides = field(default_factory=dict, hash=False)
+
+    @property
+    def live_roles(self) -> tuple[str, ...]:
+        return tuple(role.name for role in self.roles if role.live)
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Conversations to leave out: those of these prompts in which each named role has one of its models."""
+
+    prompts: tuple[str, ...] | None
+    models: Mapping[str, tuple[str, ...]] = field(hash=False)
+
+    def covers(self, prompt: str, models: Mapping[str, str]) -> bool:
+        return (self.prompts is None or prompt in self.prompts) and all(
+            models.get(role) in aliases for role, aliases in self.models.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SetRule:
+    """Settings for some calls: `where` chooses conversations, `models` chooses speakers in them."""
+
+    where: Exclusion
+    models: tuple[str, ...] | None
+    settings: Overrides = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Who talks with whom about what; `position` counts the pairings of the file from 1."""
+
+    position: int
+    prompts: tuple[str, ...]
+    models: Mapping[str, tuple[str, ...]] = field(hash=False)
+    match: Literal["cross", "distinct", "unordered", "zip"] = "cross"
+    exclude: tuple[Exclusion, ...] = ()
+    repeat: int = 1
+    budget: Nanos | None = None
+    conversation_budget: Nanos | None = None
+    vars: Mapping[str, str] = field(default_factory=dict, hash=False)
+    settings: Overrides = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A whole job file, checked and resolved; plain data, and equal to what its record gives back."""
+
+    name: str
+    run_key: str
+    timezone: str
+    seed: int
+    send_seed: bool
+    max_wait: float
+    """Seconds to wait for parked providers when nothing else is left."""
+    budget: Nanos | None
+    conversation_budget: Nanos | None
+    provider_budgets: Mapping[str, Nanos] = field(hash=False)
+    model_budgets: Mapping[str, Nanos] = field(hash=False)
+    vars: Mapping[str, str] = field(hash=False)
+    defaults: Overrides = field(hash=False)
+    """Every setting: what the job does not set, at its built-in value."""
+    providers: Mapping[str, Provider] = field(hash=False)
+    models: Mapping[str, Model] = field(hash=False)
+    prompts: Mapping[str, Prompt] = field(hash=False)
+    pairings: tuple[Pairing, ...]
+    exclude: tuple[Exclusion, ...]
+    rules: tuple[SetRule, ...]
+
+    def key(self, date: str) -> str:
+        """The key of a run that starts on this date: the name of its folder."""
+        return self.run_key.replace("{date}", date)
+
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that the job names, each once."""
+        written = (text for provider in self.providers.values() for text in _written(provider))
+        return tuple(dict.fromkeys(name for text in written for name in variables(text)))
+
+    def secrets(self, environ: Mapping[str, str]) -> tuple[Secret, ...]:
+        """Every value that must be masked wherever foreign text is shown; variables that are not set are left out."""
+        keyed = (text for provider in self.providers.values() for text in _secret(provider))
+        values = {environ[name]: None for text in keyed for name in variables(text) if environ.get(name)}
+        return tuple(Secret(value) for value in values)
+
+    def record(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The job as plain JSON with long texts replaced by their SHA-256, and those texts."""
+        from runner.job.record import record
+
+        return record(self)
+
+    @classmethod
+    def from_record(cls, data: Mapping[str, Any], texts: Mapping[str, str]) -> Job:
+        """The job that `record` was made of; KeyError when a text is missing."""
+        from runner.job.record import restored
+
+        return restored(data, texts)
+
+
+def _secret(provider: Provider) -> Iterable[str]:
+    return (*(() if provider.api_key is None else (provider.api_key,)), *provider.headers.values())
+
+
+def _written(provider: Provider) -> Iterable[str]:
+    return (provider.base_url, *_secret(provider))
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the calls of one speaker are made."""
+
+    max_tokens: int
+    sampling: Sampling
+    timeouts: Timeouts
+    outcomes: Outcomes
+    reasoning: str
+    overflow: Literal["stop", "fail"]
+
+
+def merged(outer: Overrides, inner: Overrides) -> dict[str, Any]:
+    """The outer settings with the inner ones laid over them, key by key."""
+    result = dict(outer)
+    for key, value in inner.items():
+        beneath = result.get(key)
+        result[key] = merged(beneath, value) if isinstance(beneath, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def settled(layers: Iterable[Overrides]) -> Settings:
+    """The settings that hold when each layer may overrule the one before; the first must be complete."""
+    whole: dict[str, Any] = {}
+    for layer in layers:
+        whole = merged(whole, layer)
+    return Settings(
+        max_tokens=whole["max_tokens"],
+        sampling=Sampling(
+            temperature=whole["temperature"],
+            top_p=whole["top_p"],
+            presence_penalty=whole["presence_penalty"],
+            frequency_penalty=whole["frequency_penalty"],
+        ),
+        timeouts=Timeouts(**whole["timeout"]),
+        outcomes=Outcomes(
+            **{
+                outcome: Policy(rule["retry"], rule["then"] == "accept", rule["max_tokens"])
+                for outcome, rule in whole["outcomes"].items()
+            }
+        ),
+        reasoning=whole["history"]["reasoning"],
+        overflow=whole["history"]["overflow"],
+    )

@@ -1,0 +1,147 @@
+"""What becomes of a turn after an attempt: decided here, by policy and by what was tried before, and nowhere else.
+
+`judge` is pure: there is one owner of retries. The events that record an attempt are made here too, so that what is
+decided and what is written down cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from runner.call import Failure, Kind, Outcome, Reply
+from runner.conversation import Participant, Policy
+from runner.events import Failed, Replied, Sent, Tried, usage_data
+from runner.prices import Charge
+
+MOST_BUSY: Final = 20
+"""So many busy answers for one turn fail it."""
+
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 60.0
+
+Next: TypeAlias = Literal["accept", "retry", "fail", "stop", "park_model", "park_provider"]
+
+
+class Verdict(NamedTuple):
+    """What becomes of a turn after an attempt."""
+
+    next: Next
+    pause: float = 0.0
+    """Seconds before the retry."""
+    reason: str = ""
+
+
+def judge(outcome: Outcome, speaker: Participant, tried: Tried, chance: float, dropped: tuple[str, ...]) -> Verdict:
+    """Decide what becomes of a turn; `tried` are its attempts before this one, `chance` is drawn from [0, 1)."""
+    if isinstance(outcome, Reply):
+        return _judge_reply(outcome, speaker, tried, chance)
+    if outcome.busy:
+        if tried.busy + 1 >= MOST_BUSY:
+            return Verdict("fail", reason=f"busy {MOST_BUSY} times: {outcome.detail}")
+        return Verdict("retry")  # its lane waits as long as the provider says
+    if outcome.parameter is not None and outcome.parameter not in dropped:
+        return Verdict("retry")
+    if outcome.overflow:
+        return Verdict("stop" if speaker.overflow == "stop" else "fail", reason=f"context full: {outcome.detail}")
+    if outcome.scope == "provider":
+        return Verdict("park_provider", reason=outcome.detail)
+    if outcome.scope == "model":
+        return Verdict("park_model", reason=outcome.detail)
+    before = tried.kinds.get(outcome.kind, 0)
+    if outcome.scope == "conversation" or before >= policy_for(outcome.kind, speaker).retry:
+        return Verdict("fail", reason=outcome.detail)
+    return Verdict("retry", max(_jitter(before, chance), outcome.retry_after or 0.0), outcome.detail)
+
+
+def _judge_reply(reply: Reply, speaker: Participant, tried: Tried, chance: float) -> Verdict:
+    if reply.finish == "ok":
+        return Verdict("accept")
+    policy = policy_for(reply.finish, speaker)
+    before = tried.kinds.get(reply.finish, 0)
+    if before < policy.retry:
+        return Verdict("retry", _jitter(before, chance), reply.finish)
+    return Verdict("accept") if policy.accept else Verdict("fail", reason=f"{reply.finish} answer")
+
+
+def policy_for(kind: str, speaker: Participant) -> Policy:
+    """The policy for a kind of failure, or for a reply that is not ok."""
+    policies: Mapping[str, Policy] = {
+        "empty": speaker.outcomes.empty,
+        "refused": speaker.outcomes.refused,
+        "truncated": speaker.outcomes.truncated,
+        "lost": speaker.outcomes.lost,
+    }
+    return policies.get(kind, speaker.outcomes.error)
+
+
+def _jitter(before: int, chance: float) -> float:
+    """Full jitter: anything up to a bound that doubles with each attempt."""
+    return float(chance * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**before))
+
+
+def max_tokens_for(speaker: Participant, tried: Tried) -> int:
+    """The output limit of the next attempt: larger where the policy says that more room may help."""
+    limit = float(speaker.max_tokens)
+    for kind, times in tried.kinds.items():
+        limit *= policy_for(kind, speaker).max_tokens_times ** times
+    return int(limit)
+
+
+def replied(reply: Reply, sent: Sent, bill: Charge) -> Replied:
+    """The event of an accepted reply."""
+    return Replied(
+        cell=sent.cell,
+        turn=sent.turn,
+        attempt=sent.attempt,
+        text=reply.text,
+        finish=reply.finish,
+        cost=bill.cost,
+        cost_source=bill.source,
+        computed=bill.computed,
+        usage=usage_data(reply.usage),
+        overrun=bill.overrun,
+        reasoning=reply.reasoning,
+        model=reply.model,
+        upstream=reply.upstream,
+        generation=reply.generation,
+        stop=reply.stop,
+        first_byte=reply.first_byte,
+        seconds=reply.seconds,
+    )
+
+
+def failed(outcome: Outcome, sent: Sent, bill: Charge, final: bool) -> Failed:
+    """The event of an attempt that did not become the turn: a failure, or an answer that is not accepted."""
+    if isinstance(outcome, Failure):
+        kind: Kind | Literal["truncated"] = outcome.kind
+        failure, partial = outcome, outcome.partial
+    else:
+        kind = "truncated" if outcome.finish == "truncated" else "refused"
+        money: Literal["known", "assumed"] = "assumed" if bill.source == "unknown" else "known"
+        failure, partial = Failure("refused", "call", money, f"{outcome.finish} answer"), outcome.text
+    return Failed(
+        cell=sent.cell,
+        turn=sent.turn,
+        attempt=sent.attempt,
+        failure=kind,
+        scope=failure.scope,
+        money="assumed" if bill.source == "unknown" else failure.money,
+        cost=bill.cost,
+        final=final,
+        detail=failure.detail,
+        busy=failure.busy,
+        parameter=failure.parameter,
+        status=failure.status,
+        retry_after=failure.retry_after,
+        usage=usage_data(outcome.usage),
+        overrun=bill.overrun,
+        partial=partial,
+        reasoning=outcome.reasoning,
+        model=outcome.model,
+        upstream=outcome.upstream,
+        generation=outcome.generation,
+        stop=outcome.stop,
+        first_byte=outcome.first_byte,
+        seconds=outcome.seconds,
+    )

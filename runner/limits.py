@@ -1,0 +1,440 @@
+"""Who may go now. Lanes count what a provider counts; `choose` weighs everyone who waits; nothing here awaits.
+
+A lane is a provider and a key (and a model where the provider counts by model). It has slots, windows of requests and
+tokens over a minute, requests over a day, a permit from its pacer, and perhaps a pause. Money is a list of ceilings per
+call. The order among those who wait is by rank; one who has been passed over too often goes first and blocks the rest.
+
+- A window lets through no more than its limit in any stretch of its length, spread out: after a small burst it
+  refills at the limit's own pace. It is slightly longer than the provider's, because requests do not all travel
+  equally fast.
+- A token window is charged what the provider charges: all of `max_tokens` up front, or what is expected to be used.
+  When the usage is known the entry is corrected.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from runner.call import Hints
+from runner.events import Account
+from runner.money import Nanos
+
+PASSED_TOO_OFTEN: Final = 16
+MINUTE: Final = 60.0
+DAY: Final = 86_400.0
+
+_STRETCH: Final = 1.006
+"""How much longer our windows are than the provider's: room for requests that overtake each other on the way."""
+_LATE_ROOM: Final = 0.004
+"""The part of a limit that is kept free where the true amount is known only afterwards."""
+_LATE_PACE: Final = 1.05
+"""There the window decides, as the provider's does; the pace only spreads the calls, and lets them catch up."""
+_BURST_SHARE: Final = 0.02
+_LATE_BURST_SHARE: Final = 0.003
+"""The part of a token limit that may be used at once; less where the true amount is known only afterwards."""
+_REFILLED_SHARE: Final = 0.05
+"""The part of a limit that should be there again before the next call."""
+_CREDIT_SHARE: Final = 0.01
+_USED_MARGIN: Final = 1.0
+_FIRST_MEANS: Final = 4
+"""So many replies of the length expected at first are mixed into the mean: the first to come back are short."""
+_FIRST_TOKENS_PER_BYTE: Final = 0.4
+_FIRST_SHARE: Final = 0.4
+_MOST_BUSY_BACKOFF: Final = 60.0
+
+
+class Ceiling(NamedTuple):
+    """An account and the most that may be settled and reserved in it."""
+
+    name: str
+    account: Account
+    most: Nanos
+
+
+class Entry:
+    """What one request counts in a window; `at` is None while it only counts against the pace."""
+
+    __slots__ = ("amount", "at")
+
+    def __init__(self, at: float | None, amount: float) -> None:
+        self.at = at
+        self.amount = amount
+
+
+class Window:
+    """No more than `limit` in any `seconds`, and no faster than the limit's pace but for a small burst.
+
+    A window that counts `late` mirrors a provider that counts tokens when they are used: what a request will bring
+    forth counts against the pace at once, by its estimate, and in the window when it has ended, by its usage.
+    """
+
+    __slots__ = ("_debt", "_debt_at", "_entries", "_pace", "_total", "burst", "late", "limit", "seconds")
+
+    def __init__(self, limit: float, seconds: float, burst: float | None = None, late: bool = False) -> None:
+        self.limit = limit
+        self.seconds = seconds * _STRETCH
+        self.burst = burst
+        self.late = late
+        self._pace = limit / self.seconds * (_LATE_PACE if late else 1.0)
+        self._entries: deque[Entry] = deque()
+        self._total = 0.0
+        self._debt = 0.0
+        self._debt_at = -inf
+
+    def _expire(self, now: float) -> None:
+        while self._entries and (at := self._entries[0].at) is not None and at <= now - self.seconds:
+            self._total -= self._entries.popleft().amount
+        if not self._entries:
+            self._total = 0.0
+
+    def _owed(self, now: float) -> float:
+        """How far ahead of the even pace the window is."""
+        if self._debt_at == -inf:
+            return 0.0
+        return max(min(self._debt, 0.0), self._debt - (now - self._debt_at) * self._pace)
+
+    def _owe(self, amount: float, now: float) -> None:
+        # Idle time earns nothing, but what was estimated too high is given back, up to a small credit.
+        self._debt = max(-self.limit * _CREDIT_SHARE, self._owed(now) + amount)
+        self._debt_at = now
+
+    def when(self, amount: float, now: float) -> float:
+        """The earliest moment at which `amount` fits, as things stand; `now` when it fits now."""
+        self._expire(now)
+        amount = min(amount, self.limit)  # a request larger than the limit goes alone, or never would
+        at = now
+        # Of what counts late only a part is in the window when the request arrives; the rest is what the pace is for.
+        excess = self._total + (min(amount, self.limit * _LATE_ROOM) if self.late else amount) - self.limit
+        for entry in self._entries:
+            if excess <= 1e-9:
+                break
+            excess -= entry.amount
+            at = (entry.at or now) + self.seconds
+        if self.burst is not None:
+            # What is owed must have fallen so far that this request ends within the burst, or to nothing if it is
+            # larger.
+            surplus = self._owed(now) - max(0.0, self.burst - amount)
+            if surplus > 1e-9:
+                at = max(at, now + surplus / self._pace)
+        return at
+
+    def add(self, amount: float, at: float, now: float, later: bool = False) -> Entry:
+        """Count a request that leaves now, or left at some time in the past when the window opens warm."""
+        if at >= now:
+            self._owe(amount, now)
+        entry = Entry(None if later and at >= now else at, amount)
+        if entry.at is not None:
+            self._entries.append(entry)
+            self._total += amount
+        return entry
+
+    def amend(self, entry: Entry, amount: float, now: float, expected: float | None = None) -> None:
+        """Correct what a request that has ended counts; one that has left the window stays gone.
+
+        `expected` is what would be estimated for it today: where all estimates were too high at first, giving the
+        difference back to the pace would let a wave of requests through.
+        """
+        if entry.at is None:
+            entry.at = now
+            self._owe(amount - (entry.amount if expected is None else expected), now)
+            entry.amount = amount
+            self._entries.append(entry)
+            self._total += amount
+        elif entry.at > now - self.seconds:
+            self._owe(amount - entry.amount, now)
+            self._total += amount - entry.amount
+            entry.amount = amount
+
+
+class Size(NamedTuple):
+    """How large a call is: input tokens the provider has counted before, bytes that are new, and the output limit."""
+
+    counted: int
+    bytes: int
+    max_tokens: int
+
+    @property
+    def input_bound(self) -> int:
+        return self.counted + self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a provider lets through; None is no limit."""
+
+    concurrency: int | None = None
+    rpm: int | None = None
+    rpd: int | None = None
+    tpm: int | None = None
+    input_tpm: int | None = None
+    output_tpm: int | None = None
+    burst: int | None = None
+    count: Literal["reserved", "used"] = "reserved"
+    """Whether the provider counts `max_tokens` when a request comes, or what was used when it ends."""
+    per: Literal["provider", "model"] = "provider"
+
+
+TokenKind: TypeAlias = Literal["all", "input", "output"]
+
+
+class Tokens(NamedTuple):
+    """An entry of a token window, and whether a call's input or output tokens count in it."""
+
+    input: bool
+    output: bool
+    window: Window
+    entry: Entry
+
+    def amount(self, input_tokens: float, output_tokens: float) -> float:
+        return self.input * input_tokens + self.output * output_tokens
+
+
+class Charged(NamedTuple):
+    """What one admitted call holds in a lane's windows."""
+
+    requests: tuple[tuple[Window, Entry], ...]
+    tokens: tuple[Tokens, ...]
+    input: float
+    output: float
+
+
+@dataclass(slots=True)
+class Lane:
+    """One provider account as we know it."""
+
+    name: str
+    limits: Limits
+    flying: int = 0
+    arriving: int = 0
+    """Conversations that were started for this lane and have not asked yet."""
+    slots: float = inf
+    paused_until: float = -inf
+    pause_reason: str = ""
+    dead: str | None = None
+    permit: bool = False
+    wants_permit: bool = False
+    busy_in_a_row: int = 0
+    errors_in_a_row: int = 0
+    last_cut: float = -inf
+    tokens_per_byte: float = _FIRST_TOKENS_PER_BYTE
+    granted: int = 0
+    refused: int = 0
+    _minute: Window | None = None
+    _day: Window | None = None
+    _tokens: tuple[tuple[TokenKind, Window], ...] = ()
+    _mean_output: float | None = None
+    _measured: int = 0
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        if limits.concurrency is not None:
+            self.slots = float(limits.concurrency)
+        if limits.rpm is not None:
+            self._minute = Window(limits.rpm, MINUTE)
+        if limits.rpd is not None:
+            self._day = Window(limits.rpd, DAY)
+        kinds: tuple[tuple[TokenKind, int | None], ...] = (
+            ("all", limits.tpm),
+            ("input", limits.input_tpm),
+            ("output", limits.output_tpm),
+        )
+        late = limits.count == "used"
+        burst = _LATE_BURST_SHARE if late else _BURST_SHARE
+        self._tokens = tuple(
+            (kind, Window(limit, MINUTE, limit * burst, late)) for kind, limit in kinds if limit is not None
+        )
+
+    @property
+    def paced(self) -> bool:
+        """True when each request needs a permit of the pacer."""
+        return self.limits.rpm is not None
+
+    @property
+    def free_slots(self) -> float:
+        return self.slots - self.flying
+
+    def estimate(self, size: Size) -> tuple[float, float]:
+        """Input and output tokens to charge at first for a call: what this provider is expected to count."""
+        expected_input = size.counted + size.bytes * self.tokens_per_byte
+        max_tokens = size.max_tokens
+        if self.limits.count == "reserved":
+            return expected_input, float(max_tokens)
+        mean = max_tokens * _FIRST_SHARE if self._mean_output is None else self._mean_output * _USED_MARGIN
+        return expected_input, min(float(max_tokens), mean)
+
+    def when(self, input_tokens: float, output_tokens: float, now: float) -> float:
+        """The earliest moment at which a call of this size fits the windows and the pause."""
+        if self.dead is not None:
+            return inf
+        at = max(now, self.paused_until)
+        for window in (self._minute, self._day):
+            if window is not None:
+                at = max(at, window.when(1, now))
+        for kind, window in self._tokens:
+            at = max(at, window.when(_amount(kind, input_tokens, output_tokens), now))
+        return at
+
+    def take(self, input_tokens: float, output_tokens: float, now: float, at: float | None = None) -> Charged:
+        """Count a call in every window; `at` lies in the past when a lane opens warm."""
+        at = now if at is None else at
+        tokens: list[Tokens] = []
+        for kind, window in self._tokens:
+            # What a provider counts late, it counts late for the output alone: the input is there from the start.
+            parts = ((True, True),) if kind == "all" and not window.late else ((True, False), (False, True))
+            for has_input, has_output in parts:
+                if (kind == "input" and has_output) or (kind == "output" and has_input):
+                    continue
+                amount = has_input * input_tokens + has_output * output_tokens
+                entry = window.add(amount, at, now, later=window.late and has_output)
+                tokens.append(Tokens(has_input, has_output, window, entry))
+        requests = tuple((w, w.add(1, at, now)) for w in (self._minute, self._day) if w is not None)
+        return Charged(requests, tuple(tokens), input_tokens, output_tokens)
+
+    def warm_day(self, minutes: Iterable[tuple[float, int]], now: float) -> None:
+        """Count the requests of earlier lives in the daily window: (seconds ago, requests)."""
+        if self._day is not None:
+            for ago, requests in sorted(minutes, reverse=True):
+                if ago < DAY:
+                    self._day.add(requests, now - ago, now)
+
+    def settle(
+        self, held: Charged, size: Size, input_tokens: int | None, output_tokens: int | None, now: float
+    ) -> None:
+        """Correct what a finished call holds, once its usage is known."""
+        expected = self.estimate(size)
+        if input_tokens is not None and size.bytes > 0:
+            share = min(1.0, max(0.0, (input_tokens - size.counted) / size.bytes))
+            self.tokens_per_byte += (share * 1.02 - self.tokens_per_byte) * 0.2
+        if output_tokens is not None:
+            self._measured += 1
+            mean = self._mean_output if self._mean_output is not None else size.max_tokens * _FIRST_SHARE
+            self._mean_output = mean + (output_tokens - mean) / min(_FIRST_MEANS + self._measured, 200)
+        true_input = held.input if input_tokens is None else float(input_tokens)
+        # A provider that counts `max_tokens` up front does not give the unused part back.
+        true_output = held.output if output_tokens is None or self.limits.count == "reserved" else float(output_tokens)
+        for part in held.tokens:
+            part.window.amend(part.entry, part.amount(true_input, true_output), now, part.amount(*expected))
+
+    def give_back(self, held: Charged, now: float) -> None:
+        """The request never reached the provider: it counts nothing."""
+        for window, entry in held.requests:
+            window.amend(entry, 0.0, now)
+        for part in held.tokens:
+            part.window.amend(part.entry, 0.0, now)
+
+    # -- what outcomes teach ------------------------------------------------------------------------------------
+
+    def succeeded(self) -> None:
+        self.busy_in_a_row = self.errors_in_a_row = 0
+        most = inf if self.limits.concurrency is None else float(self.limits.concurrency)
+        if self.slots < most:
+            self.slots = min(most, self.slots + max(0.25, 1.0 / max(1.0, self.slots)))
+
+    def pause(self, until: float, reason: str) -> None:
+        if until > self.paused_until:
+            self.paused_until = until
+            self.pause_reason = reason
+
+    def was_busy(self, retry_after: float | None, jitter: float, now: float) -> None:
+        """The provider says it is too much: wait as it says, or a little longer each time, with fewer at once."""
+        self.refused += 1
+        episode = now - self.last_cut > 15.0 or self.last_cut == -inf
+        if episode:
+            self.last_cut = now
+            self.busy_in_a_row += 1
+            at_once = self.flying if self.slots == inf else min(self.slots, max(self.flying, 1))
+            self.slots = max(1.0, at_once * 0.7)
+        if retry_after is not None:
+            self.pause(now + retry_after + jitter * min(1.0, retry_after * 0.1), f"asked to wait {retry_after:.0f} s")
+        else:
+            wait = min(_MOST_BUSY_BACKOFF, 2.0 ** min(self.busy_in_a_row, 6))
+            self.pause(now + wait * (0.5 + jitter / 2), "busy")
+
+    def heed(self, hints: Hints, now: float) -> None:
+        """What headers say of a limit that the job does not name: when nothing is left, wait until something is."""
+        for told, left, reset in (
+            (self.limits.rpm, hints.requests_left, hints.requests_reset),
+            (self.limits.tpm, hints.tokens_left, hints.tokens_reset),
+        ):
+            if told is None and left == 0 and reset:
+                # The reset is that of the whole limit; where it refills all the time, a part is there much sooner.
+                self.pause(now + reset * _REFILLED_SHARE, "its limit is used up")
+
+    def erred(self) -> None:
+        """A retryable error of the provider: after several in a row one call at a time is enough to find out more."""
+        self.errors_in_a_row += 1
+        if self.errors_in_a_row >= 5:
+            self.slots = 1.0
+
+
+def _amount(kind: TokenKind, input_tokens: float, output_tokens: float) -> float:
+    if kind == "all":
+        return input_tokens + output_tokens
+    return input_tokens if kind == "input" else output_tokens
+
+
+# --- choosing ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """Somebody who wants to make a call."""
+
+    lane: Lane
+    rank: tuple[int, ...]
+    reserved: Nanos
+    ceilings: Sequence[Ceiling]
+    size: Size
+    passed: int = 0
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Smallest first: whoever was passed over too often, then by rank."""
+        return (0 if self.passed >= PASSED_TOO_OFTEN else 1, *self.rank)
+
+    def too_dear(self) -> Ceiling | None:
+        """A ceiling that this call can never fit, whatever comes back from those in flight."""
+        return next((c for c in self.ceilings if c.account.settled + self.reserved > c.most), None)
+
+    def fits(self) -> bool:
+        return all(c.account.held + self.reserved <= c.most for c in self.ceilings)
+
+
+class Choice(NamedTuple):
+    """Who goes now, which lanes want a permit first, and when to look again if nothing happens before."""
+
+    grant: Waiter | None
+    want_permit: tuple[Lane, ...]
+    look_again: float
+
+
+def choose(waiting: Iterable[Sequence[Waiter]], now: float) -> Choice:
+    """The next to go among those who wait, given in order, lane by lane; one at a time, for each changes the rest."""
+    want_permit: list[Lane] = []
+    look_again = inf
+    for queue in waiting:
+        if not queue:
+            continue
+        lane = queue[0].lane
+        if lane.dead is not None or lane.free_slots < 1.0:
+            continue
+        passed: list[Waiter] = []
+        for waiter in queue:
+            at = lane.when(*lane.estimate(waiter.size), now)
+            if at > now:
+                look_again = min(look_again, at)
+            elif waiter.fits():
+                if lane.paced and not lane.permit:
+                    want_permit.append(lane)
+                    break
+                for other in passed:
+                    other.passed += 1
+                return Choice(waiter, (), now)
+            passed.append(waiter)
+            if waiter.passed >= PASSED_TOO_OFTEN or at >= lane.paused_until > now:
+                break
+    return Choice(None, tuple(want_permit), look_again)

@@ -1,0 +1,580 @@
+"""From job files to sessions: keys and prices found, journals opened, lanes and the gate made; then the night is held.
+
+This is the one entry for every world: the command line calls it with the real seams, tests call it with simulated
+ones. What keeps a night from beginning is a `CannotBegin`, with the exit code that stands for it; nothing has been
+sent then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import anyio
+import orjson
+
+from runner import __version__
+from runner.conversation import Conversation, view
+from runner.events import Opened, State
+from runner.gate import Gate
+from runner.job import Job, MissingVariable, Provider, resolve, unsafe
+from runner.journal import Journal, JournalDamaged, StorageError
+from runner.limits import MINUTE, Lane, Limits
+from runner.money import FREE, Nanos, Price, ceiling, shown
+from runner.outputs import STATUS, STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views
+from runner.plan import Cell, Model, Plan, make_plan, slug
+from runner.prices import input_bound
+from runner.providers import Endpoint
+from runner.roster import Roster
+from runner.run import EXIT_STORAGE, Session, Watcher, run, worst
+from runner.sim.config import SimConfig, load_config, price_of
+from runner.transports.http import HttpTransport
+from runner.world import Clock, Disk, LockHeld, Secret, World
+
+VERSION: Final = __version__
+EXIT_JOB: Final = 2
+EXIT_PREFLIGHT: Final = 6
+EXIT_HELD: Final = 7
+BUILT_IN: Final = "sim"
+DEFAULT_CONCURRENCY: Final = 16
+_STALE_SECONDS: Final = 20 * 3600.0
+
+
+class CannotBegin(Exception):
+    """Why nothing was sent, line by line, and the exit code for it."""
+
+    def __init__(self, code: int, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.code = code
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says beside the job file."""
+
+    key: str | None = None
+    new: bool = False
+    newest_unfinished: bool = False
+    budget: Nanos | None = None
+    only: tuple[str, ...] = ()
+    limit: int | None = None
+    max_time: float | None = None
+    retry_failed: bool = False
+    accept_changes: bool = False
+    grace: float = 80.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A job, where its file is, and what its variables are."""
+
+    job: Job
+    file: str
+    environ: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a night happens: the folder of all outputs, who holds the locks, and where built-in servers listen."""
+
+    root: Path
+    holder: str
+    built_in: Mapping[tuple[str, str], str]
+    """Base URL of the built-in server for (job, provider)."""
+
+
+@dataclass(slots=True)
+class Ready:
+    """One job whose journal is open and who knows what is missing."""
+
+    source: Source
+    plan: Plan
+    journal: Journal
+    key: str
+    selected: tuple[Cell, ...]
+    missing: tuple[Cell, ...]
+    opened: Opened
+    views: Views
+
+    @property
+    def name(self) -> str:
+        return f"{self.plan.job.name}/{self.key}"
+
+
+Watch = Callable[[Sequence[Session], Gate], Sequence[Watcher]]
+Tell = Callable[[str], None]
+
+
+async def night(
+    world: World,
+    sources: Sequence[Source],
+    options: Options,
+    place: Place,
+    *,
+    tell: Tell,
+    watch: Watch = lambda sessions, gate: (),
+    found: Callable[[Ready], None] = lambda one: None,
+) -> int:
+    """Hold what is missing in all these jobs, in one process under one set of lanes; the exit code.
+
+    `found` is told of each run, also of one of which nothing is missing.
+    """
+    with ExitStack() as stack:
+        ready: list[Ready] = []
+        for source in sources:
+            one = await _ready(world, source, options, place, tell)
+            stack.callback(one.journal.close)
+            ready.append(one)
+            found(one)
+        working = [one for one in ready if one.missing or _has_news(one)]
+        codes = [_say_complete(world.clock, one, tell) for one in ready if one not in working]
+        if working:
+            codes.append(await _work(world, working, options, place, tell, watch))
+        return worst(codes)
+
+
+def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
+    closed = one.journal.state.closed
+    since = closed[-1][0] if closed else clock.wall()
+    tell(f"{one.name}: complete since {date_of(since, one.plan.job.timezone)}, 0 calls")
+    if clock.wall() - since > _STALE_SECONDS and "{date}" not in one.plan.job.run_key:
+        tell('  this run is complete and stays so; for a new one every night give the job `run_key: "{date}"`')
+    return 0
+
+
+def _has_news(one: Ready) -> bool:
+    """True when the job says something that the journal does not: a label, a price, a ceiling."""
+    return one.opened.job is not None and one.journal.state.job is not None
+
+
+async def _work(
+    world: World, working: Sequence[Ready], options: Options, place: Place, tell: Tell, watch: Watch
+) -> int:
+    endpoints = [_endpoints(one, place) for one in working]
+    by_alias = lanes_of([(one.plan, ends) for one, ends in zip(working, endpoints, strict=True)])
+    now = anyio.current_time()
+    for one, mine in zip(working, by_alias, strict=True):
+        _warm(one.journal.state, mine, world.clock.wall(), now)
+    lanes = list({id(lane): lane for mine in by_alias for lane in mine.values()}.values())
+    gate = Gate(lanes, max(one.plan.job.max_wait for one in working))
+    sessions = [
+        _session(world, one, ends, mine, gate, options)
+        for one, ends, mine in zip(working, endpoints, by_alias, strict=True)
+    ]
+    watchers = [partial(_keep_views, one, gate, world.clock) for one in working]
+
+    def stopping(calls: int, money: Nanos) -> None:
+        tell(f"stopping: {calls} calls in flight, {shown(money)} reserved for them; Ctrl-C again to leave them")
+
+    code = await run(
+        world,
+        sessions,
+        gate,
+        grace=options.grace,
+        max_time=options.max_time,
+        watchers=[*watchers, *watch(sessions, gate)],
+        stopping=stopping,
+    )
+    for one in working:
+        _say_what_was_lost(one, tell)
+        try:
+            await one.views.all(one.journal.seq)
+        except OSError as error:
+            tell(
+                f"{one.name}: the views could not be written ({error.strerror}); the journal is sound: tertulia report"
+            )
+            code = worst([code, EXIT_STORAGE])
+    return code
+
+
+def _say_what_was_lost(one: Ready, tell: Tell) -> None:
+    if one.journal.failing is not None:
+        tell(f"{one.journal.failing}; nothing more was sent")
+        for event in one.journal.lost:
+            where = " ".join(str(getattr(event, name)) for name in ("cell", "turn") if hasattr(event, name))
+            tell(f"  not kept: {event.kind} {where}".rstrip())
+
+
+async def _keep_views(one: Ready, gate: Gate, clock: Clock) -> None:
+    """`status.json` every two seconds, the index and the lines at most once a minute."""
+    seq = 0
+    next_night = anyio.current_time() + VIEW_SECONDS
+    while True:
+        now = anyio.current_time()
+        try:
+            await one.views.status(one.journal.seq, gate.lanes, now)
+            if now >= next_night and one.journal.seq != seq:
+                seq = one.journal.seq
+                await one.journal.flushed()
+                await one.views.night(seq)
+                took = anyio.current_time() - now
+                next_night = anyio.current_time() + max(VIEW_SECONDS, VIEW_SHARE * took)
+        except OSError:
+            pass  # a view can be written again at any time; a full disk is the journal's to report
+        await anyio.sleep(STATUS_SECONDS)
+
+
+# --- getting ready -----------------------------------------------------------------------------------------------
+
+
+async def _ready(world: World, source: Source, options: Options, place: Place, tell: Tell) -> Ready:
+    job = source.job if options.budget is None else replace(source.job, budget=options.budget)
+    today = date_of(world.clock.wall(), job.timezone)
+    home = place.root / slug(job.name)
+    key = key_of(world.disk, home, job, today, options)
+    folder = home / key
+    try:
+        journal = await Journal.open(world.disk, world.clock, folder, place.holder)
+    except LockHeld as held:
+        raise CannotBegin(EXIT_HELD, f"{job.name}/{key} is held by another process: {held.holder}") from None
+    except JournalDamaged as damage:
+        raise CannotBegin(
+            EXIT_STORAGE,
+            f"{damage}: what was spent there is unknown",
+            f"  tertulia repair {folder} counts it at the largest reservation and goes on",
+        ) from None
+    except StorageError as error:
+        raise CannotBegin(EXIT_STORAGE, str(error)) from None
+    try:
+        return _look_through(world, source, options, job, key, folder, journal, today, tell)
+    except BaseException:
+        journal.close()
+        raise
+
+
+def _look_through(
+    world: World,
+    source: Source,
+    options: Options,
+    job: Job,
+    key: str,
+    folder: Path,
+    journal: Journal,
+    today: str,
+    tell: Tell,
+) -> Ready:
+    """Hold the job against its journal: what is new, what has changed, what is missing."""
+    state = journal.state
+    if journal.torn is not None:
+        tell(f"{folder}: the last lines of the journal were torn by a crash; they were moved to {journal.torn}")
+    date = state.jobs[0].date if state.jobs else today
+    plan = make_plan(job, date)
+    selected = select(plan, options.only)
+    if not selected:
+        raise CannotBegin(EXIT_JOB, f"--only {' '.join(options.only)} names no conversation of {job.name}")
+    changed = bought_again(plan, state)
+    if changed and not options.accept_changes:
+        raise CannotBegin(
+            EXIT_JOB,
+            f"{job.name}/{key}: {len(changed)} complete conversations have changed and would be bought again:",
+            *(f"  {name}" for name in changed[:20]),
+            *([f"  ... and {len(changed) - 20} more"] if len(changed) > 20 else []),
+            "  run again with --accept-changes to do so, or with --new to leave this run as it is",
+        )
+    reopened = tuple(c.id for c in selected if options.retry_failed and state.of(c.id).status == "failed")
+    missing = [c for c in selected if c.id in reopened or not state.of(c.id).lasting]
+    if options.limit is not None:
+        begun = set(sorted(missing, key=lambda c: (not state.of(c.id).replies, c.index))[: options.limit])
+        selected = tuple(c for c in selected if c in begun or c not in missing)
+        missing = [c for c in missing if c in begun]
+    data, texts = job.record()
+    opened = Opened(
+        life=state.lives + 1,
+        version=VERSION,
+        run=job.name,
+        key=key,
+        date=date,
+        zone=job.timezone,
+        job=None if data == state.job and state.jobs else data,
+        texts={digest: text for digest, text in texts.items() if digest not in state.texts},
+        ceilings=_ceilings(plan),
+        prices={alias: _price_data(price) for alias, price in prices(plan).items()},
+        options=_options_data(options, source.file),
+        reopened=reopened,
+    )
+    for line in unfinished_elsewhere(world.disk, folder.parent, key):
+        tell(line)
+    reading = Reading(world.disk, folder, state, plan, key)
+    return Ready(source, plan, journal, key, selected, tuple(missing), opened, Views(reading, world.clock))
+
+
+def select(plan: Plan, only: Sequence[str]) -> tuple[Cell, ...]:
+    """The cells whose names match one of the patterns; all when there is none."""
+    return tuple(c for c in plan.cells if not only or any(fnmatchcase(c.name, pattern) for pattern in only))
+
+
+def bought_again(plan: Plan, state: State) -> list[str]:
+    """Names of complete conversations that the plan now has under another id, so that they would be held again."""
+    if state.job is None:
+        return []
+    before = make_plan(Job.from_record(state.job, state.texts), state.jobs[-1].date)
+    now = {cell.name: cell.id for cell in plan.cells}
+    return [
+        cell.name
+        for cell in before.cells
+        if state.of(cell.id).status == "complete"
+        and cell.id not in plan.by_id
+        and cell.name in now
+        and not state.of(now[cell.name]).lasting
+    ]
+
+
+def unfinished_elsewhere(disk: Disk, home: Path, key: str) -> list[str]:
+    """A line for each other run of the job that is not complete, with the command that goes on with it."""
+    found = []
+    for other in disk.listdir(home):
+        path = home / other / STATUS
+        if other == key or not disk.exists(path):
+            continue
+        try:
+            status = orjson.loads(disk.read(path))
+        except (orjson.JSONDecodeError, OSError):
+            continue
+        if status.get("continue"):
+            found.append(f"{status.get('job')}/{other} is not finished: {status['continue']}")
+    return found
+
+
+def key_of(disk: Disk, home: Path, job: Job, today: str, options: Options) -> str:
+    if options.key is not None:
+        if slug(options.key) != options.key:
+            raise CannotBegin(
+                EXIT_JOB, f"--run {options.key}: a key may have letters, digits, dots, dashes; try {slug(options.key)}"
+            )
+        return options.key
+    key = job.key(today)
+    if options.new:
+        taken = set(disk.listdir(home))
+        return next(k for n in range(1, len(taken) + 2) if (k := key if n == 1 else f"{key}.{n}") not in taken)
+    if options.newest_unfinished:
+        newest = [line for line in reversed(disk.listdir(home)) if _is_unfinished(disk, home / line)]
+        return newest[0] if newest else key
+    return key
+
+
+def _is_unfinished(disk: Disk, folder: Path) -> bool:
+    try:
+        return bool(orjson.loads(disk.read(folder / STATUS)).get("continue"))
+    except (orjson.JSONDecodeError, OSError):
+        return False
+
+
+def date_of(wall: float, zone: str) -> str:
+    return datetime.fromtimestamp(wall, UTC).astimezone(ZoneInfo(zone)).date().isoformat()
+
+
+def _ceilings(plan: Plan) -> dict[str, Nanos]:
+    budget = plan.budget
+    found = {"run": budget.run, "conversation": budget.conversation}
+    return {name: most for name, most in found.items() if most is not None}
+
+
+def _price_data(price: Price) -> dict[str, str]:
+    figures = {
+        "input": price.input,
+        "output": price.output,
+        "cache_read": price.cache_read,
+        "cache_write": price.cache_write,
+        "request": price.request,
+    }
+    return {name: str(figure) for name, figure in figures.items() if figure is not None}
+
+
+def _options_data(options: Options, file: str) -> dict[str, Any]:
+    given: dict[str, Any] = {"file": file}
+    for name in ("budget", "limit", "max_time", "retry_failed", "accept_changes"):
+        if getattr(options, name):
+            given[name] = getattr(options, name)
+    if options.only:
+        given["only"] = list(options.only)
+    return given
+
+
+# --- prices and places --------------------------------------------------------------------------------------------
+
+
+def prices(plan: Plan) -> dict[str, Price]:
+    """What each model charges: the job's word, else the provider's catalogue; CannotBegin where neither tells."""
+    found: dict[str, Price] = {}
+    unknown: list[str] = []
+    for alias, model in plan.models.items():
+        price = _price(model, plan.providers[model.provider])
+        if price is None:
+            unknown.append(
+                f"  models: {{{alias}: {{use: {model.provider}/{model.id}, price: {{input: ..., output: ...}}}}}}"
+            )
+        else:
+            found[alias] = price
+    if unknown:
+        raise CannotBegin(
+            EXIT_PREFLIGHT,
+            "the price of these models is not known; give it in the job file, in dollars per million tokens:",
+            *unknown,
+        )
+    return found
+
+
+def _price(model: Model, provider: Provider) -> Price | None:
+    if model.price is not None:
+        return model.price
+    if provider.type == BUILT_IN:
+        return price_of(sim_config(provider), model.id)
+    return FREE if model.free or provider.free else None
+
+
+def sim_config(provider: Provider) -> SimConfig:
+    """The configuration of the built-in server behind a provider."""
+    return load_config(provider.sim or {}).config
+
+
+def first_calls_that_do_not_fit(plan: Plan) -> list[str]:
+    """A line for each cell of which not even one turn fits its ceilings."""
+    known = prices(plan)
+    budget = plan.budget
+    found: list[str] = []
+    worst_by_scene: dict[tuple[str, int, tuple[tuple[str, str], ...]], tuple[Nanos, str]] = {}
+    for cell in plan.cells:
+        scene = (cell.prompt, cell.pairing, cell.models)
+        if scene not in worst_by_scene:
+            worst_by_scene[scene] = _first_call(plan.conversation(cell), known)
+        need, alias = worst_by_scene[scene]
+        caps = {
+            "the budget of the run": budget.run,
+            "the budget of one conversation": budget.conversation,
+            f"the budget of pairing {cell.pairing}": budget.pairings.get(cell.pairing),
+            f"the budget of one conversation of pairing {cell.pairing}": budget.conversations.get(cell.pairing),
+            f"the budget of model {alias}": budget.models.get(alias),
+            f"the budget of provider {plan.models[alias].provider}": budget.providers.get(plan.models[alias].provider),
+        }
+        for name, most in caps.items():
+            if most is not None and need > most:
+                found.append(f"{cell.name}: its first call may cost {shown(need)}, and {name} is {shown(most)}")
+                break
+    return found
+
+
+def _first_call(conversation: Conversation, known: Mapping[str, Price]) -> tuple[Nanos, str]:
+    line = next(line for line in conversation.lines if line.given is None)
+    speaker = conversation.participant(line.role)
+    history = [x.given or "" for x in conversation.lines[: line.number - 1]]
+    bound = input_bound(view(conversation, line.role, history, line.instruct), None, None)
+    return ceiling(known[speaker.alias], bound.tokens, speaker.max_tokens), speaker.alias
+
+
+def endpoint(provider: Provider, environ: Mapping[str, str], built_in: str | None) -> Endpoint:
+    """Where a provider is, with its key filled in. Raises MissingVariable."""
+    key = None if provider.api_key is None else resolve(provider.api_key, environ)
+    base_url = built_in if built_in is not None else resolve(provider.base_url, environ)
+    return Endpoint(
+        name=provider.name,
+        type=provider.type,
+        base_url=base_url,
+        api_key=None if not key else Secret(key),
+        headers={name: Secret(resolve(value, environ)) for name, value in provider.headers.items()},
+        limit_field=provider.limit_field,
+    )
+
+
+def _endpoints(one: Ready, place: Place) -> dict[str, Endpoint]:
+    found: dict[str, Endpoint] = {}
+    troubles: list[str] = []
+    for name, provider in one.plan.providers.items():
+        built_in = place.built_in.get((one.plan.job.name, name))
+        try:
+            found[name] = endpoint(provider, one.source.environ, built_in)
+        except MissingVariable as missing:
+            troubles.append(f"provider {name}: {missing}")
+            continue
+        danger = None if built_in is not None else unsafe(found[name].base_url, keyed=bool(found[name].secrets))
+        if danger is not None:
+            troubles.append(f"provider {name}: {danger}")
+    if troubles:
+        raise CannotBegin(EXIT_PREFLIGHT, *troubles)
+    return found
+
+
+def lanes_of(plans: Sequence[tuple[Plan, Mapping[str, Endpoint]]]) -> list[dict[str, Lane]]:
+    """The lane of each model of each plan: one for a provider and key, whichever job uses it, at the tighter limits."""
+    limits: dict[tuple[str, ...], Limits] = {}
+    names: dict[tuple[str, ...], str] = {}
+    identities: list[dict[str, tuple[str, ...]]] = []
+    for plan, endpoints in plans:
+        mine: dict[str, tuple[str, ...]] = {}
+        for alias, model in plan.models.items():
+            provider, end = plan.providers[model.provider], endpoints[model.provider]
+            own = provider.limits.per == "model"
+            key = "" if end.api_key is None else sha256(end.api_key.reveal().encode()).hexdigest()
+            identity = mine[alias] = (end.base_url, key, model.id if own else "")
+            said = replace(provider.limits, concurrency=provider.limits.concurrency or DEFAULT_CONCURRENCY)
+            limits[identity] = tighter(limits[identity], said) if identity in limits else said
+            name = f"{provider.name}/{alias}" if own else provider.name
+            if identity not in names:
+                names[identity] = name if name not in names.values() else f"{name} ({plan.job.name})"
+        identities.append(mine)
+    lanes = {identity: Lane(names[identity], one) for identity, one in limits.items()}
+    return [{alias: lanes[identity] for alias, identity in mine.items()} for mine in identities]
+
+
+def tighter(one: Limits, other: Limits) -> Limits:
+    """What both allow."""
+
+    def least(name: str) -> int | None:
+        return min((v for v in (getattr(one, name), getattr(other, name)) if v is not None), default=None)
+
+    return Limits(
+        concurrency=least("concurrency"),
+        rpm=least("rpm"),
+        rpd=least("rpd"),
+        tpm=least("tpm"),
+        input_tpm=least("input_tpm"),
+        output_tpm=least("output_tpm"),
+        burst=least("burst"),
+        count="reserved" if "reserved" in (one.count, other.count) else "used",
+        per=one.per,
+    )
+
+
+def _warm(state: State, lanes: Mapping[str, Lane], wall: float, now: float) -> None:
+    """Count what earlier lives sent in the last minute and day."""
+    for sent in state.recent:
+        ago = wall - sent.at
+        if sent.alias in lanes and 0 <= ago < MINUTE:
+            lanes[sent.alias].take(float(sent.input), float(sent.max_tokens), now, now - ago)
+    for provider, minutes in state.day_minutes.items():
+        lane = next((lane for lane in lanes.values() if lane.name.split("/")[0] == provider), None)
+        if lane is not None:
+            lane.warm_day([(wall - minute * MINUTE, n) for minute, n in minutes.items()], now)
+
+
+def _session(
+    world: World,
+    one: Ready,
+    endpoints: Mapping[str, Endpoint],
+    lanes: Mapping[str, Lane],
+    gate: Gate,
+    options: Options,
+) -> Session:
+    known = prices(one.plan)
+    # Reopened conversations are missing, although the state will say so only when the life has begun.
+    roster = Roster(one.plan, one.journal, known, lanes, one.missing, gate)
+    return Session(
+        plan=one.plan,
+        journal=one.journal,
+        prices=known,
+        lanes=lanes,
+        gate=gate,
+        transport=HttpTransport(world.wire, world.clock, endpoints),
+        roster=roster,
+        selected=one.selected,
+        opened=one.opened,
+        ended=one.views.conversation,
+    )

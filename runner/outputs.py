@@ -1,0 +1,468 @@
+"""The files of a run, computed from its journal: written to a temporary name and renamed, and written again at any
+time.
+
+A `Reading` is a run as its journal tells it: the state, the plan of the job in force, and the texts where they stand.
+Every view is a function of it, so two processes that read the same journal write the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import anyio.lowlevel
+import orjson
+
+from runner.call import Message
+from runner.conversation import STATUSES, Conversation, Line, Status, Transcript, Turn, said, view
+from runner.events import Failed, Place, Progress, Replied, Sent, State, usage_of
+from runner.job import Job
+from runner.journal import FILE, Scan, read_record, scan
+from runner.limits import Lane
+from runner.money import dollars
+from runner.plan import Cell, Plan, make_plan
+from runner.render import DEFAULT, STYLES, Links, jsonl, summary
+from runner.world import Clock, Disk
+
+CONVERSATIONS: Final = "conversations"
+LINES: Final = "conversations.jsonl"
+INDEX: Final = "index.md"
+STATUS: Final = "status.json"
+
+STATUS_SECONDS: Final = 2.0
+VIEW_SECONDS: Final = 60.0
+VIEW_SHARE: Final = 20.0
+"""The views of a large run are written so seldom that they take no more than one part in this of the time."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """A run as its journal tells it."""
+
+    disk: Disk
+    folder: Path
+    state: State
+    plan: Plan
+    key: str
+
+    @property
+    def job(self) -> str:
+        return self.plan.job.name
+
+    def status(self, cell: Cell) -> tuple[Status, str | None]:
+        """How a conversation stands, and why."""
+        progress = self.state.of(cell.id)
+        if progress.status is not None:
+            return progress.status, progress.reason
+        return "pending", "not begun" if progress.started is None else "under way, or broken off"
+
+    def counts(self) -> dict[Status, int]:
+        """Conversations by status; they add up to all of the plan."""
+        counts = dict.fromkeys(STATUSES, 0)
+        for cell in self.plan.cells:
+            counts[self.status(cell)[0]] += 1
+        return counts
+
+    def replaced(self) -> list[Progress]:
+        """Conversations that were held, but that the job in force does not plan any more."""
+        return [p for id_, p in self.state.cells.items() if id_ not in self.plan.by_id and p.started is not None]
+
+    # -- one conversation --------------------------------------------------------------------------------------------
+
+    def transcript(self, cell: Cell) -> Transcript:
+        """One conversation with all its texts and figures."""
+        conversation = self.plan.conversation(cell)
+        progress = self.state.of(cell.id)
+        replies = {number: self._replied(place) for number, place in sorted(progress.replies.items())}
+        history = said(conversation, {number: reply.text for number, reply in replies.items()})
+        status, reason = self.status(cell)
+        turns = tuple(self._turn(conversation, line, progress, replies, len(history)) for line in conversation.lines)
+        error = next((turn.error for turn in turns if turn.error is not None), None) if status != "complete" else None
+        system, messages = _last_view(conversation, history)
+        return Transcript(
+            id=cell.id,
+            name=cell.name,
+            job=self.job,
+            run=self.key,
+            prompt=cell.prompt,
+            repeat=cell.repeat,
+            participants=conversation.participants,
+            status=status,
+            reason=reason,
+            rounds_planned=conversation.rounds,
+            rounds_done=rounds_done(conversation, len(history)),
+            context=conversation.context,
+            opening=conversation.opening,
+            turns=turns,
+            messages=messages,
+            system=system,
+            spent=progress.account.held,
+            started=progress.started,
+            ended=progress.ended,
+            error=error,
+        )
+
+    def _turn(
+        self, conversation: Conversation, line: Line, progress: Progress, replies: Mapping[int, Replied], spoken: int
+    ) -> Turn:
+        speaker = conversation.participant(line.role)
+        reply = replies.get(line.number)
+        is_said = line.number <= spoken
+        if line.given is not None:
+            text = line.given if is_said else None
+            return Turn(
+                line.number, line.round, line.role, speaker.label, line.label, True, text, "ok" if is_said else "open"
+            )
+        if reply is None or not is_said:
+            return self._open_turn(conversation, line, progress, line.number == spoken + 1)
+        sent = self._sent(progress.sents.get(line.number))
+        return Turn(
+            number=line.number,
+            round=line.round,
+            role=line.role,
+            speaker=speaker.label,
+            label=line.label,
+            given=False,
+            text=reply.text,
+            outcome=reply.finish,
+            reasoning=reply.reasoning,
+            stop=reply.stop,
+            alias=speaker.alias,
+            provider=speaker.provider,
+            model=speaker.model,
+            served=reply.model,
+            upstream=reply.upstream,
+            usage=usage_of(reply.usage),
+            cost=reply.cost,
+            computed=reply.computed,
+            cost_source=reply.cost_source,
+            first_byte=reply.first_byte,
+            seconds=reply.seconds,
+            attempts=progress.attempts.get(line.number, 1),
+            generation=reply.generation,
+            request=None if sent is None else sent.request,
+        )
+
+    def _open_turn(self, conversation: Conversation, line: Line, progress: Progress, current: bool) -> Turn:
+        speaker = conversation.participant(line.role)
+        tried = progress.tried
+        failed = self._failed(tried.last) if current and tried.last is not None else None
+        sent = self._sent(tried.sent) if current else None
+        return Turn(
+            number=line.number,
+            round=line.round,
+            role=line.role,
+            speaker=speaker.label,
+            label=line.label,
+            given=False,
+            text=None,
+            outcome="open" if failed is None else "failed",
+            alias=speaker.alias,
+            provider=speaker.provider,
+            model=speaker.model,
+            attempts=tried.attempts if current else 0,
+            request=None if sent is None else sent.request,
+            error=None if failed is None else {"kind": failed.failure, "message": failed.detail},
+        )
+
+    def _replied(self, place: Place) -> Replied:
+        event = read_record(self.disk, self.folder, place).event
+        assert isinstance(event, Replied)
+        return event
+
+    def _failed(self, place: Place) -> Failed:
+        event = read_record(self.disk, self.folder, place).event
+        assert isinstance(event, Failed)
+        return event
+
+    def _sent(self, place: Place | None) -> Sent | None:
+        if place is None:
+            return None
+        event = read_record(self.disk, self.folder, place).event
+        assert isinstance(event, Sent)
+        return event
+
+    # -- views -------------------------------------------------------------------------------------------------------
+
+    def markdown(self, cell: Cell) -> str:
+        """The transcript of a conversation in the default style."""
+        previous, following = self._neighbours(cell)
+        links = Links(_relative(cell, previous), _relative(cell, following))
+        return STYLES[DEFAULT].render(self.transcript(cell), links)
+
+    def _neighbours(self, cell: Cell) -> tuple[Cell | None, Cell | None]:
+        cells, index = self.plan.cells, cell.index
+        return cells[index - 1] if index else None, cells[index + 1] if index + 1 < len(cells) else None
+
+    def file(self, cell: Cell) -> PurePosixPath:
+        """Where a conversation's transcript stands, relative to the run's folder."""
+        return PurePosixPath(CONVERSATIONS, f"{cell.name}{STYLES[DEFAULT].suffix}")
+
+    def written(self) -> Iterator[Cell]:
+        """The conversations that have a transcript: those that came to an end or broke off after they had begun."""
+        for cell in self.plan.cells:
+            progress = self.state.of(cell.id)
+            if progress.started is not None and progress.status is not None:
+                yield cell
+
+    def night(self, records: int) -> summary.Night:
+        """The whole run, as its index shows it."""
+        state = self.state
+        closed = state.closed[-1][1] if state.closed and not state.is_open else None
+        ends = {event.life: (at, event.exit) for at, event in state.closed}
+        replaced = self.replaced()
+        return summary.Night(
+            job=self.job,
+            run=self.key,
+            exit_code=None if closed is None else closed.exit,
+            reasons=() if closed is None else closed.reasons,
+            records=records,
+            conversations=tuple(self.row(cell) for cell in self.plan.cells),
+            spend=self._spend(),
+            ceilings=tuple(summary.Ceiling(name, most, held) for name, most, held in self.ceilings()),
+            models=tuple(_account(alias, [alias], state) for alias in state.tallies),
+            providers=tuple(
+                _account(name, [a for a, t in state.tallies.items() if t.provider == name], state)
+                for name in dict.fromkeys(t.provider for t in state.tallies.values())
+            ),
+            lives=tuple(summary.Life(at, *ends.get(event.life, (None, None))) for at, event in state.opened),
+            differences=tuple(
+                summary.CostDifference(alias, t.compared, t.compared_reported, t.compared_computed)
+                for alias, t in state.tallies.items()
+                if t.compared
+            ),
+            replaced=len(replaced),
+            replaced_cost=sum(p.account.held for p in replaced),
+            command=self.command(),
+        )
+
+    def command(self) -> str | None:
+        """The command that goes on with the run; None when nothing is left to do."""
+        if all(self.status(cell)[0] == "complete" for cell in self.plan.cells):
+            return None
+        options = self.state.opened[-1][1].options
+        missing = any(self.status(cell)[0] not in ("complete", "failed") for cell in self.plan.cells)
+        return " ".join(
+            [
+                "tertulia run",
+                str(options.get("file", f"{self.job}.yaml")),
+                *([] if self.key == "main" else [f"--run {self.key}"]),
+                *([] if missing else ["--retry-failed"]),
+            ]
+        )
+
+    def ceilings(self) -> Iterator[tuple[str, int, int]]:
+        """The ceilings over several conversations: name, most, and what is held."""
+        budget, state = self.plan.budget, self.state
+        if budget.run is not None:
+            yield "run", budget.run, state.run.held
+        for name, most in budget.providers.items():
+            yield f"provider {name}", most, state.scope("provider", name).held
+        for name, most in budget.models.items():
+            yield f"model {name}", most, state.scope("model", name).held
+        for number, most in budget.pairings.items():
+            ids = {cell.id for cell in self.plan.cells if cell.pairing == number}
+            yield f"pairing {number}", most, sum(state.of(id_).account.held for id_ in ids)
+
+    def _spend(self) -> summary.Spend:
+        state = self.state
+        return summary.Spend(
+            settled=state.run.settled - state.run.assumed,
+            assumed=state.run.assumed + state.run.reserved,
+            assumed_calls=sum(t.assumed_calls for t in state.tallies.values()) + sum(1 for _ in state.open_calls()),
+            reported=sum(t.reported for t in state.tallies.values()),
+            priced=sum(t.priced for t in state.tallies.values()),
+        )
+
+    def row(self, cell: Cell) -> summary.Row:
+        """One conversation, as the index shows it."""
+        progress = self.state.of(cell.id)
+        conversation = self.plan.conversation(cell)
+        status, reason = self.status(cell)
+        begun = progress.started is not None and progress.ended is not None
+        return summary.Row(
+            name=cell.name,
+            file=str(self.file(cell)) if progress.started is not None and progress.status is not None else None,
+            status=status,
+            reason=reason,
+            rounds_done=rounds_done(conversation, _spoken(conversation, progress)),
+            rounds_planned=conversation.rounds,
+            truncated=progress.truncated,
+            refused=progress.refused,
+            cost=progress.account.held,
+            seconds=progress.ended - progress.started if begun else None,  # type: ignore[operator]
+        )
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """`conversations.jsonl`, line by line in plan order, leaving others a turn now and then."""
+        for cell in self.plan.cells:
+            yield jsonl.line(self.transcript(cell)) + b"\n"
+            if cell.index % 50 == 49:
+                await anyio.lowlevel.checkpoint()
+
+    def figures(self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0) -> dict[str, Any]:
+        """`status.json` but for its heartbeat: how the run stands, for programs."""
+        state = self.state
+        closed = state.closed[-1][1] if state.closed and not state.is_open else None
+        turns = sum(len(state.of(cell.id).replies) for cell in self.plan.cells)
+        spend = self._spend()
+        replaced = self.replaced()
+        return {
+            "schema": 1,
+            "job": self.job,
+            "run": self.key,
+            "state": "running" if closed is None else "closed",
+            "exit": None if closed is None else closed.exit,
+            "reasons": [] if closed is None else list(closed.reasons),
+            "conversations": {**self.counts(), "total": len(self.plan.cells)},
+            "turns": turns,
+            "flags": {
+                "truncated": sum(state.of(cell.id).truncated for cell in self.plan.cells),
+                "refused": sum(state.of(cell.id).refused for cell in self.plan.cells),
+            },
+            "calls": sum(t.calls for t in state.tallies.values()),
+            "in_flight": sum(1 for _ in state.open_calls()),
+            "spent": {
+                "settled": _amount(spend.settled),
+                "assumed": _amount(state.run.assumed),
+                "reserved": _amount(state.run.reserved),
+                "total": _amount(state.run.held),
+            },
+            "ceilings": [
+                {"name": name, "most": _amount(most), "held": _amount(held)} for name, most, held in self.ceilings()
+            ],
+            "replaced": {"conversations": len(replaced), "cost": _amount(sum(p.account.held for p in replaced))},
+            "lanes": [_lane(lane, now) for lane in lanes],
+            "continue": self.command(),
+            "records": records,
+        }
+
+
+def read(folder: Path, disk: Disk) -> Reading:
+    """What is there: a run's folder as its journal tells it, without touching it."""
+    return reading_of(disk, folder, scan(disk, folder / FILE))
+
+
+def reading_of(disk: Disk, folder: Path, found: Scan) -> Reading:
+    """The reading of a scanned journal."""
+    state = found.state
+    if state.job is None:
+        raise ValueError(f"{folder / FILE} does not say what its job is")
+    job = Job.from_record(state.job, state.texts)
+    return Reading(disk, folder, state, make_plan(job, state.jobs[-1].date), state.jobs[-1].key)
+
+
+def rounds_done(conversation: Conversation, spoken: int) -> int:
+    """How many rounds are whole after so many lines."""
+    if spoken == len(conversation.lines):
+        return conversation.rounds
+    return conversation.lines[spoken].round - 1
+
+
+def _spoken(conversation: Conversation, progress: Progress) -> int:
+    return next(
+        (i for i, line in enumerate(conversation.lines) if line.given is None and line.number not in progress.replies),
+        len(conversation.lines),
+    )
+
+
+def _last_view(conversation: Conversation, history: list[str]) -> tuple[str | None, tuple[Message, ...]]:
+    """What the last live speaker was shown, ending with what it said."""
+    spoken = conversation.lines[: len(history)]
+    last = next((line for line in reversed(spoken) if line.given is None), None)
+    if last is None:
+        return None, ()
+    shown = view(conversation, last.role, history[: last.number - 1], last.instruct)
+    return shown.system, (*shown.messages, Message("assistant", history[last.number - 1]))
+
+
+def _relative(cell: Cell, other: Cell | None) -> str | None:
+    if other is None:
+        return None
+    folder, _, name = other.name.partition("/")
+    suffix = STYLES[DEFAULT].suffix
+    return f"{name}{suffix}" if folder == cell.name.partition("/")[0] else f"../{folder}/{name}{suffix}"
+
+
+def _account(name: str, aliases: list[str], state: State) -> summary.Account:
+    tallies = [state.tallies[alias] for alias in aliases]
+    covered = sum(t.with_figures for t in tallies)
+    failures: dict[str, int] = {}
+    for tally in tallies:
+        for kind, number in tally.failures.items():
+            failures[kind] = failures.get(kind, 0) + number
+    return summary.Account(
+        name=name,
+        calls=sum(t.calls for t in tallies),
+        replies=sum(t.replies for t in tallies),
+        tokens_in=sum(t.input for t in tallies) if covered else None,
+        tokens_out=sum(t.output for t in tallies) if covered else None,
+        calls_with_figures=covered,
+        cost=sum(state.scope("model", alias).held for alias in aliases),
+        failures=failures,
+    )
+
+
+def _lane(lane: Lane, now: float) -> dict[str, Any]:
+    paused = max(0.0, lane.paused_until - now)
+    return {
+        "name": lane.name,
+        "in_flight": lane.flying,
+        "granted": lane.granted,
+        "busy": lane.refused,
+        "paused_seconds": round(paused, 1),
+        "reason": lane.dead or (lane.pause_reason if paused else None),
+        "dead": lane.dead is not None,
+    }
+
+
+def _amount(nanos: int) -> float:
+    return float(dollars(nanos))
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+class Views:
+    """Writes the files of one run: a transcript as each conversation ends, the rest now and then and at the end."""
+
+    def __init__(self, reading: Reading, clock: Clock) -> None:
+        self.reading = reading
+        self.disk = reading.disk
+        self._clock = clock
+
+    async def conversation(self, cell: Cell) -> None:
+        """The transcript of a conversation that has come to an end."""
+        if self.reading.state.of(cell.id).started is not None:
+            await self._put(str(self.reading.file(cell)), self.reading.markdown(cell).encode())
+
+    async def status(self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0) -> None:
+        figures = self.reading.figures(records, lanes, now)
+        figures["heartbeat"] = round(self._clock.wall(), 3)
+        await self._put(STATUS, orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
+
+    async def night(self, records: int) -> None:
+        """The index, and a line for each conversation."""
+        index = summary.render(self.reading.night(records))
+        lines = [line async for line in self.reading.lines()]
+        await self._put(LINES, b"".join(lines))
+        await self._put(INDEX, index.encode())
+
+    async def all(self, records: int) -> None:
+        """Every view, and none that belongs to no conversation any more."""
+        kept: set[Path] = set()
+        for cell in self.reading.written():
+            await self.conversation(cell)
+            kept.add(self.reading.folder / self.reading.file(cell))
+        root = self.reading.folder / CONVERSATIONS
+        for folder in self.disk.listdir(root):
+            for name in self.disk.listdir(root / folder):
+                if root / folder / name not in kept:
+                    self.disk.remove(root / folder / name)
+        await self.night(records)
+        await self.status(records)
+
+    async def _put(self, name: str, data: bytes) -> None:
+        await self.disk.replace(self.reading.folder / name, data)

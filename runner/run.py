@@ -1,0 +1,395 @@
+"""Holding conversations: one task for each that has begun, all in one task group; the rest are rows of their plan.
+
+`Session.converse` is the whole life of a conversation: ask what comes next, wait at the gate, send, judge what came
+back, record it. A session is one job in one life of its run; the sessions of a process share one gate. `run` is a
+life from its `Opened` to its `Closed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from random import Random
+from signal import SIGTERM, Signals
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+
+from runner.call import Answer, Call, Failure, Outcome, Reply, Transport, View
+from runner.conversation import Conversation, Line, Participant, Status, call_for, next_line, said, view
+from runner.events import Closed, Opened, Progress, Replied, Sent, Started, Stopped
+from runner.gate import Ask, Beginning, Gate, Refused
+from runner.journal import Journal, StorageError
+from runner.judge import Verdict, failed, judge, max_tokens_for, replied
+from runner.limits import Lane, Size
+from runner.money import FREE, Nanos, Price, ceiling
+from runner.plan import Cell, Plan
+from runner.prices import charge, input_bound
+from runner.roster import Roster
+from runner.world import World
+
+EXIT_UNFINISHED: Final = 3
+EXIT_BUDGET: Final = 4
+EXIT_DEADLINE: Final = 5
+EXIT_STORAGE: Final = 8
+_WORST_FIRST: Final = (130, 143, EXIT_STORAGE, 7, 6, EXIT_BUDGET, EXIT_DEADLINE, EXIT_UNFINISHED, 0)
+
+_DEAD_AFTER: Final = 6
+"""So many errors of a provider in a row, with no answer between them, are not one conversation's bad luck."""
+_REFUSES_ALL_AFTER: Final = 3
+"""A model that turns down the requests of so many conversations, and answers none, gets no more of them."""
+
+
+def worst(codes: Sequence[int]) -> int:
+    """The exit code that stands for several."""
+    return min(codes, key=_WORST_FIRST.index, default=0)
+
+
+@dataclass(slots=True)
+class Session:
+    """One job in one life of its run."""
+
+    plan: Plan
+    journal: Journal
+    prices: Mapping[str, Price]
+    lanes: Mapping[str, Lane]
+    """By model alias."""
+    gate: Gate
+    transport: Transport
+    roster: Roster
+    selected: tuple[Cell, ...]
+    """The cells this life is about, in plan order."""
+    opened: Opened
+    ended: Callable[[Cell], Awaitable[None]]
+    """Called when a conversation has come to an end and that is durable."""
+    _turned_down: dict[str, int] = field(default_factory=dict)
+
+    # -- holding ---------------------------------------------------------------------------------------------------
+
+    async def converse(self, cell: Cell, beginning: Beginning) -> None:
+        """Hold one conversation from where it stands to its end."""
+        try:
+            await self._hold(cell, beginning)
+            self.journal.record(Stopped(cell.id, "complete"))
+        except Refused as why:
+            self.journal.record(Stopped(cell.id, why.status, why.reason))
+        except StorageError as error:
+            self.gate.close("interrupted", str(error))
+            return
+        except anyio.get_cancelled_exc_class():
+            self.journal.record(Stopped(cell.id, "interrupted", "stopped at once"))
+            raise
+        finally:
+            self.roster.release(cell)
+            beginning.ended()
+        try:
+            await self.journal.flushed()
+        except StorageError as error:
+            self.gate.close("interrupted", str(error))
+        else:
+            await self.ended(cell)
+
+    async def _hold(self, cell: Cell, beginning: Beginning) -> None:
+        conversation = self.plan.conversation(cell)
+        rng = Random(f"{self.plan.job.seed}:{cell.id}:{self.journal.state.lives}")
+        replies = {n: self._text_at(n, cell) for n in self.journal.state.of(cell.id).replies}
+        history = said(conversation, replies)
+        while (line := next_line(conversation, history)) is not None:
+            replies[line.number] = await self._turn(cell, conversation, line, history, rng, beginning)
+            history = said(conversation, replies)
+            self.roster.commit(cell)
+
+    def _text_at(self, turn: int, cell: Cell) -> str:
+        event = self.journal.read(self.journal.state.of(cell.id).replies[turn]).event
+        assert isinstance(event, Replied)
+        return event.text
+
+    async def _turn(
+        self,
+        cell: Cell,
+        conversation: Conversation,
+        line: Line,
+        history: Sequence[str],
+        rng: Random,
+        beginning: Beginning,
+    ) -> str:
+        """Ask until there is a reply that counts; Refused when there will be none."""
+        speaker = conversation.participant(line.role)
+        while True:
+            call = self._call(conversation, line, history)
+            ask = self._ask(cell, conversation, line, history, call)
+            beginning.arrived()
+            async with self.gate.admit(ask) as flight:
+                answer = await self._send(call, ask)
+                outcome = answer.outcome
+                verdict = self._judged(outcome, speaker, ask, rng)
+                flight.landed(outcome)
+                self._learn(answer, verdict, ask, rng)
+            if verdict.next == "accept":
+                assert isinstance(outcome, Reply)
+                return outcome.text
+            _unless_over(verdict)
+            if verdict.pause:
+                await self.journal.flushed()
+                await self.gate.rest(verdict.pause)
+
+    def _call(self, conversation: Conversation, line: Line, history: Sequence[str]) -> Call:
+        speaker = conversation.participant(line.role)
+        tried = self.journal.state.of(conversation.id).tried
+        dropped = self.journal.state.dropped.get(speaker.alias, ())
+        return call_for(conversation, line, history, tried.attempts + 1, max_tokens_for(speaker, tried), dropped)
+
+    def _ask(self, cell: Cell, conversation: Conversation, line: Line, history: Sequence[str], call: Call) -> Ask:
+        speaker = conversation.participant(line.role)
+        bound = input_bound(call.view, *_counted_before(conversation, line, history, self.journal.state.of(cell.id)))
+        if speaker.context is not None and bound.counted + bound.bytes // _MOST_BYTES_PER_TOKEN > speaker.context:
+            status: Status = "complete" if speaker.overflow == "stop" else "failed"
+            raise Refused(
+                status, f"context full: the prompt cannot fit the {speaker.context} tokens of {speaker.alias}"
+            )
+        reserved = ceiling(self.prices[speaker.alias], bound.tokens, call.max_tokens)
+        unsaid = len(conversation.lines) - len(history)
+        return Ask(
+            lane=self.lanes[speaker.alias],
+            rank=(cell.index,) if self.roster.tight else (-unsaid, cell.index),
+            reserved=reserved,
+            ceilings=self.roster.over(cell, speaker),
+            size=Size(bound.counted, bound.bytes, call.max_tokens),
+            journal=self.journal,
+            sent=Sent(
+                cell=cell.id,
+                turn=line.number,
+                attempt=call.attempt,
+                role=line.role,
+                alias=speaker.alias,
+                provider=speaker.provider,
+                model=speaker.model,
+                request=sha256(self.transport.body(call)).hexdigest(),
+                dialect=self.transport.dialect(call),
+                reserved=reserved,
+                input_bound=bound.tokens,
+                max_tokens=call.max_tokens,
+                seed=call.seed,
+                dropped=call.dropped,
+            ),
+        )
+
+    async def _send(self, call: Call, ask: Ask) -> Answer:
+        def started(generation: str) -> None:
+            self.journal.record(Started(call.cell, call.turn, call.attempt, generation))
+
+        try:
+            return await self.transport.send(call, started)
+        except BaseException:
+            # Left in the middle of a call: it may be billed, and nobody will hear the answer.
+            self._lose(ask.sent, "left in flight when the run was stopped")
+            raise
+
+    def _lose(self, sent: Sent, why: str, generation: str | None = None) -> None:
+        lost = Failure("lost", "call", "assumed", why, generation=generation)
+        bill = charge(lost, self.prices.get(sent.alias, FREE), sent.reserved, sent.max_tokens)
+        self.journal.record(failed(lost, sent, bill, final=False))
+
+    # -- judging ---------------------------------------------------------------------------------------------------
+
+    def _judged(self, outcome: Outcome, speaker: Participant, ask: Ask, rng: Random) -> Verdict:
+        """Judge an outcome and record it; the money is settled with the same event."""
+        tried = self.journal.state.of(ask.sent.cell).tried
+        verdict = judge(outcome, speaker, tried, rng.random(), ask.sent.dropped)
+        if verdict.next == "fail" and isinstance(outcome, Failure):
+            if outcome.kind in ("error", "lost") and ask.lane.errors_in_a_row + 1 >= _DEAD_AFTER:
+                verdict = Verdict("park_provider", reason=outcome.detail)
+            elif self._turns_all_down(outcome, speaker.alias):
+                verdict = Verdict("park_model", reason=outcome.detail)
+        bill = charge(outcome, self.prices[speaker.alias], ask.reserved, ask.sent.max_tokens)
+        if verdict.next == "accept":
+            assert isinstance(outcome, Reply)
+            self._turned_down.pop(speaker.alias, None)
+            self.journal.record(replied(outcome, ask.sent, bill))
+        else:
+            self.journal.record(failed(outcome, ask.sent, bill, final=verdict.next != "retry"))
+        if bill.overrun:
+            self.gate.park_model(speaker.alias, f"{speaker.alias}: overrun, it used more than the limit it was sent")
+        return verdict
+
+    def _turns_all_down(self, outcome: Failure, alias: str) -> bool:
+        """The same plain refusal of our request, conversation after conversation, is not the conversations' fault."""
+        if outcome.scope != "conversation" or outcome.kind != "error" or outcome.overflow:
+            return False
+        self._turned_down[alias] = self._turned_down.get(alias, 0) + 1
+        return self._turned_down[alias] > _REFUSES_ALL_AFTER
+
+    def _learn(self, answer: Answer, verdict: Verdict, ask: Ask, rng: Random) -> None:
+        """What an answer teaches about its lane, whoever asked."""
+        now, outcome, lane = anyio.current_time(), answer.outcome, ask.lane
+        if isinstance(outcome, Reply) or outcome.kind in ("empty", "refused"):
+            lane.succeeded()
+        elif outcome.busy:
+            lane.was_busy(outcome.retry_after, rng.random(), now)
+        elif outcome.scope == "call" and outcome.parameter is None:
+            lane.erred()
+            if outcome.retry_after is not None:
+                lane.pause(now + outcome.retry_after, f"asked to wait {outcome.retry_after:.0f} s")
+        lane.heed(answer.hints, now)
+        if verdict.next == "park_provider":
+            self.gate.park_lane(lane, f"{ask.sent.provider}: {verdict.reason}")
+        elif verdict.next == "park_model":
+            self.gate.park_model(ask.sent.alias, f"{ask.sent.alias}: {verdict.reason}")
+
+    # -- the two ends of a life ------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Record that the life begins; calls in flight when the last one ended are lost, and stay charged."""
+        lost = list(self.journal.state.open_calls())
+        self.journal.record(self.opened)
+        for call in lost:
+            self._lose(call.sent, "in flight when the run broke off", call.generation)
+
+    def close(self, signalled: int) -> int:
+        """Record what became of those that did not begin, and that the life ended; its exit code."""
+        for cell in self.roster.waiting:
+            stopped = self.roster.stopped(cell)
+            if stopped is not None:
+                self.journal.record(stopped)
+        code, reasons = self._exit(signalled)
+        self.journal.record(Closed(self.opened.life, code, reasons))
+        return code
+
+    def _exit(self, signalled: int) -> tuple[int, tuple[str, ...]]:
+        state = self.journal.state
+        statuses = {state.of(cell.id).status or "pending" for cell in self.selected}
+        found: dict[int, str] = {}
+        if self.journal.failing is not None:
+            found[EXIT_STORAGE] = "storage"
+        if signalled and statuses & {"interrupted", "pending"}:
+            found[signalled] = "interrupted"
+        if "budget" in statuses:
+            found[EXIT_BUDGET] = "budget"
+        if any(c.account.settled > c.most for c in self.roster.ceilings.values()):
+            found[EXIT_BUDGET] = "overrun"
+        if "deadline" in statuses:
+            found[EXIT_DEADLINE] = "deadline"
+        if "failed" in statuses:
+            found[EXIT_UNFINISHED] = "failed"
+        elif statuses & {"pending", "interrupted"} and not signalled:
+            found[EXIT_UNFINISHED] = "pending"
+        return worst(list(found)), tuple(found[code] for code in sorted(found, key=_WORST_FIRST.index))
+
+
+_MOST_BYTES_PER_TOKEN: Final = 16
+"""A prompt whose bytes are more than this many times the window surely does not fit it."""
+
+
+def _unless_over(verdict: Verdict) -> None:
+    """Refused when the conversation does not go on."""
+    ends: dict[str, Status] = {
+        "park_provider": "pending",
+        "park_model": "pending",
+        "fail": "failed",
+        "stop": "complete",
+    }
+    if verdict.next in ends:
+        raise Refused(ends[verdict.next], verdict.reason)
+
+
+def _counted_before(
+    conversation: Conversation, line: Line, history: Sequence[str], progress: Progress
+) -> tuple[View | None, int | None]:
+    """The last view of this speaker that its provider counted, and how many tokens it made of it."""
+    counted = progress.reported_input.get(line.role)
+    if counted is None or counted[0] >= line.number:
+        return None, None
+    turn, tokens = counted
+    instruct = conversation.lines[turn - 1].instruct
+    return view(conversation, line.role, history[: turn - 1], instruct), tokens
+
+
+# --- a life ------------------------------------------------------------------------------------------------------
+
+
+Watcher = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def run(
+    world: World,
+    sessions: Sequence[Session],
+    gate: Gate,
+    *,
+    grace: float = 80.0,
+    max_time: float | None = None,
+    watchers: Sequence[Watcher] = (),
+    stopping: Callable[[int, Nanos], None] = lambda calls, money: None,
+) -> int:
+    """Hold what is missing in all sessions; the exit code of the worst. `stopping` is told of calls left in flight."""
+    codes: list[int] = []
+    async with AsyncExitStack() as stack:
+        signals = await stack.enter_async_context(world.signals.listen())
+        for session in sessions:
+            await stack.enter_async_context(session.journal.writing())
+            session.open()
+        signalled: list[int] = []
+        async with anyio.create_task_group() as around:
+            for watcher in watchers:
+                around.start_soon(watcher)
+            talks = anyio.CancelScope()
+            around.start_soon(_obey, signals, sessions, gate, talks, signalled, grace, stopping)
+            if max_time is not None:
+                around.start_soon(_end_at, gate, max_time)
+            with talks:
+                await _hold_all(sessions, gate)
+            for session in sessions:
+                codes.append(session.close(signalled[0] if signalled else 0))
+                with anyio.CancelScope(shield=True):
+                    await _flushed(session.journal)
+            around.cancel_scope.cancel()
+    return worst(codes)
+
+
+async def _flushed(journal: Journal) -> None:
+    try:
+        await journal.flushed()
+    except StorageError:
+        pass  # the journal knows what it could not keep, and the exit code says so
+
+
+async def _hold_all(sessions: Sequence[Session], gate: Gate) -> None:
+    async with anyio.create_task_group() as tasks:
+        for session in sessions:
+            session.roster.spawn = partial(_spawn, tasks, session)
+            gate.rosters.append(session.roster)
+        await gate.work()
+
+
+def _spawn(tasks: anyio.abc.TaskGroup, session: Session, cell: Cell, beginning: Beginning) -> None:
+    tasks.start_soon(session.converse, cell, beginning)
+
+
+async def _end_at(gate: Gate, seconds: float) -> None:
+    await anyio.sleep(seconds)
+    gate.close("deadline", f"the run's time of {seconds:g} s is over")
+
+
+async def _obey(
+    signals: AsyncIterator[int],
+    sessions: Sequence[Session],
+    gate: Gate,
+    talks: anyio.CancelScope,
+    signalled: list[int],
+    grace: float,
+    stopping: Callable[[int, Nanos], None],
+) -> None:
+    """The first request to stop closes the gate and lets calls in flight land; the second leaves them."""
+    async for signal in signals:
+        if signalled:
+            talks.cancel()
+            continue
+        signalled.append(128 + signal)
+        gate.close("interrupted", f"stopped by {Signals(signal).name}")
+        calls = sum(1 for session in sessions for _ in session.journal.state.open_calls())
+        stopping(calls, sum(session.journal.state.run.reserved for session in sessions))
+        if signal == SIGTERM:
+            talks.deadline = anyio.current_time() + grace
