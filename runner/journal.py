@@ -343,8 +343,8 @@ class Repair(NamedTuple):
     """The name of the untouched copy."""
 
 
-async def repair(disk: Disk, clock: Clock, folder: Path, holder: str) -> Repair | None: """Put a `Repaired` record
-in the place of each damaged stretch, counting the largest reservation for each line lost.
+async def repair(disk: Disk, clock: Clock, folder: Path, holder: str) -> Repair | None:
+    """Put a `Repaired` record in the place of each damaged stretch, counting the largest reservation for each line lost.
 
     None when nothing that had been synced is damaged.
     """
