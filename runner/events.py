@@ -405,7 +405,7 @@ class State:
         _APPLY[event.kind](self, event, at, place)
 
     def _opened(self, event: Opened, at: float, place: Place) -> None:
-        if event.life != self.lives + 1:
+        if event.life != self.lives + 1 and not (self.repaired and event.life > self.lives):
             raise HistoryError(f"life {event.life} opened after life {self.lives}")
         self.lives = event.life
         self.live = event
@@ -468,6 +468,10 @@ class State:
 
     def _close_call(self, event: Replied | Failed, cost: Nanos, assumed: Nanos) -> tuple[Progress, Sent | None]:
         progress = self.cells.get(event.cell)
+        if self.repaired and progress is not None and progress.open is not None:
+            sent = progress.open.sent
+            if (sent.turn, sent.attempt) != (event.turn, event.attempt):
+                self._forget(progress, event.turn)  # lost: its outcome, and the `Sent` of the one that ended here
         if progress is None or progress.open is None:
             if not self.repaired:
                 raise HistoryError(f"{event.cell} turn {event.turn} ended, but was never sent")

@@ -1,7 +1,7 @@
 """What conversations will cost and how long they will take, before they are held.
 
-Three figures, from guess to guarantee: the *expected* cost (outputs as long as that model's were on average, or a share of the
-limit before any is known), the *likely most* (each turn once, every output at its limit), and the ceilings of the job.
+Three figures, from guess to guarantee: the *expected* cost (outputs as long as that model's were on average, or a share
+of the limit before any is known), the *likely most* (each turn once, every output at its limit), and the ceilings.
 """
 
 from __future__ import annotations

@@ -51,6 +51,8 @@ class Ask(Waiter):
     answered: anyio.Event = field(default_factory=anyio.Event, kw_only=True)
     refusal: Refused | None = None
     charged: Charged | None = None
+    granted: float = 0.0
+    """When it was admitted, on the loop's clock."""
 
 
 class Refusal(NamedTuple):
@@ -143,10 +145,9 @@ class Gate:
         if ask.refusal is not None:
             raise ask.refusal
         try:
-            granted = anyio.current_time()
             await ask.journal.flushed()
             if lane.limits.burst == 1:
-                await anyio.sleep_until(granted + _EVEN_DEPARTURE)
+                await anyio.sleep_until(ask.granted + _EVEN_DEPARTURE)
             yield Flight(ask, anyio.current_time)
         finally:
             self._land(lane)
@@ -228,6 +229,7 @@ class Gate:
         queue = self._waiting[lane.name]
         queue.remove(waiter)
         queue.sort(key=attrgetter("order"))  # those who were passed over may have moved up
+        waiter.granted = now
         waiter.charged = lane.take(*lane.estimate(waiter.size), now)
         lane.flying += 1
         lane.granted += 1

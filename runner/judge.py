@@ -20,7 +20,8 @@ MOST_BUSY: Final = 20
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 60.0
 
-Next: TypeAlias = Literal["accept", "retry", "fail", "stop", "park_model", "park_provider"]
+Next: TypeAlias = Literal["accept", "retry", "wait", "fail", "stop", "park_model", "park_provider"]
+"""`wait` leaves the conversation to a later life: its provider is in trouble, and it is not to blame."""
 
 
 class Verdict(NamedTuple):

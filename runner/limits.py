@@ -27,6 +27,8 @@ PASSED_TOO_OFTEN: Final = 16
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 
+_RESIDUE: Final = 1e-6
+"""Sums of floating times and amounts may miss a border by this much."""
 _STRETCH: Final = 1.006
 """How much longer our windows are than the provider's: room for requests that overtake each other on the way."""
 _LATE_ROOM: Final = 0.004
@@ -45,6 +47,10 @@ _FIRST_MEANS: Final = 4
 _FIRST_TOKENS_PER_BYTE: Final = 0.4
 _FIRST_SHARE: Final = 0.4
 _MOST_BUSY_BACKOFF: Final = 60.0
+_TROUBLE_STRIKES: Final = 3
+_UNHEARD_STRIKES: Final = 6
+_DEAD_STRIKES: Final = 10
+_LONGEST_TROUBLE_PAUSE: Final = 60.0
 
 
 class Ceiling(NamedTuple):
@@ -86,7 +92,7 @@ class Window:
         self._debt_at = -inf
 
     def _expire(self, now: float) -> None:
-        while self._entries and (at := self._entries[0].at) is not None and at <= now - self.seconds:
+        while self._entries and (at := self._entries[0].at) is not None and at <= now - self.seconds + _RESIDUE:
             self._total -= self._entries.popleft().amount
         if not self._entries:
             self._total = 0.0
@@ -110,15 +116,16 @@ class Window:
         # Of what counts late only a part is in the window when the request arrives; the rest is what the pace is for.
         excess = self._total + (min(amount, self.limit * _LATE_ROOM) if self.late else amount) - self.limit
         for entry in self._entries:
-            if excess <= 1e-9:
+            if excess <= _RESIDUE:
                 break
             excess -= entry.amount
-            at = (entry.at or now) + self.seconds
+            assert entry.at is not None, "only what has a time is in the window"
+            at = entry.at + self.seconds
         if self.burst is not None:
             # What is owed must have fallen so far that this request ends within the burst, or to nothing if it is
             # larger.
             surplus = self._owed(now) - max(0.0, self.burst - amount)
-            if surplus > 1e-9:
+            if surplus > _RESIDUE:
                 at = max(at, now + surplus / self._pace)
         return at
 
@@ -144,7 +151,7 @@ class Window:
             entry.amount = amount
             self._entries.append(entry)
             self._total += amount
-        elif entry.at > now - self.seconds:
+        elif entry.at > now - self.seconds + _RESIDUE:
             self._owe(amount - entry.amount, now)
             self._total += amount - entry.amount
             entry.amount = amount
@@ -218,7 +225,10 @@ class Lane:
     permit: bool = False
     wants_permit: bool = False
     busy_in_a_row: int = 0
-    errors_in_a_row: int = 0
+    strikes: int = 0
+    """Errors in a row, each of a call that was made after the one before it was known."""
+    heard: bool = False
+    """True when the provider has answered at least once."""
     last_cut: float = -inf
     tokens_per_byte: float = _FIRST_TOKENS_PER_BYTE
     granted: int = 0
@@ -228,6 +238,7 @@ class Lane:
     _tokens: tuple[tuple[TokenKind, Window], ...] = ()
     _mean_output: float | None = None
     _measured: int = 0
+    _struck_at: float = -inf
 
     def __post_init__(self) -> None:
         limits = self.limits
@@ -329,7 +340,8 @@ class Lane:
     # -- what outcomes teach ------------------------------------------------------------------------------------
 
     def succeeded(self) -> None:
-        self.busy_in_a_row = self.errors_in_a_row = 0
+        self.busy_in_a_row = self.strikes = 0
+        self.heard = True
         most = inf if self.limits.concurrency is None else float(self.limits.concurrency)
         if self.slots < most:
             self.slots = min(most, self.slots + max(0.25, 1.0 / max(1.0, self.slots)))
@@ -364,11 +376,26 @@ class Lane:
                 # The reset is that of the whole limit; where it refills all the time, a part is there much sooner.
                 self.pause(now + reset * _REFILLED_SHARE, "its limit is used up")
 
-    def erred(self) -> None:
-        """A retryable error of the provider: after several in a row one call at a time is enough to find out more."""
-        self.errors_in_a_row += 1
-        if self.errors_in_a_row >= 5:
+    def erred(self, granted: float, jitter: float, now: float) -> None:
+        """A retryable error: after some in a row one call at a time, after longer and longer pauses, finds out more."""
+        if granted < self._struck_at:
+            return  # it was under way when the trouble began, and says nothing new
+        self._struck_at = now
+        self.strikes += 1
+        if self.in_trouble:
             self.slots = 1.0
+            wait = min(_LONGEST_TROUBLE_PAUSE, 2.0 ** (self.strikes - _TROUBLE_STRIKES))
+            self.pause(now + wait * (0.5 + jitter / 2), "its provider is in trouble")
+
+    @property
+    def in_trouble(self) -> bool:
+        """True when its errors are the provider's, and not one conversation's bad luck."""
+        return self.strikes >= _TROUBLE_STRIKES
+
+    @property
+    def beyond_hope(self) -> bool:
+        """True when it has failed for so long, or from the start, that this life makes no more calls to it."""
+        return self.strikes >= (_DEAD_STRIKES if self.heard else _UNHEARD_STRIKES)
 
 
 def _amount(kind: TokenKind, input_tokens: float, output_tokens: float) -> float:

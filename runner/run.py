@@ -38,8 +38,6 @@ EXIT_DEADLINE: Final = 5
 EXIT_STORAGE: Final = 8
 _WORST_FIRST: Final = (130, 143, EXIT_STORAGE, 7, 6, EXIT_BUDGET, EXIT_DEADLINE, EXIT_UNFINISHED, 0)
 
-_DEAD_AFTER: Final = 6
-"""So many errors of a provider in a row, with no answer between them, are not one conversation's bad luck."""
 _REFUSES_ALL_AFTER: Final = 3
 """A model that turns down the requests of so many conversations, and answers none, gets no more of them."""
 
@@ -123,12 +121,16 @@ class Session:
             call = self._call(conversation, line, history)
             ask = self._ask(cell, conversation, line, history, call)
             beginning.arrived()
-            async with self.gate.admit(ask) as flight:
-                answer = await self._send(call, ask)
-                outcome = answer.outcome
-                verdict = self._judged(outcome, speaker, ask, rng)
-                flight.landed(outcome)
-                self._learn(answer, verdict, ask, rng)
+            try:
+                async with self.gate.admit(ask) as flight:
+                    answer = await self._send(call, ask)
+                    outcome = answer.outcome
+                    verdict = self._judged(outcome, speaker, ask, rng)
+                    flight.landed(outcome)
+                    self._learn(answer, verdict, ask, rng)
+            except anyio.get_cancelled_exc_class():
+                self._call_off(ask)
+                raise
             if verdict.next == "accept":
                 assert isinstance(outcome, Reply)
                 return outcome.text
@@ -189,6 +191,14 @@ class Session:
             self._lose(ask.sent, "left in flight when the run was stopped")
             raise
 
+    def _call_off(self, ask: Ask) -> None:
+        """Stopped between its grant and its departure: the request never left, so it costs nothing."""
+        call = self.journal.state.of(ask.sent.cell).open
+        if call is not None and call.sent is ask.sent:
+            unsent = Failure("error", "call", "free", "stopped before it was sent")
+            bill = charge(unsent, self.prices[ask.sent.alias], ask.reserved, ask.sent.max_tokens)
+            self.journal.record(failed(unsent, ask.sent, bill, final=False))
+
     def _lose(self, sent: Sent, why: str, generation: str | None = None) -> None:
         lost = Failure("lost", "call", "assumed", why, generation=generation)
         bill = charge(lost, self.prices.get(sent.alias, FREE), sent.reserved, sent.max_tokens)
@@ -201,8 +211,8 @@ class Session:
         tried = self.journal.state.of(ask.sent.cell).tried
         verdict = judge(outcome, speaker, tried, rng.random(), ask.sent.dropped)
         if verdict.next == "fail" and isinstance(outcome, Failure):
-            if outcome.kind in ("error", "lost") and ask.lane.errors_in_a_row + 1 >= _DEAD_AFTER:
-                verdict = Verdict("park_provider", reason=outcome.detail)
+            if outcome.kind in ("error", "lost") and outcome.scope == "call" and ask.lane.in_trouble:
+                verdict = Verdict("wait", reason=outcome.detail)
             elif self._turns_all_down(outcome, speaker.alias):
                 verdict = Verdict("park_model", reason=outcome.detail)
         bill = charge(outcome, self.prices[speaker.alias], ask.reserved, ask.sent.max_tokens)
@@ -231,7 +241,9 @@ class Session:
         elif outcome.busy:
             lane.was_busy(outcome.retry_after, rng.random(), now)
         elif outcome.scope == "call" and outcome.parameter is None:
-            lane.erred()
+            lane.erred(ask.granted, rng.random(), now)
+            if lane.beyond_hope:
+                self.gate.park_lane(lane, f"{ask.sent.provider}: {outcome.detail}")
             if outcome.retry_after is not None:
                 lane.pause(now + outcome.retry_after, f"asked to wait {outcome.retry_after:.0f} s")
         lane.heed(answer.hints, now)
@@ -287,6 +299,7 @@ _MOST_BYTES_PER_TOKEN: Final = 16
 def _unless_over(verdict: Verdict) -> None:
     """Refused when the conversation does not go on."""
     ends: dict[str, Status] = {
+        "wait": "pending",
         "park_provider": "pending",
         "park_model": "pending",
         "fail": "failed",

@@ -1,0 +1,669 @@
+"""`check`, `plan` and `schema`: what can be known before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from runner.cli.door import answered, outputs_option, say
+from runner.cli.hold import JOBS, SETS, dollars_of, load_all
+
+if TYPE_CHECKING:
+    from runner.events import State
+    from runner.money import Nanos
+    from runner.night import Options, Source
+    from runner.outlook import Mean, Outlook, Row, Server
+    from runner.plan import Cell, Plan
+
+_ROWS: Final = 40
+_NAMES: Final = 20
+_NAME_WIDTH: Final = 56
+
+
+@click.command()
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file instead.")
+@answered
+def schema(output: Path | None) -> int:
+    """Print the JSON Schema of the job file, for editors."""
+    text = schema_text()
+    if output is None:
+        click.echo(text, nl=False)
+        return 0
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        say(f"{output} cannot be written: {error.strerror}")
+        return 8
+    return 0
+
+
+def schema_text() -> str:
+    import json
+
+    from runner.job import json_schema
+
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
+# --- a job and what is there -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A job, and the run that it would go on with."""
+
+    source: Source
+    plan: Plan
+    key: str
+    folder: Path
+    state: State
+
+    @property
+    def name(self) -> str:
+        return f"{self.plan.job.name}/{self.key}"
+
+
+def stand(source: Source, options: Options, outputs: Path) -> Standing:
+    """Read what the job's run has come to, changing nothing. CannotBegin when the journal cannot be read."""
+    import time
+    from dataclasses import replace
+
+    from runner.events import State
+    from runner.journal import FILE, scan
+    from runner.night import CannotBegin, date_of, key_of
+    from runner.plan import make_plan, slug
+    from runner.run import EXIT_STORAGE
+    from runner.world import RealDisk
+
+    disk = RealDisk()
+    job = source.job if options.budget is None else replace(source.job, budget=options.budget)
+    today = date_of(time.time(), job.timezone)
+    home = outputs / slug(job.name)
+    key = key_of(disk, home, job, today, options)
+    folder = home / key
+    state = State()
+    try:
+        if disk.exists(folder / FILE):
+            found = scan(disk, folder / FILE)
+            if found.damaged:
+                raise CannotBegin(
+                    EXIT_STORAGE,
+                    f"{folder / FILE} is damaged, and what was spent there is unknown: tertulia repair {folder}",
+                )
+            state = found.state
+    except OSError as error:
+        raise CannotBegin(EXIT_STORAGE, f"{folder / FILE} cannot be read: {error.strerror}") from None
+    return Standing(source, make_plan(job, state.jobs[0].date if state.jobs else today), key, folder, state)
+
+
+def _means(standing: Standing) -> dict[Server, Mean]:
+    """Mean outputs, from this run where it has any, else from the job's run that closed last."""
+    from runner.journal import FILE, scan
+    from runner.outlook import means_of
+    from runner.world import RealDisk
+
+    means = means_of(standing.state)
+    newest = _closed_last(standing)
+    if newest is None:
+        return means
+    try:
+        return {**means_of(scan(RealDisk(), newest / FILE).state), **means}
+    except OSError:
+        return means  # an earlier run can make a guess better, and nothing else depends on it
+
+
+def _closed_last(standing: Standing) -> Path | None:
+    import orjson
+
+    from runner.journal import FILE
+    from runner.outputs import STATUS
+    from runner.world import RealDisk
+
+    disk = RealDisk()
+    home = standing.folder.parent
+    closed: list[tuple[float, Path]] = []
+    for name in disk.listdir(home):
+        folder = home / name
+        if name == standing.key or not disk.exists(folder / FILE):
+            continue
+        try:
+            status = orjson.loads(disk.read(folder / STATUS))
+            if status["state"] == "closed":
+                closed.append((float(status["heartbeat"]), folder))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a view that is missing or odd: that run is no help
+    return max(closed)[1] if closed else None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line of `plan` says."""
+
+    options: Options
+    outputs: Path
+    sets: tuple[str, ...]
+    why: bool
+
+
+# --- plan --------------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@JOBS
+@outputs_option
+@SETS
+@click.option("--run", "key", help="The run's key, in place of the job's run_key.")
+@click.option("--budget", type=str, metavar="DOLLARS", help="The ceiling of the run, in place of the job's.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="Only conversations with such a name: 'prism/*'.")
+@click.option("--why", is_flag=True, help="Say what has changed in each changed conversation, and why others stopped.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
+@answered
+def plan(
+    jobs: tuple[Path, ...],
+    outputs: Path,
+    sets: tuple[str, ...],
+    key: str | None,
+    budget: str | None,
+    only: tuple[str, ...],
+    why: bool,
+    as_json: bool,
+) -> int:
+    """Show what a run would hold, what it would cost and how long it would take. Spends nothing, needs no key."""
+    from runner.job import JobError
+    from runner.night import CannotBegin, Options
+
+    options = Options(key=key, budget=None if budget is None else dollars_of(budget), only=only)
+    asked = Asked(options, outputs, sets, why)
+    show = _show_json if as_json else _show
+    code = 0
+    try:
+        for source in load_all(jobs, sets):
+            try:
+                show(*_looked_ahead(source, asked), asked)
+            except CannotBegin as cannot:
+                for line in cannot.lines:
+                    say(line)
+                # The codes that come here are 2, 6 and 8, and the larger one is the worse.
+                code = max(code, cannot.code)
+    except JobError:
+        if as_json:
+            _emit({"kind": "end", "exit": 2})
+        raise
+    if as_json:
+        _emit({"kind": "end", "exit": code})
+    return code
+
+
+def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list[str]]:
+    """How a job stands, what is ahead of it, and the names of those that would be bought again."""
+    from runner.night import DEFAULT_CONCURRENCY, EXIT_JOB, CannotBegin, bought_again, prices, select
+    from runner.outlook import outlook
+
+    standing = stand(source, asked.options, asked.outputs)
+    job, plan, state = standing.plan.job, standing.plan, standing.state
+    only = asked.options.only
+    selected = select(plan, only)
+    if not selected:
+        raise CannotBegin(EXIT_JOB, f"--only {' '.join(only)} names no conversation of {job.name}")
+    known = prices(plan)
+    misfits = _misfits(standing, selected)
+    if misfits:
+        raise CannotBegin(EXIT_JOB, *misfits)
+    ahead = outlook(plan, state, selected, known, _means(standing), DEFAULT_CONCURRENCY)
+    return standing, ahead, bought_again(plan, state)
+
+
+def _misfits(standing: Standing, selected: Sequence[Cell]) -> list[str]:
+    """The conversations of which not even one turn fits its ceilings, and what to do; nothing when all fit."""
+    from runner.night import first_calls_that_do_not_fit
+
+    names = {cell.name for cell in selected}
+    lines = [line for line in first_calls_that_do_not_fit(standing.plan) if line.split(": ", 1)[0] in names]
+    if not lines:
+        return []
+    whole = f"{standing.source.file}: not even one turn of {_counted(len(lines), 'conversation')} fits its ceilings:"
+    return [
+        whole,
+        *(f"  {line}" for line in lines[:_NAMES]),
+        *([f"  ... and {len(lines) - _NAMES:,} more"] if len(lines) > _NAMES else []),
+        "  raise that budget, or lower max_tokens: a call needs its worst case",
+    ]
+
+
+def _show(standing: Standing, ahead: Outlook, again: Sequence[str], asked: Asked) -> None:
+    lines = [
+        f"{standing.name}  ({standing.source.file})",
+        "",
+        *_table(ahead.rows, several=len(standing.plan.job.pairings) > 1),
+        *(_reasons(ahead.rows) if asked.why else ()),
+        "",
+        *_figures(standing, ahead),
+        "",
+        *_next(standing, ahead, again, asked),
+        "",
+    ]
+    from runner.foreign import visible
+
+    click.echo(visible("\n".join(lines)))
+
+
+def _table(rows: Sequence[Row], several: bool) -> Iterator[str]:
+    """The first conversations, a line each."""
+    from runner.foreign import one_line
+    from runner.outlook import TO_HOLD
+
+    names = [one_line(row.name, _NAME_WIDTH) for row in rows[:_ROWS]]
+    width = max([len("conversation"), *map(len, names)])
+    pairing = f"{'pairing':>9}" if several else ""
+    yield f"  {'conversation':<{width}}{pairing}{'turns':>7}{'calls':>7}{'expected':>12}  status"
+    for name, row in zip(names, rows, strict=False):
+        held = row.standing in TO_HOLD
+        money = _money(sum(load.cost for load in row.expected.values())) if held else ""
+        number = f"{row.pairing or '':>9}" if several else ""
+        yield f"  {name:<{width}}{number}{row.turns:>7,}{row.calls if held else '':>7}{money:>12}  {row.standing}"
+    if len(rows) > _ROWS:
+        yield f"  ... and {len(rows) - _ROWS:,} more; --json lists all"
+
+
+def _reasons(rows: Sequence[Row]) -> Iterator[str]:
+    """What has changed, conversation by conversation, and why others did not come to their end."""
+    from runner.foreign import one_line
+
+    told: list[tuple[str, tuple[str, ...]]] = []
+    for row in rows:
+        if row.standing == "changed":
+            told.append((f"{row.name} has changed:", row.changes))
+        elif row.standing in ("failed", "unfinished") and row.reason:
+            told.append((f"{row.name} is {row.standing}:", (one_line(row.reason),)))
+    for heading, parts in told[:_ROWS]:
+        yield ""
+        yield f"  {heading}"
+        yield from (f"    {part}" for part in parts)
+    if len(told) > _ROWS:
+        yield f"  ... and {len(told) - _ROWS:,} more; --json lists all"
+    elif not told:
+        yield ""
+        yield "  nothing has changed, and nothing was broken off"
+
+
+def _figures(standing: Standing, ahead: Outlook) -> Iterator[str]:
+    counts = ", ".join(f"{number:,} {name}" for name, number in ahead.counts.items() if number)
+    calls = _counted(ahead.expected.calls, "call")
+    yield f"  to hold      {_counted(ahead.to_hold, 'conversation')}, {calls}  ({counts})"
+    replaced = sum(row.spent for row in ahead.rows if row.standing in ("replaced", "changed"))
+    if replaced:
+        yield f"  replaced     {_money(replaced)} was paid for what the job has changed or dropped; it counts as spent"
+    if ahead.to_hold:
+        yield f"  expected     {_money(ahead.expected.cost)}  outputs: {ahead.source}"
+        yield f"  likely most  {_money(ahead.most.cost)}  each turn once, each output at its limit"
+    yield from _ceilings(standing, ahead)
+    if ahead.to_hold:
+        reserved = f"{_money(ahead.slots * ahead.largest)} reserved with {ahead.slots:,} in flight"
+        yield f"  one call     {_money(ahead.largest)}  at most, for the largest; up to {reserved}"
+        yield from _minutes(ahead)
+
+
+def _ceilings(standing: Standing, ahead: Outlook) -> Iterator[str]:
+    from runner.outlook import conversation_ceiling
+
+    budget = standing.plan.budget
+    first = "  ceiling     "
+    for room in ahead.rooms:
+        held = f"; {_money(room.held)} is spent, {_money(room.left)} left" if room.held else ""
+        only = ": the only guarantee" if room.name == "run" else ""
+        yield f"{first} {_money(room.most)}  {room.name}{only}{held}"
+        if room.short:
+            yield f"               less than the {_money(room.expected)} expected: not all conversations will be held"
+        first = "              "
+    own = {p: conversation_ceiling(standing.plan, p) for p in dict.fromkeys(r.pairing for r in ahead.rows if r.pairing)}
+    amounts = sorted({most for most in own.values() if most is not None})
+    if amounts:
+        yield f"{first} {' or '.join(_money(most) for most in amounts)}  each conversation"
+        first = "              "
+        if ahead.cut_short:
+            yield f"               less than expected for {_counted(ahead.cut_short, 'conversation')}: cut short"
+    if not ahead.rooms and not amounts:
+        word = "nothing here costs money" if ahead.most.cost == 0 else "none: only max_tokens bounds what this may cost"
+        yield f"{first} {word}"
+    elif budget.run is None and ahead.most.cost:
+        yield "               the run as a whole has none: `budget: {run: ...}` sets one"
+
+
+def _minutes(ahead: Outlook) -> Iterator[str]:
+    first = "  time         "
+    yield f"{first}{_time(ahead.minutes)} at least; the longest conversation alone takes {_time(ahead.longest)}"
+    for lane in ahead.lanes[:_NAMES]:
+        bound = f"{_counted(lane.calls, 'call')}, bound by {lane.pace.bound}"
+        yield f"               {lane.lane}: {_time(lane.pace.minutes)} for {bound}"
+    if len(ahead.lanes) > _NAMES:
+        yield f"               ... and {len(ahead.lanes) - _NAMES:,} more lanes; --json lists all"
+
+
+def _next(standing: Standing, ahead: Outlook, again: Sequence[str], asked: Asked) -> Iterator[str]:
+    """What `run` would do, and the command."""
+    counts = ahead.counts
+    command = _command(standing, asked)
+    if again:
+        several = _counted(len(again), "complete conversation")
+        yield f"  run stops: {several} would be bought again, because the job has changed:"
+        yield from (f"    {name}" for name in again[:_NAMES])
+        if len(again) > _NAMES:
+            yield f"    ... and {len(again) - _NAMES:,} more"
+        if not asked.why:
+            yield "  tertulia plan --why says what has changed"
+        yield f"  to buy them again:           {command} --accept-changes"
+        yield f"  to leave this run as it is:  {command} --new"
+    elif ahead.to_hold:
+        verb = "goes on with" if standing.state.lives else "begins"
+        yield f"  next: {command}  ({verb} {standing.name})"
+    else:
+        yield "  next: nothing is left to do; run makes 0 calls"
+    if counts["failed"]:
+        yield f"  failed ones stay as they are; {command} --retry-failed takes them up again"
+    if standing.state.is_open:
+        yield "  the run was not closed: a process works on it now, or was killed; the figures are those of this moment"
+
+
+def _command(standing: Standing, asked: Asked) -> str:
+    import shlex
+
+    from runner.money import dollars
+
+    options = asked.options
+    words = ["tertulia", "run", standing.source.file]
+    if asked.outputs != Path("outputs"):
+        words += ["--outputs", str(asked.outputs)]
+    for one in asked.sets:
+        words += ["--set", one]
+    if options.key is not None:
+        words += ["--run", options.key]
+    if options.budget is not None:
+        words += ["--budget", dollars(options.budget)]
+    for pattern in options.only:
+        words += ["--only", pattern]
+    return shlex.join(words)
+
+
+def _money(nanos: Nanos) -> str:
+    """Dollars to four decimals, never rounded to nothing."""
+    from runner.money import shown
+
+    return "<$0.0001" if 0 < nanos < 50_000 else shown(nanos)
+
+
+def _time(minutes: float) -> str:
+    from runner.render.figures import duration
+
+    return duration(minutes * 60.0)
+
+
+def _counted(number: int, noun: str) -> str:
+    from runner.render.figures import counted
+
+    return counted(number, noun)
+
+
+def _show_json(standing: Standing, ahead: Outlook, again: Sequence[str], asked: Asked) -> None:
+    for row in ahead.rows:
+        _emit(
+            {
+                "kind": "cell",
+                "job": standing.plan.job.name,
+                "run": standing.key,
+                "name": row.name,
+                "id": row.id,
+                "status": row.standing,
+                "reason": row.reason,
+                "prompt": row.prompt,
+                "pairing": row.pairing,
+                "repeat": row.repeat,
+                "models": dict(row.models),
+                "turns": row.turns,
+                "calls": row.calls,
+                "expected": _amount(sum(load.cost for load in row.expected.values())),
+                "likely_most": _amount(sum(load.cost for load in row.most.values())),
+                "spent": _amount(row.spent),
+                "changes": list(row.changes),
+            }
+        )
+    _emit(
+        {
+            "kind": "plan",
+            "job": standing.plan.job.name,
+            "run": standing.key,
+            "file": standing.source.file,
+            "conversations": {**ahead.counts, "total": len(ahead.rows)},
+            "to_hold": ahead.to_hold,
+            "calls": ahead.expected.calls,
+            "expected": _amount(ahead.expected.cost),
+            "expected_source": ahead.source,
+            "likely_most": _amount(ahead.most.cost),
+            "ceilings": [
+                {
+                    "name": room.name,
+                    "most": _amount(room.most),
+                    "held": _amount(room.held),
+                    "left": _amount(room.left),
+                    "expected": _amount(room.expected),
+                }
+                for room in ahead.rooms
+            ],
+            "cut_short": ahead.cut_short,
+            "largest_call": _amount(ahead.largest),
+            "in_flight": ahead.slots,
+            "minutes": round(ahead.minutes, 3),
+            "lanes": [
+                {"name": x.lane, "calls": x.calls, "minutes": round(x.pace.minutes, 3), "bound": x.pace.bound}
+                for x in ahead.lanes
+            ],
+            "bought_again": list(again),
+            "command": _command(standing, asked),
+        }
+    )
+
+
+def _amount(nanos: Nanos) -> float:
+    from runner.money import dollars
+
+    return float(dollars(nanos))
+
+
+def _emit(record: dict[str, Any]) -> None:
+    import json
+
+    # ASCII, because nothing in it can then act on a terminal.
+    click.echo(json.dumps(record))
+
+
+# --- check -------------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@JOBS
+@outputs_option
+@SETS
+@answered
+def check(jobs: tuple[Path, ...], outputs: Path, sets: tuple[str, ...]) -> int:
+    """Find everything that can be known without spending: mistakes, prices, keys, budgets, the outputs folder."""
+    findings = _Findings()
+    seen: dict[Path, Path] = {}
+    for path in jobs:
+        findings.file = str(path)
+        folder = _check_job(findings, path, sets, outputs)
+        if folder in seen:
+            findings.problem(2, f"its run {folder} is also that of {seen[folder]}: give one of them another name")
+        elif folder is not None:
+            seen[folder] = path
+    findings.file = str(outputs)
+    _check_folder(findings, outputs)
+    if findings.problems:
+        say(_counted(findings.problems, "problem"))
+    return findings.code
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What a check found, told as it is found."""
+
+    file: str = ""
+    code: int = 0
+    problems: int = 0
+
+    def ok(self, text: str) -> None:
+        self._tell("ok      ", f"{self.file}: {text}")
+
+    def warning(self, text: str) -> None:
+        self._tell("warning ", text)
+
+    def problem(self, code: int, text: str) -> None:
+        self._tell("problem ", f"{self.file}: {text}")
+        self.count(code)
+
+    def mistake(self, text: str) -> None:
+        """A problem that says itself where it is."""
+        self._tell("problem ", text)
+        self.count(2)
+
+    def count(self, code: int) -> None:
+        self.problems += 1
+        # The codes are 2, 6 and 8, and the larger one is the worse.
+        self.code = max(self.code, code)
+
+    def _tell(self, word: str, text: str) -> None:
+        from runner.foreign import visible
+
+        first, *rest = visible(text).split("\n")
+        click.echo("\n".join([f"{word} {first}", *(f"         {line}" for line in rest)]))
+
+
+def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Path) -> Path | None:
+    """One job with all that it needs, and the folder of its run; None when that cannot be told."""
+    import os
+
+    from runner.job import JobError, environment, load
+    from runner.night import CannotBegin, Options, Source
+
+    try:
+        job = load(path, sets=sets)
+    except JobError as error:
+        for problem in error.problems:
+            findings.mistake(problem.render())
+        return None
+    known = environment(job.variables(), [path.parent, Path.cwd()], os.environ)
+    for warning in known.warnings:
+        findings.warning(warning)
+    source = Source(job, str(path), known.values)
+    try:
+        standing = stand(source, Options(), outputs)
+    except CannotBegin as cannot:
+        findings.problem(cannot.code, " ".join(line.strip() for line in cannot.lines))
+        return None
+    before = findings.problems
+    for examine in (_check_keys, _check_money, _check_changes):
+        examine(findings, standing)
+    if findings.problems == before:
+        findings.ok(_good_news(standing))
+    return standing.folder
+
+
+def _good_news(standing: Standing) -> str:
+    """What was found in order, in one line."""
+    plan = standing.plan
+    most = plan.budget.run
+    paid = sorted({name for provider in plan.job.providers.values() for name in _variables(provider.api_key)})
+    return ", ".join(
+        [
+            _counted(len(plan.cells), "conversation"),
+            f"{_counted(len(plan.models), 'model')} with known prices",
+            "no key needed" if not paid else f"keys there ({' '.join(paid)})",
+            "no budget for the run" if most is None else f"budget {_money(most)}",
+        ]
+    )
+
+
+def _variables(text: str | None) -> tuple[str, ...]:
+    from runner.job.environment import variables
+
+    return () if text is None else variables(text)
+
+
+def _check_keys(findings: _Findings, standing: Standing) -> None:
+    from runner.job import MissingVariable, resolve, unsafe
+    from runner.night import BUILT_IN, EXIT_PREFLIGHT
+
+    environ = standing.source.environ
+    for name, provider in standing.plan.providers.items():
+        texts = [provider.base_url, provider.api_key or "", *provider.headers.values()]
+        missing: dict[str, str] = {}
+        for text in texts:
+            try:
+                resolve(text, environ)
+            except MissingVariable as error:
+                missing[error.name] = str(error)
+        for message in missing.values():
+            findings.problem(EXIT_PREFLIGHT, f"provider {name}: {message}")
+        if missing or provider.base_url == BUILT_IN:
+            continue
+        keyed = bool(provider.api_key and resolve(provider.api_key, environ)) or bool(provider.headers)
+        danger = unsafe(resolve(provider.base_url, environ), keyed=keyed)
+        if danger is not None:
+            findings.problem(EXIT_PREFLIGHT, f"provider {name}: {danger}")
+
+
+def _check_money(findings: _Findings, standing: Standing) -> None:
+    from runner.night import CannotBegin, prices
+
+    try:
+        prices(standing.plan)
+    except CannotBegin as cannot:
+        findings.problem(cannot.code, "\n".join(cannot.lines))
+        return
+    misfits = _misfits(standing, standing.plan.cells)
+    if misfits:
+        findings.mistake("\n".join(misfits))
+
+
+def _check_changes(findings: _Findings, standing: Standing) -> None:
+    from runner.night import EXIT_JOB, bought_again
+
+    again = bought_again(standing.plan, standing.state)
+    if again:
+        several = _counted(len(again), "complete conversation")
+        findings.problem(
+            EXIT_JOB,
+            f"{several} of {standing.name} would be bought again, and run refuses that unasked; "
+            f"tertulia plan --why {standing.source.file} says what has changed",
+        )
+
+
+def _check_folder(findings: _Findings, outputs: Path) -> None:
+    """Write and lock a file where the outputs will be, and leave nothing behind."""
+    import fcntl
+    import os
+
+    there = next((p for p in (outputs, *outputs.absolute().parents) if p.exists()), Path("/"))
+    probe = there / f".tertulia-check-{os.getpid()}"
+
+    def attempt(what: str, action: Callable[[], Any]) -> bool:
+        try:
+            action()
+        except OSError as error:
+            findings.problem(8, f"{there} {what}: {error.strerror}")
+            return False
+        return True
+
+    def lock() -> None:
+        with open(probe, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    if not attempt("cannot be written", lambda: probe.write_bytes(b"x")):
+        return
+    try:
+        if attempt("cannot be locked; runs need a file system with kernel locks", lock):
+            findings.ok("can be written and locked" if there == outputs else "will be made; can be written and locked")
+    finally:
+        probe.unlink(missing_ok=True)

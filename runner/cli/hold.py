@@ -1,0 +1,415 @@
+"""`run` and `stop`: hold what is missing, and let it come to rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from runner.cli.door import answered, outputs_option
+
+if TYPE_CHECKING:
+    from runner.money import Nanos
+    from runner.night import Options, Source
+
+JOBS = click.argument("jobs", nargs=-1, required=True, type=click.Path(path_type=Path))
+SETS = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the job: defaults.max_tokens=500."
+)
+
+
+@click.command()
+@JOBS
+@outputs_option
+@SETS
+@click.option("--run", "key", help="The run's key, in place of the job's run_key.")
+@click.option("--new", is_flag=True, help="Begin a new run beside those that are there.")
+@click.option("--continue", "newest_unfinished", is_flag=True, help="Go on with the newest run that is not complete.")
+@click.option("--budget", type=str, metavar="DOLLARS", help="The ceiling of the run, in place of the job's.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="Only conversations with such a name: 'prism/*'.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Hold at most N conversations.")
+@click.option("--max-time", type=str, metavar="DURATION", help="Begin no call after this long: 4h.")
+@click.option(
+    "--grace", metavar="DURATION", default="80s", show_default=True, help="What calls in flight get after SIGTERM."
+)
+@click.option("--retry-failed", is_flag=True, help="Take failed conversations up again from their last good turn.")
+@click.option("--accept-changes", is_flag=True, help="Hold again complete conversations that the job has changed.")
+@click.option("--ok-on", type=str, default="", metavar="CODES", help="Exit codes to forgive: 3,4.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
+@answered
+def run(
+    jobs: tuple[Path, ...],
+    outputs: Path,
+    sets: tuple[str, ...],
+    key: str | None,
+    new: bool,
+    newest_unfinished: bool,
+    budget: str | None,
+    only: tuple[str, ...],
+    limit: int | None,
+    max_time: str | None,
+    grace: str,
+    retry_failed: bool,
+    accept_changes: bool,
+    ok_on: str,
+    as_json: bool,
+) -> int:
+    """Hold the conversations of these jobs that are missing. The same command goes on with what was broken off."""
+    from runner.cli.outlet import JsonLines
+
+    report = JsonLines() if as_json else None
+    try:
+        if sum((key is not None, new, newest_unfinished)) > 1:
+            raise click.UsageError("--run, --new and --continue exclude each other.")
+        forgiven = _codes(ok_on)
+        options = _options(
+            key=key,
+            new=new,
+            newest_unfinished=newest_unfinished,
+            budget=None if budget is None else dollars_of(budget),
+            only=only,
+            limit=limit,
+            max_time=None if max_time is None else seconds_of("--max-time", max_time),
+            grace=seconds_of("--grace", grace),
+            retry_failed=retry_failed,
+            accept_changes=accept_changes,
+        )
+        code = hold(load_all(jobs, sets), options, outputs, report=report, forgiven=forgiven)
+    except BaseException as error:
+        if report is not None:
+            report.broke(error)
+        raise
+    return 0 if code in forgiven else code
+
+
+def _options(**given: Any) -> Options:
+    from runner.night import Options
+
+    return Options(**given)
+
+
+def hold(
+    sources: Sequence[Source],
+    options: Options,
+    outputs: Path,
+    *,
+    report: Callable[[Mapping[str, Any]], None] | None = None,
+    forgiven: Container[int] = (),
+) -> int:
+    """One night in the real world; the exit code, forgiven or not."""
+    import os
+    import signal
+
+    import anyio
+
+    # Where a standard stream was closed, a journal could take its number, and a stray line end up in it.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(descriptor)
+    # A terminal that is closed takes the display with it, not the night.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        return anyio.run(_hold, sources, options, outputs, report, forgiven)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+async def _hold(
+    sources: Sequence[Source],
+    options: Options,
+    outputs: Path,
+    report: Callable[[Mapping[str, Any]], None] | None,
+    forgiven: Container[int],
+) -> int:
+    import os
+    from contextlib import AsyncExitStack
+    from random import Random
+
+    from runner.cli.door import terminal
+    from runner.cli.outlet import Outlet
+    from runner.night import BUILT_IN, Place, night, sim_config
+    from runner.progress import Lines, Progress, Screen
+    from runner.sim.engine import Engine
+    from runner.sim.server import serve
+    from runner.transports.wire import AiohttpWire
+    from runner.world import RealClock, RealDisk, RealSignals, World
+
+    async with AsyncExitStack() as stack:
+        wire = await stack.enter_async_context(AiohttpWire())
+        built_in: dict[tuple[str, str], str] = {}
+        for source in sources:
+            for name, provider in source.job.providers.items():
+                if provider.base_url == BUILT_IN:
+                    engine = Engine(sim_config(provider))
+                    built_in[source.job.name, name] = await stack.enter_async_context(serve(engine))
+        world = World(RealClock(), RealDisk(), wire, Random(), RealSignals())
+        outlet = stack.enter_context(Outlet("stderr"))
+        progress = Progress(world, Screen(outlet, outlet.is_free) if terminal() else Lines(outlet), report)
+        stack.callback(progress.close)
+        place = Place(outputs, holder(os.getpid()), built_in)
+        code = await night(
+            world, sources, options, place, tell=progress.tell, watch=progress.watch, found=progress.found
+        )
+        await progress.finish(code, forgiven=code in forgiven)
+        return code
+
+
+def load_all(jobs: Sequence[Path], sets: Sequence[str] = ()) -> list[Source]:
+    """Every job with its variables; JobError with the mistakes of all of them."""
+    import os
+
+    from runner.cli.door import say
+    from runner.job import JobError, Problem, environment, load
+    from runner.night import Source
+
+    found: list[Source] = []
+    problems: list[Problem] = []
+    for path in jobs:
+        try:
+            job = load(path, sets=sets)
+        except JobError as error:
+            problems += error.problems
+            continue
+        known = environment(job.variables(), [path.parent, Path.cwd()], os.environ)
+        for warning in known.warnings:
+            say(f"warning: {warning}")
+        found.append(Source(job, str(path), known.values))
+    if problems:
+        raise JobError(problems)
+    return found
+
+
+def dollars_of(text: str) -> Nanos:
+    from runner.money import MoneyError, parse_dollars
+
+    try:
+        return parse_dollars(text)
+    except MoneyError as error:
+        raise click.BadParameter(f"{error}", param_hint="--budget") from None
+
+
+def seconds_of(option: str, text: str) -> float:
+    from runner.providers.base import seconds
+
+    found = seconds(text)
+    if found is None or found <= 0:
+        raise click.BadParameter(f"{text!r} is not a duration; write 300s, 10m or 4h", param_hint=option)
+    return found
+
+
+def _codes(text: str) -> frozenset[int]:
+    try:
+        return frozenset(int(code) for code in text.split(",") if code.strip())
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of exit codes like 3,4", param_hint="--ok-on") from None
+
+
+# --- who holds a run -------------------------------------------------------------------------------------------------
+
+
+class Held(NamedTuple):
+    """A run that a process is holding, and what that process says about itself."""
+
+    folder: Path
+    pid: int
+    host: str
+    began: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+
+def holder(pid: int) -> str:
+    """What a process leaves in the lock files of the runs that it holds."""
+    import json
+    import socket
+    import time
+
+    now = time.time()
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+    return json.dumps({"pid": pid, "host": socket.gethostname(), "since": since, "began": round(now, 3)})
+
+
+def held(folder: Path) -> Held | None:
+    """Who holds the run in this folder; None when nobody does. Raises CannotBegin when that cannot be told."""
+    import fcntl
+    import json
+    import os
+
+    from runner.journal import LOCK_FILE
+    from runner.night import CannotBegin
+
+    try:
+        lock = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        # Shared, and given back at once: only the kernel knows whether the holder is alive.
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        try:
+            said = json.loads(os.read(lock, 4096))
+            return Held(folder, int(said["pid"]), str(said["host"]), float(said.get("began", 0.0)))
+        except (ValueError, KeyError, TypeError):
+            raise CannotBegin(
+                2, f"{folder}: a process holds it and does not say which; try again in a moment"
+            ) from None
+    finally:
+        os.close(lock)
+
+
+def running(outputs: Path, job: str = "*") -> list[Held]:
+    """The runs that are being held, the newest last."""
+    from runner.journal import LOCK_FILE
+
+    found = (held(lock.parent) for lock in sorted(outputs.glob(f"{job}/*/{LOCK_FILE}")))
+    return sorted((one for one in found if one is not None), key=lambda one: one.began)
+
+
+# --- stop ------------------------------------------------------------------------------------------------------------
+
+_LOOK_SECONDS = 0.05
+_HEARD_SECONDS = 3.0
+_LEFT_SECONDS = 15.0
+_LOG_TAIL = 256 * 1024
+
+
+@click.command()
+@click.argument("run", required=False)
+@outputs_option
+@click.option("--now", is_flag=True, help="Leave the calls in flight, too; they count as spent.")
+@answered
+def stop(run: str | None, outputs: Path, now: bool) -> int:
+    """Ask the process that holds a run to come to rest: no new calls, those in flight may land.
+
+    RUN is a folder, JOB/KEY, or JOB for its newest; without it, the one that is running.
+    """
+    import socket
+
+    from runner.cli.door import say
+    from runner.night import CannotBegin
+
+    one = _only(outputs) if run is None else _named(run, outputs)
+    if one.host != socket.gethostname():
+        raise CannotBegin(
+            2, f"{one.name} is held on {one.host}, by process {one.pid}; stop it there: kill -INT {one.pid}"
+        )
+    others = [other.name for other in running(outputs) if (other.pid, other.folder) != (one.pid, one.folder)]
+    together = [other.name for other in running(outputs) if other.pid == one.pid and other.name in others]
+    if together:
+        say(f"process {one.pid} also holds {', '.join(together)}: they stop together")
+    return _stop(one, now)
+
+
+def _stop(one: Held, now: bool) -> int:
+    from runner.cli.door import say
+
+    draining = _stopping(one)
+    if draining is None:
+        if not _ask(one):
+            return 0
+        say(f"{one.name}: asked process {one.pid} to stop")
+        draining = _wait(one, _HEARD_SECONDS)
+    elif not now:
+        say(f"{one.name}: process {one.pid} is stopping already")
+    if held(one.folder) is None:
+        say(f"{one.name} has stopped")
+        return 0
+    if not now:
+        say(f"  {draining or 'no answer yet'}; to leave them: tertulia stop {one.name} --now")
+        return 0
+    if not _ask(one):
+        return 0
+    say(f"{one.name}: asked process {one.pid} to leave the calls in flight")
+    _wait(one, _LEFT_SECONDS, until_gone=True)
+    if held(one.folder) is None:
+        say(f"{one.name} has stopped")
+        return 0
+    say(f"{one.name} has not stopped yet; one more request ends it at once: kill -INT {one.pid}")
+    return 3
+
+
+def _only(outputs: Path) -> Held:
+    from runner.night import CannotBegin
+
+    found = running(outputs)
+    if not found:
+        raise CannotBegin(2, f"no run in {outputs} is going on, so there is nothing to stop")
+    if len({(one.host, one.pid) for one in found}) > 1:
+        names = (f"  tertulia stop {one.name}    (process {one.pid} on {one.host})" for one in found)
+        raise CannotBegin(2, "several runs are going on; say which:", *names)
+    return found[-1]
+
+
+def _named(run: str, outputs: Path) -> Held:
+    """The run that is meant, by its folder, as JOB/KEY, or the newest that is going on of a job."""
+    from runner.journal import LOCK_FILE
+    from runner.night import CannotBegin
+    from runner.plan import slug
+
+    job, _, key = run.rstrip("/").partition("/")
+    for folder in (Path(run), outputs / run, outputs / slug(job) / key):
+        if (folder / LOCK_FILE).exists():
+            one = held(folder.resolve())
+            if one is None:
+                raise CannotBegin(2, f"{run}: no process holds it, so there is nothing to stop")
+            return one
+    if not key and (outputs / slug(job)).is_dir():
+        found = running(outputs, slug(job))
+        if not found:
+            raise CannotBegin(2, f"no run of {job} is going on, so there is nothing to stop")
+        return found[-1]
+    raise CannotBegin(2, f"there is no run {run} in {outputs}; `tertulia status` lists those that are there")
+
+
+def _ask(one: Held) -> bool:
+    """Send one request to stop; False when there is nobody any more. Raises CannotBegin when it is not ours to stop."""
+    import os
+    import signal
+
+    from runner.cli.door import say
+    from runner.night import CannotBegin
+
+    try:
+        os.kill(one.pid, signal.SIGINT)
+    except ProcessLookupError:
+        say(f"{one.name} has stopped by itself")
+        return False
+    except PermissionError:
+        raise CannotBegin(2, f"{one.name}: process {one.pid} belongs to somebody else, who has to stop it") from None
+    return True
+
+
+def _wait(one: Held, seconds: float, *, until_gone: bool = False) -> str | None:
+    """Wait until the holder is gone, or has said that it is stopping; what it said."""
+    import time
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and held(one.folder) is not None:
+        said = _stopping(one)
+        if said is not None and not until_gone:
+            return said
+        time.sleep(_LOOK_SECONDS)
+    return None
+
+
+def _stopping(one: Held) -> str | None:
+    """What the holder said in its log when it was asked to stop; None when it was not, or has not heard it yet."""
+    from runner.progress import LOG
+    from runner.render.figures import stamp
+
+    try:
+        with open(one.folder / LOG, "rb") as log:
+            log.seek(max(0, log.seek(0, 2) - _LOG_TAIL))
+            lines = log.read().decode("utf-8", "replace").split("\n")
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        at, _, text = line.partition(" ")
+        if text.startswith("stopping: ") and at >= stamp(one.began):
+            return text.partition(";")[0]
+    return None

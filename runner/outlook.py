@@ -1,0 +1,419 @@
+"""A job held against what is there, before a run: how each conversation stands, what the rest costs, how long it takes.
+
+A conversation is *done*, *failed* or *unfinished* as its journal says; *changed* when an earlier version of the job
+held another one under its name; *new* otherwise. What was held and is planned no more is *replaced*. Nothing here reads
+or waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from runner.conversation import Conversation, Participant
+from runner.events import Progress, State
+from runner.forecast import AT_MOST, FIRST_OUTPUT_SHARE, Load, Pace, Total, expecting, loads, minutes_alone, pace
+from runner.foreign import one_line
+from runner.job import Job
+from runner.limits import Limits
+from runner.money import Nanos, Price
+from runner.plan import Cell, Plan, make_plan
+
+Standing: TypeAlias = Literal["done", "failed", "unfinished", "changed", "new", "replaced"]
+STANDINGS: Final[tuple[Standing, ...]] = ("new", "changed", "unfinished", "failed", "done", "replaced")
+TO_HOLD: Final[frozenset[Standing]] = frozenset({"new", "changed", "unfinished"})
+"""What the next run takes up by itself."""
+
+_EXCERPT: Final = 44
+
+
+class Mean(NamedTuple):
+    """How long a model's outputs were."""
+
+    tokens: float
+    calls: int
+
+
+class Server(NamedTuple):
+    """What a model is, whatever a job calls it."""
+
+    provider: str
+    model: str
+
+
+def means_of(state: State) -> dict[Server, Mean]:
+    """The mean output of each model that a run has figures of."""
+    if state.job is None:
+        return {}
+    models = Job.from_record(state.job, state.texts).models
+    return {
+        Server(models[alias].provider, models[alias].id): Mean(tally.mean_output, tally.with_figures)
+        for alias, tally in state.tallies.items()
+        if alias in models and tally.mean_output
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One conversation: how it stands, and what is left of it."""
+
+    name: str
+    id: str
+    standing: Standing
+    prompt: str
+    pairing: int
+    repeat: int
+    models: tuple[tuple[str, str], ...]
+    turns: int
+    spent: Nanos
+    """What all its calls have cost so far; of a changed one, what its predecessor has."""
+    reason: str | None = None
+    changes: tuple[str, ...] = ()
+    """What differs from its predecessor."""
+    expected: Mapping[str, Load] = field(default_factory=dict)
+    """What the next run will add, by model alias; nothing for what it leaves alone."""
+    most: Mapping[str, Load] = field(default_factory=dict)
+
+    @property
+    def calls(self) -> int:
+        return sum(load.calls for load in self.expected.values())
+
+
+class Room(NamedTuple):
+    """A ceiling over several conversations: what is held of it, and what the rest is expected to need."""
+
+    name: str
+    most: Nanos
+    held: Nanos
+    expected: Nanos
+
+    @property
+    def left(self) -> Nanos:
+        return max(0, self.most - self.held)
+
+    @property
+    def short(self) -> bool:
+        return self.expected > self.left
+
+
+class LanePace(NamedTuple):
+    lane: str
+    calls: int
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the next run of a job would do."""
+
+    rows: tuple[Row, ...]
+    """By prompt, pairing and plan order; what was replaced comes last."""
+    expected: Total
+    most: Total
+    source: str
+    """Where the mean outputs come from, in words."""
+    rooms: tuple[Room, ...]
+    cut_short: int
+    """Conversations that their own budget is expected to end before their last turn."""
+    lanes: tuple[LanePace, ...]
+    longest: float
+    """Minutes that the longest conversation takes when nothing holds it up."""
+    slots: int
+    """Calls that may fly at once."""
+
+    @property
+    def counts(self) -> dict[Standing, int]:
+        counts = dict.fromkeys(STANDINGS, 0)
+        for row in self.rows:
+            counts[row.standing] += 1
+        return counts
+
+    @property
+    def to_hold(self) -> int:
+        return sum(row.standing in TO_HOLD for row in self.rows)
+
+    @property
+    def largest(self) -> Nanos:
+        """What the dearest single call may cost."""
+        return max((load.largest for load in self.most.models.values()), default=0)
+
+    @property
+    def minutes(self) -> float:
+        """How long the run takes at least."""
+        return max([self.longest, *(lane.pace.minutes for lane in self.lanes)])
+
+
+def outlook(
+    plan: Plan,
+    state: State,
+    selected: Sequence[Cell],
+    prices: Mapping[str, Price],
+    means: Mapping[Server, Mean],
+    slots: int,
+) -> Outlook:
+    """Hold the selected cells against the state; `slots` is the concurrency of a provider that the job gives none."""
+    known = {alias: means.get(Server(model.provider, model.id)) for alias, model in plan.models.items()}
+    guess = expecting(lambda alias: None if (mean := known[alias]) is None else mean.tokens)
+    before = _predecessors(plan, state)
+    by_name = {one.conversation.name: one for one in before if one.conversation is not None}
+    ranks = {name: number for number, name in enumerate(plan.job.prompts)}
+    worked: dict[tuple[object, ...], tuple[dict[str, Load], dict[str, Load]]] = {}
+    rows: list[Row] = []
+    for cell in sorted(selected, key=lambda c: (ranks[c.prompt], c.pairing, c.index)):
+        progress = state.of(cell.id)
+        conversation = plan.conversation(cell)
+        old = by_name.get(cell.name) if progress.started is None else None
+        standing = _standing(progress, old is not None)
+        row = Row(
+            name=cell.name,
+            id=cell.id,
+            standing=standing,
+            prompt=cell.prompt,
+            pairing=cell.pairing,
+            repeat=cell.repeat,
+            models=cell.models,
+            turns=len(conversation.lines),
+            spent=progress.account.held if old is None else old.spent,
+            reason=progress.reason,
+            changes=() if old is None else tuple(old.differences(conversation)),
+        )
+        if standing in TO_HOLD:
+            key = (cell.prompt, cell.pairing, cell.models, frozenset(progress.replies))
+            if key not in worked:
+                done = progress.replies
+                worked[key] = (
+                    loads(conversation, prices.__getitem__, guess, done),
+                    loads(conversation, prices.__getitem__, AT_MOST, done),
+                )
+            row = replace(row, expected=worked[key][0], most=worked[key][1])
+        rows.append(row)
+    expected, most = Total(), Total()
+    for row in rows:
+        expected.add(row.expected)
+        most.add(row.most)
+    if len(selected) == len(plan.cells):
+        succeeded = {by_name[row.name].id for row in rows if row.standing == "changed"}
+        rows += [one.row for one in before if one.id not in succeeded]
+    lanes = _lanes(plan, rows, slots)
+    to_hold = sum(row.standing in TO_HOLD for row in rows)
+    return Outlook(
+        rows=tuple(rows),
+        expected=expected,
+        most=most,
+        source=_source({alias: known[alias] for alias in expected.models}),
+        rooms=tuple(_rooms(plan, state, rows)),
+        cut_short=sum(_is_cut_short(plan, row) for row in rows),
+        lanes=tuple(LanePace(name, lane.expected.calls, lane.pace) for name, lane in lanes.items()),
+        longest=max((minutes_alone(row.expected) for row in rows), default=0.0),
+        slots=min(to_hold, sum(min(lane.slots, lane.conversations) for lane in lanes.values())),
+    )
+
+
+def _standing(progress: Progress, has_predecessor: bool) -> Standing:
+    if progress.status == "complete":
+        return "done"
+    if progress.status == "failed":
+        return "failed"
+    if progress.started is not None:
+        return "unfinished"
+    return "changed" if has_predecessor else "new"
+
+
+def _source(known: Mapping[str, Mean | None]) -> str:
+    """`mean of 120 earlier calls`, `40 % of max_tokens`, or which models have which."""
+    share = f"{FIRST_OUTPUT_SHARE * 100:.0f} % of max_tokens"
+    measured = [mean.calls for mean in known.values() if mean is not None]
+    unknown = [alias for alias, mean in known.items() if mean is None]
+    if not measured:
+        return share
+    earlier = f"mean of {sum(measured):,} earlier call{'' if sum(measured) == 1 else 's'}"
+    return earlier if not unknown else f"{earlier}; {share} for {one_line(', '.join(unknown), 60)}"
+
+
+# --- money and time ----------------------------------------------------------------------------------------------
+
+
+def _rooms(plan: Plan, state: State, rows: Sequence[Row]) -> Iterator[Room]:
+    budget = plan.budget
+
+    def needed(chosen: Sequence[Row], aliases: Sequence[str]) -> Nanos:
+        return sum(load.cost for row in chosen for alias, load in row.expected.items() if alias in aliases)
+
+    if budget.run is not None:
+        yield Room("run", budget.run, state.run.held, needed(rows, list(plan.models)))
+    for name, most in budget.providers.items():
+        aliases = [alias for alias, model in plan.models.items() if model.provider == name]
+        yield Room(f"provider {name}", most, state.scope("provider", name).held, needed(rows, aliases))
+    for name, most in budget.models.items():
+        yield Room(f"model {name}", most, state.scope("model", name).held, needed(rows, [name]))
+    for number, most in budget.pairings.items():
+        held = sum(state.of(cell.id).account.held for cell in plan.cells if cell.pairing == number)
+        own = [row for row in rows if row.pairing == number]
+        yield Room(f"pairing {number}", most, held, needed(own, list(plan.models)))
+
+
+def conversation_ceiling(plan: Plan, pairing: int) -> Nanos | None:
+    """The most that one conversation of a pairing may cost."""
+    budget = plan.budget
+    return min((m for m in (budget.conversation, budget.conversations.get(pairing)) if m is not None), default=None)
+
+
+def _is_cut_short(plan: Plan, row: Row) -> bool:
+    own = conversation_ceiling(plan, row.pairing)
+    held = row.spent if row.standing == "unfinished" else 0
+    return own is not None and held + sum(load.cost for load in row.expected.values()) > own
+
+
+@dataclass(slots=True)
+class _Lane:
+    limits: Limits
+    expected: Load = field(default_factory=Load)
+    most_output: float = 0.0
+    conversations: int = 0
+
+    @property
+    def slots(self) -> int:
+        return self.limits.concurrency or 0
+
+    @property
+    def pace(self) -> Pace:
+        return pace(self.expected, self.most_output, self.limits, self.conversations)
+
+
+def _lanes(plan: Plan, rows: Sequence[Row], slots: int) -> dict[str, _Lane]:
+    """The lanes that have something to do, by name."""
+    names: dict[str, str] = {}
+    lanes: dict[str, _Lane] = {}
+    for alias, model in plan.models.items():
+        said = plan.providers[model.provider].limits
+        names[alias] = f"{model.provider}/{alias}" if said.per == "model" else model.provider
+        limits = Limits(
+            concurrency=said.concurrency or slots,
+            rpm=said.rpm,
+            rpd=said.rpd,
+            tpm=said.tpm,
+            input_tpm=said.input_tpm,
+            output_tpm=said.output_tpm,
+            count=said.count,
+        )
+        lanes.setdefault(names[alias], _Lane(limits))
+    for row in rows:
+        for alias, load in row.expected.items():
+            lanes[names[alias]].expected.add(load)
+            lanes[names[alias]].most_output += row.most[alias].output
+        for name in {names[alias] for alias in row.expected}:
+            lanes[name].conversations += 1
+    return {name: lane for name, lane in lanes.items() if lane.expected.calls}
+
+
+# --- what has changed --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A conversation that was held and is planned no more; `cell` is None when no version of the job tells of it."""
+
+    id: str
+    spent: Nanos
+    cell: Cell | None = None
+    conversation: Conversation | None = None
+
+    @property
+    def row(self) -> Row:
+        cell = self.cell
+        return Row(
+            name=self.id if cell is None else cell.name,
+            id=self.id,
+            standing="replaced",
+            prompt="" if cell is None else cell.prompt,
+            pairing=0 if cell is None else cell.pairing,
+            repeat=0 if cell is None else cell.repeat,
+            models=() if cell is None else cell.models,
+            turns=0 if self.conversation is None else len(self.conversation.lines),
+            spent=self.spent,
+        )
+
+    def differences(self, now: Conversation) -> list[str]:
+        return [] if self.conversation is None else differences(self.conversation, now)
+
+
+def _predecessors(plan: Plan, state: State) -> list[_Held]:
+    """What was held and is planned no more, the oldest version first."""
+    left = {i: p.account.held for i, p in state.cells.items() if p.started is not None and i not in plan.by_id}
+    found: list[_Held] = []
+    for opened in reversed(state.jobs):
+        if not left:
+            break
+        assert opened.job is not None
+        earlier = make_plan(Job.from_record(opened.job, state.texts), opened.date)
+        there = [cell for cell in earlier.cells if cell.id in left]
+        found += [_Held(cell.id, left.pop(cell.id), cell, earlier.conversation(cell)) for cell in there]
+    return [*(_Held(id_, spent) for id_, spent in left.items()), *reversed(found)]
+
+
+def differences(before: Conversation, after: Conversation) -> list[str]:
+    """Which parts of a conversation have changed, in words: `temperature of b: 1.0 -> 0.7`."""
+    found = [
+        *_text("context", before.context, after.context),
+        *_text("opening", before.opening, after.opening),
+        *_value("roles", *(", ".join(p.role for p in c.participants) for c in (before, after))),
+    ]
+    then = {p.role: p for p in before.participants}
+    for now in after.participants:
+        if now.role in then:
+            found += _sides(then[now.role], now)
+    found += _value("rounds", before.rounds, after.rounds)
+    if before.rounds == after.rounds and [x.role for x in before.lines] != [x.role for x in after.lines]:
+        found.append("turns: another order of speaking")
+    for role in (p.role for p in after.participants if p.role in then):
+        old, new = ([x for x in c.lines if x.role == role] for c in (before, after))
+        for number, (one, other) in enumerate(zip_longest(old, new), 1):
+            if one is not None and other is not None:
+                found += _text(f"line {number} of {role}", one.given, other.given)
+                found += _text(f"instruction {number} of {role}", one.instruct, other.instruct)
+    if not found:
+        found.append("the seed that is sent" if before.send_seed != after.send_seed else "the way it is sent")
+    elif (before.send_seed is None) != (after.send_seed is None):
+        found.append(f"send_seed: {_yes(before.send_seed is not None)} -> {_yes(after.send_seed is not None)}")
+    return found
+
+
+def _yes(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _sides(before: Participant, after: Participant) -> Iterator[str]:
+    role = after.role
+    yield from _value(f"{role} is", *("live" if p.live else "scripted" for p in (before, after)))
+    if not (before.live and after.live):
+        return
+    yield from _text(f"system text of {role}", before.system, after.system)
+    yield from _value(f"model of {role}", f"{before.provider}/{before.model}", f"{after.provider}/{after.model}")
+    yield from _value(f"max_tokens of {role}", before.max_tokens, after.max_tokens)
+    for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty"):
+        yield from _value(f"{name} of {role}", getattr(before.sampling, name), getattr(after.sampling, name))
+    yield from _value(f"overflow of {role}", before.overflow, after.overflow)
+
+
+def _value(what: str, before: object, after: object) -> Iterator[str]:
+    if before != after:
+        old, new = ("none" if value is None else one_line(str(value), _EXCERPT) for value in (before, after))
+        yield f"{what}: {old} -> {new}"
+
+
+def _text(what: str, before: str | None, after: str | None) -> Iterator[str]:
+    if before == after:
+        return
+    if before is None or after is None:
+        yield f"{what}: {'added' if before is None else 'removed'}"
+        return
+    shorter = min(len(before), len(after))
+    same = next((n for n in range(shorter) if before[n] != after[n]), shorter)
+    # From a little before the first difference, at the beginning of a word.
+    start = max(0, same - _EXCERPT // 3)
+    start = 0 if start == 0 else before.rfind(" ", 0, start) + 1
+    dots = "…" if start else ""
+    old, new = (one_line(text[start:], _EXCERPT) for text in (before, after))
+    yield f'{what}: "{dots}{old}" -> "{dots}{new}"'

@@ -1,0 +1,546 @@
+"""Every figure and every hash of a run, computed again from its journal and held against what is there.
+
+The journal is read once, record by record: each line must be whole and follow the one before, each request is built
+again and hashed, each reservation and each charge is multiplied out, and no `Sent` may pass a ceiling. Then each view
+that stands in the folder is made anew and compared byte for byte. Nothing is written, and no lock is taken: whoever
+calls says whether another process is at work on the run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from hashlib import sha256
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from runner.conversation import Conversation, call_for, said
+from runner.events import (
+    Account,
+    Closed,
+    Failed,
+    HistoryError,
+    Opened,
+    Repaired,
+    Replied,
+    Sent,
+    State,
+    Stopped,
+    usage_of,
+)
+from runner.foreign import one_line, visible
+from runner.job import Job, JobError
+from runner.journal import FILE, JournalTooNew, Record, decode, lines, read_record
+from runner.money import Nanos, Price, ceiling, cost, dollars
+from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Reading
+from runner.plan import Cell, Plan, make_plan
+from runner.providers import DIALECTS
+from runner.render import jsonl, summary
+from runner.render.figures import counted
+from runner.world import Disk
+
+_MOST_SHOWN: Final = 20
+"""So many problems of one kind are told one by one."""
+_TALKS_AT_HAND: Final = 256
+"""Conversations whose texts are kept while their requests are built again; of others they are read once more."""
+_BEFORE, _AFTER = 30, 70
+"""Characters shown around a difference."""
+_COUNTED_RECORDS: Final = re.compile(rb"\*Computed from journal record 1 to ([0-9,]+)\.\*\n?\Z")
+_BY_REVISION: Final = {dialect.revision: dialect for dialect in DIALECTS.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found: sound when there is no problem."""
+
+    records: int
+    """Records of the journal that were read whole."""
+    rebuilt: int
+    """Requests that were built again and have the hash on record."""
+    not_rebuilt: Mapping[str, int]
+    """Requests that could not be built again, by reason; that is no failure."""
+    views: int
+    """Files that were computed again and are the same, byte for byte."""
+    damage: tuple[str, ...]
+    """What is wrong with the journal itself."""
+    differences: tuple[str, ...]
+    """Requests, figures and views that are not what the journal makes them."""
+    notes: tuple[str, ...]
+    """What was left unchecked, and why."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return (*self.damage, *self.differences)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify(folder: Path, disk: Disk, *, running: bool = False) -> Verified:
+    """Check a run's folder from the first byte of its journal to the last figure of its views.
+
+    `running` says that another process holds the run: an unfinished last line is then only being written, and the views
+    that change while a run goes on are left alone.
+    """
+    # Before the journal is read: a transcript is written when the end of its conversation is durable, never earlier.
+    standing = _standing(disk, folder)
+    check = _Check(disk, folder, running)
+    check.journal()
+    if check.damage:
+        check.notes.append("the views were not checked, because the journal that they are computed from is not sound")
+    else:
+        check.views(standing)
+    return Verified(
+        records=check.records,
+        rebuilt=check.rebuilt,
+        not_rebuilt=dict(check.not_rebuilt),
+        views=check.same,
+        damage=_shortened(check.damage),
+        differences=_shortened(check.differences),
+        notes=tuple(check.notes),
+    )
+
+
+def _shortened(problems: list[str]) -> tuple[str, ...]:
+    more = len(problems) - _MOST_SHOWN
+    return (*problems[:_MOST_SHOWN], *([f"... and {more:,} more of this kind"] if more > 0 else []))
+
+
+@dataclass(slots=True)
+class _Talk:
+    """A conversation whose requests are being built again, and its replies so far."""
+
+    conversation: Conversation
+    replies: dict[int, str]
+
+
+@dataclass(slots=True)
+class _Check:
+    disk: Disk
+    folder: Path
+    running: bool
+    state: State = field(default_factory=State)
+    records: int = 0
+    last: int = 0
+    """The sequence number of the last record."""
+    rebuilt: int = 0
+    not_rebuilt: Counter[str] = field(default_factory=Counter)
+    same: int = 0
+    damage: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _plans: list[Plan] = field(default_factory=list)
+    """Of every job that a life brought; the last is the one in force."""
+    _prices: Mapping[str, Price] = field(default_factory=dict)
+    _pairings: dict[int, Account] = field(default_factory=dict)
+    _talks: OrderedDict[str, _Talk] = field(default_factory=OrderedDict)
+    _stopped: set[str] = field(default_factory=set)
+    """Conversations that came to an end, or broke off in order, in any life."""
+    _counted: Nanos = 0
+    """What stands in for records that were lost."""
+
+    # -- the journal -----------------------------------------------------------------------------------------------
+
+    def journal(self) -> None:
+        """Fold it, record by record, up to the first that cannot be."""
+        path = self.folder / FILE
+        if not self.disk.exists(path):
+            self.damage.append(f"there is no {FILE}")
+            return
+        for number, (offset, line, ended) in enumerate(lines(self.disk, path), 1):
+            where = f"{FILE}:{number}"
+            if not ended and self.running:
+                return  # it is just being written
+            record = self._read(where, offset, line, ended)
+            if record is None or not self._take(where, record):
+                return
+            self.records += 1
+
+    def _read(self, where: str, offset: int, line: bytes, ended: bool) -> Record | None:
+        record = None
+        try:
+            record = decode(line, offset) if ended else None
+        except JournalTooNew as error:
+            self.damage.append(f"{where}: {one_line(str(error), 300)}")
+        except (KeyError, TypeError, ValueError):
+            self.damage.append(f"{where}: whole, but not a record that this version understands")
+        else:
+            if record is None:
+                what = "damaged" if ended else "torn off"
+                self.damage.append(
+                    f"{where}: {what} at byte {offset:,}, where record {self.last + 1:,} should stand\n"
+                    "  `tertulia run` sets aside what a crash tore off; `tertulia repair` counts what is lost"
+                )
+        if record is not None and record.seq != self.last + 1:
+            self.damage.append(f"{where}: record {record.seq:,} follows record {self.last:,}")
+            return None
+        return record
+
+    def _take(self, where: str, record: Record) -> bool:
+        """Check one record and take it in; False when the journal makes no sense beyond it."""
+        event, state = record.event, self.state
+        talker = state.cells.get(event.cell) if isinstance(event, Replied | Failed) else None
+        sent = None if talker is None or talker.open is None else talker.open.sent
+        if isinstance(event, Sent):
+            self._rebuild(where, event)
+        held = state.run.held
+        try:
+            state.apply(event, record.at, record.place)
+        except HistoryError as error:
+            self.damage.append(f"{where}: this cannot have happened: {one_line(str(error))}")
+            return False
+        except KeyError as error:
+            self.damage.append(f"{where}: {event.kind} names {one_line(str(error), 40)}, which nothing before it does")
+            return False
+        self.last = event.through if isinstance(event, Repaired) else record.seq
+        match event:
+            case Opened():
+                return self._opened(where, event)
+            case Sent():
+                self._reservation(where, event)
+                self._ceilings(where, event)
+            case Replied() | Failed():
+                self._charge(where, event, sent)
+                if isinstance(event, Replied) and event.cell in self._talks:
+                    self._talks[event.cell].replies[event.turn] = event.text
+                if sent is not None and state.run.held > held and not event.overrun:
+                    self._ceilings(where, sent)
+            case Stopped():
+                self._stopped.add(event.cell)
+                self._talks.pop(event.cell, None)
+            case Repaired():
+                self._counted += event.cost
+            case Closed() if state.run.reserved and not state.repaired:
+                self.differences.append(f"{where}: the life closed with ${dollars(state.run.reserved)} still reserved")
+            case _:
+                pass
+        return True
+
+    def _opened(self, where: str, event: Opened) -> bool:
+        self._prices = {
+            alias: Price(**{name: Decimal(figure) for name, figure in figures.items()})
+            for alias, figures in event.prices.items()
+        }
+        if event.job is None:
+            return True
+        try:
+            plan = make_plan(Job.from_record(event.job, self.state.texts), event.date)
+        except (JobError, KeyError, ValueError) as error:
+            self.damage.append(f"{where}: the job in it cannot be planned: {one_line(str(error))}")
+            return False
+        self._plans.append(plan)
+        self._talks.clear()
+        self._pairings = {
+            number: self.state.watch("pairing", str(number), [c.id for c in plan.cells if c.pairing == number])
+            for number in plan.budget.pairings
+        }
+        return True
+
+    # -- requests and money ----------------------------------------------------------------------------------------
+
+    def _rebuild(self, where: str, sent: Sent) -> None:
+        """Build a request again from what the journal says before it, and compare its hash."""
+        cell = self._plans[-1].by_id.get(sent.cell) if self._plans else None
+        dialect = _BY_REVISION.get(sent.dialect)
+        if cell is None:
+            self.not_rebuilt["not in the plan of its job"] += 1
+            return
+        if dialect is None:
+            self.not_rebuilt[f"sent by {one_line(sent.dialect, 40)}"] += 1
+            return
+        what = f"{where}: {cell.name} turn {sent.turn} attempt {sent.attempt}"
+        talk = self._talk(cell)
+        history = said(talk.conversation, {n: text for n, text in talk.replies.items() if n < sent.turn})
+        if len(history) != sent.turn - 1 or sent.turn > len(talk.conversation.lines):
+            if self.state.repaired:
+                self.not_rebuilt["an earlier reply was lost"] += 1
+            else:
+                self.differences.append(f"{what}: asked for out of turn, when {len(history)} lines had been said")
+            return
+        line = talk.conversation.lines[sent.turn - 1]
+        call = call_for(talk.conversation, line, history, sent.attempt, sent.max_tokens, sent.dropped)
+        body = dialect.body(call, self._plans[-1].providers[call.provider].limit_field)
+        digest = sha256(body).hexdigest()
+        if digest == sent.request:
+            self.rebuilt += 1
+        else:
+            self.differences.append(
+                f"{what}: the request is not the one on record\n"
+                f"  on record: sha256 {one_line(sent.request, 64)}\n  rebuilt:   sha256 {digest}"
+            )
+
+    def _talk(self, cell: Cell) -> _Talk:
+        talk = self._talks.get(cell.id)
+        if talk is None:
+            talk = _Talk(self._plans[-1].conversation(cell), {})
+            for turn, place in self.state.of(cell.id).replies.items():
+                event = read_record(self.disk, self.folder, place).event
+                assert isinstance(event, Replied)
+                talk.replies[turn] = event.text
+            self._talks[cell.id] = talk
+            if len(self._talks) > _TALKS_AT_HAND:
+                self._talks.popitem(last=False)
+        self._talks.move_to_end(cell.id)
+        return talk
+
+    def _reservation(self, where: str, sent: Sent) -> None:
+        price = self._prices.get(sent.alias)
+        most = None if price is None else ceiling(price, sent.input_bound, sent.max_tokens)
+        if most != sent.reserved:
+            made = "has no price" if most is None else f"can cost ${dollars(most)}"
+            self.differences.append(f"{where}: ${dollars(sent.reserved)} is reserved for a call that {made}")
+
+    def _charge(self, where: str, event: Replied | Failed, sent: Sent | None) -> None:
+        """What is charged must follow from the tokens, the price and the reservation."""
+        if sent is None:
+            return  # its `Sent` was lost; the fold refuses that without a repair
+        if isinstance(event, Failed):
+            if (event.money == "free" and event.cost) or (event.money == "assumed" and event.cost < sent.reserved):
+                self.differences.append(
+                    f"{where}: an attempt whose money is {event.money} is charged ${dollars(event.cost)}, "
+                    f"with ${dollars(sent.reserved)} reserved"
+                )
+            return
+        usage, price = usage_of(event.usage), self._prices.get(sent.alias)
+        computed = None
+        if price is not None and usage.trusted and usage.input is not None and usage.output is not None:
+            computed = cost(price, usage.input, usage.output, usage.cached_read or 0, usage.cached_write or 0)
+        if event.computed != computed:
+            said_to_be = _amount(event.computed)
+            self.differences.append(f"{where}: by the price list it costs {_amount(computed)}, not {said_to_be}")
+        figures = {"reported": usage.cost, "priced": computed or 0, "unknown": sent.reserved}
+        if event.cost != figures[event.cost_source]:
+            self.differences.append(
+                f"{where}: charged ${dollars(event.cost)} as {event.cost_source}, which is "
+                f"{_amount(figures[event.cost_source])}"
+            )
+
+    def _ceilings(self, where: str, sent: Sent) -> None:
+        """No call may leave, or cost more than was reserved for it, past a ceiling of its life."""
+        for name, most, account in self._ceilings_over(sent):
+            if account.held > most:
+                held = f"${dollars(account.held)} is settled or reserved"
+                self.differences.append(f"{where}: {held}, past the ceiling of {one_line(name)}, ${dollars(most)}")
+
+    def _ceilings_over(self, sent: Sent) -> Iterator[tuple[str, Nanos, Account]]:
+        state = self.state
+        recorded = {} if state.live is None else state.live.ceilings
+        if "run" in recorded:
+            yield "the run", recorded["run"], state.run
+        if "conversation" in recorded:
+            yield "one conversation", recorded["conversation"], state.of(sent.cell).account
+        if not self._plans:
+            return
+        plan = self._plans[-1]
+        cell, budget = plan.by_id.get(sent.cell), plan.budget
+        if sent.provider in budget.providers:
+            yield f"provider {sent.provider}", budget.providers[sent.provider], state.scope("provider", sent.provider)
+        if sent.alias in budget.models:
+            yield f"model {sent.alias}", budget.models[sent.alias], state.scope("model", sent.alias)
+        if cell is not None and cell.pairing in self._pairings:
+            yield f"pairing {cell.pairing}", budget.pairings[cell.pairing], self._pairings[cell.pairing]
+        if cell is not None and cell.pairing in budget.conversations:
+            most = budget.conversations[cell.pairing]
+            yield f"one conversation of pairing {cell.pairing}", most, state.of(sent.cell).account
+
+    # -- views -----------------------------------------------------------------------------------------------------
+
+    def views(self, standing: list[str]) -> None:
+        """Compute again each view that stands in the folder, as far as the run has come to rest."""
+        whole = [name for name in (LINES, INDEX, STATUS) if self.disk.exists(self.folder / name)]
+        if not self._plans:
+            if self.records:
+                self.damage.append(f"{FILE}: no record says what the job of the run is")
+            elif standing or whole:
+                self.damage.append(f"{FILE}: empty, although there are views of what it held")
+            else:
+                self.notes.append("the journal is empty: nothing was ever sent")
+            return
+        if INDEX in whole and not self._records_are_there():
+            return
+        resting = not self.running and not self.state.is_open
+        readings = [self._reading(plan) for plan in (self._plans[-1:] if resting else reversed(self._plans))]
+        self._transcripts(standing, readings, resting)
+        if resting:
+            self._sums(readings[0])
+            for name, compare in ((LINES, self._lines), (INDEX, self._index), (STATUS, self._status)):
+                if name in whole:
+                    compare(readings[0])
+            absent = [name for name in (LINES, INDEX, STATUS) if name not in whole]
+            if absent:
+                self.notes.append(f"not there: {', '.join(absent)}; `tertulia report` writes them anew")
+        elif whole:
+            why = "another process is at work on the run" if self.running else "the run was broken off"
+            self.notes.append(
+                f"not checked: {', '.join(whole)}; {why}"
+                + ("" if self.running else ", and `tertulia report` writes them anew")
+            )
+
+    def _reading(self, plan: Plan) -> Reading:
+        return Reading(self.disk, self.folder, self.state, plan, self.state.jobs[-1].key)
+
+    def _records_are_there(self) -> bool:
+        """The index is written when the records it counts are durable, so the journal cannot have fewer."""
+        found = _COUNTED_RECORDS.search(self.disk.read(self.folder / INDEX))
+        told = int(found.group(1).replace(b",", b"") or b"0") if found else 0
+        if told > self.last:
+            self.damage.append(
+                f"{FILE}: records are missing: {INDEX} was computed from {told:,}, and here are {self.last:,}"
+            )
+        return told <= self.last
+
+    def _transcripts(self, standing: list[str], readings: list[Reading], resting: bool) -> None:
+        # Of a run that broke off, a transcript may still be as the job of an earlier life had it.
+        named = [{str(reading.file(cell)): cell for cell in reading.plan.cells} for reading in readings]
+        unchecked = 0
+        for name in standing:
+            found = [(r, names[name]) for r, names in zip(readings, named, strict=True) if name in names]
+            ended = [(r, cell) for r, cell in found if _has_transcript(r, cell)]
+            if ended:
+                expected = [reading.markdown(cell).encode() for reading, cell in ended]
+                self._compare(name, self.disk.read(self.folder / name), *expected)
+            elif not resting and name.rpartition("/")[2].startswith("."):
+                continue  # left by whoever was just writing
+            elif not resting and any(cell.id in self._stopped for _, cell in found):
+                unchecked += 1
+            else:
+                what = "the journal does not say that it ended" if found else "no conversation of this run is called so"
+                self.differences.append(f"{visible(name, keep_newlines=False)}: should not be there, {what}")
+        if unchecked:
+            self.notes.append(
+                f"not checked: {counted(unchecked, 'transcript')} of conversations that are not at their end"
+            )
+        absent = {name for name, cell in named[0].items() if _has_transcript(readings[0], cell)} - set(standing)
+        if absent and resting:
+            self.notes.append(f"not there: {counted(len(absent), 'transcript')}; `tertulia report` writes them anew")
+
+    def _index(self, reading: Reading) -> None:
+        expected = summary.render(reading.night(self.last)).encode()
+        self._compare(INDEX, self.disk.read(self.folder / INDEX), expected)
+
+    def _lines(self, reading: Reading) -> None:
+        """Line by line, because all of them together may be large."""
+        there = lines(self.disk, self.folder / LINES)
+        turns = 0
+
+        def computed() -> Iterator[bytes]:
+            nonlocal turns
+            for cell in reading.plan.cells:
+                transcript = reading.transcript(cell)
+                turns += sum(turn.text is not None and not turn.given for turn in transcript.turns)
+                yield jsonl.line(transcript)
+
+        pairs = zip_longest((line if ended else line + b" (no newline)" for _, line, ended in there), computed())
+        if self._difference(LINES, [pairs]):
+            return
+        replies = sum(len(self.state.of(cell.id).replies) for cell in reading.plan.cells)
+        if turns != replies and not self.state.repaired:
+            self.differences.append(f"{LINES}: has {turns:,} turns, and the journal {replies:,} replies to them")
+
+    def _status(self, reading: Reading) -> None:
+        """All of it but when it was written, and how the lanes stood."""
+        there = self.disk.read(self.folder / STATUS)
+        try:
+            passing = orjson.loads(there)
+        except orjson.JSONDecodeError:
+            passing = None
+        figures: dict[str, Any] = reading.figures(self.last)
+        if isinstance(passing, dict):
+            figures["lanes"] = passing.get("lanes", [])
+            figures["heartbeat"] = passing.get("heartbeat")
+        self._compare(STATUS, there, orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
+
+    def _compare(self, name: str, there: bytes, *expected: bytes) -> None:
+        """One file, which must be one of those expected; a difference is told against the first."""
+        self._difference(name, [zip_longest(there.split(b"\n"), one.split(b"\n")) for one in expected])
+
+    def _difference(self, name: str, versions: Iterable[Iterable[tuple[bytes | None, bytes | None]]]) -> bool:
+        found = [_first_difference(name, pairs) for pairs in versions]
+        if None in found:
+            self.same += 1
+            return False
+        self.differences += [text for text in found[:1] if text is not None]
+        return True
+
+    def _sums(self, reading: Reading) -> None:
+        """What is shown side by side must add up, whoever shows it."""
+        state, plan = self.state, reading.plan
+        planned = sum(state.of(cell.id).account.held for cell in plan.cells)
+        replaced = sum(progress.account.held for progress in reading.replaced())
+        self._adds_up("conversations, replaced ones and repairs", planned + replaced + self._counted)
+        if not state.repaired:
+            for kind in ("model", "provider"):
+                self._adds_up(f"{kind}s", sum(account.held for (k, _), account in state.scopes.items() if k == kind))
+        counts = reading.counts()
+        if sum(counts.values()) != len(plan.cells):
+            total = sum(counts.values())
+            self.differences.append(f"the statuses come to {total:,} of {len(plan.cells):,} conversations")
+
+    def _adds_up(self, what: str, held: Nanos) -> None:
+        run = self.state.run.held
+        if held != run:
+            self.differences.append(f"the money of all {what} comes to ${dollars(held)}, of the run to ${dollars(run)}")
+
+
+def _amount(nanos: Nanos | None) -> str:
+    return "nothing known" if nanos is None else f"${dollars(nanos)}"
+
+
+def _standing(disk: Disk, folder: Path) -> list[str]:
+    """Everything that lies in the folder of transcripts, by its path in the run's folder."""
+    found: list[str] = []
+    for outer in disk.listdir(folder / CONVERSATIONS):
+        inner = disk.listdir(folder / CONVERSATIONS / outer)
+        found += [f"{CONVERSATIONS}/{outer}/{name}" for name in inner]
+        if not inner and _is_file(disk, folder / CONVERSATIONS / outer):
+            found.append(f"{CONVERSATIONS}/{outer}")
+    return found
+
+
+def _is_file(disk: Disk, path: Path) -> bool:
+    try:
+        disk.read(path, 0, 1)
+    except IsADirectoryError:
+        return False
+    return True
+
+
+def _has_transcript(reading: Reading, cell: Cell) -> bool:
+    progress = reading.state.of(cell.id)
+    return progress.started is not None and progress.status is not None
+
+
+def _first_difference(name: str, pairs: Iterable[tuple[bytes | None, bytes | None]]) -> str | None:
+    """The first line that differs, with its number and both versions; None when none does."""
+    for number, (there, computed) in enumerate(pairs, 1):
+        if there != computed:
+            shown = _both(there, computed)
+            place = f"{visible(name, keep_newlines=False)}:{number}"
+            return f"{place}: not what the journal makes it\n  there:    {shown[0]}\n  computed: {shown[1]}"
+    return None
+
+
+def _both(*versions: bytes | None) -> tuple[str, ...]:
+    """Two versions of a line around the place where they part, fit for a terminal."""
+    texts = [None if line is None else line.decode("utf-8", "backslashreplace") for line in versions]
+    known = [text for text in texts if text is not None]
+    parts = 0
+    if len(known) == len(texts):
+        same = (i for i, letters in enumerate(zip(*known, strict=False)) if len(set(letters)) > 1)
+        parts = next(same, min(map(len, known)))
+    start = max(0, parts - _BEFORE)
+    return tuple(
+        "(the file has no such line)"
+        if text is None
+        else ("…" if start else "")
+        + visible(text[start : parts + _AFTER], keep_newlines=False)
+        + ("…" if len(text) > parts + _AFTER else "")
+        for text in texts
+    )

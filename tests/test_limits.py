@@ -1,0 +1,331 @@
+"""Lanes and the choice among those who wait: no limit exceeded, none left idle, nobody starved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.call import Hints
+from runner.events import Account
+from runner.limits import (
+    MINUTE,
+    PASSED_TOO_OFTEN,
+    Ceiling,
+    Lane,
+    Limits,
+    Size,
+    Waiter,
+    Window,
+    choose,
+)
+
+SIZE = Size(0, 100, 100)
+
+
+@dataclass
+class Truth:
+    """What a provider with a sliding window has let in."""
+
+    limit: float
+    seconds: float
+
+    def __post_init__(self) -> None:
+        self.entries: list[tuple[float, float]] = []
+
+    def held(self, now: float) -> float:
+        return sum(amount for at, amount in self.entries if at > now - self.seconds)
+
+
+def waiter(
+    lane: Lane, rank: int = 0, reserved: int = 0, ceilings: tuple[Ceiling, ...] = (), size: Size = SIZE
+) -> Waiter:
+    return Waiter(lane, (rank,), reserved, ceilings, size)
+
+
+# --- windows -----------------------------------------------------------------------------------------------------
+
+
+@given(
+    amounts=st.lists(st.integers(1, 60), min_size=1, max_size=80),
+    gaps=st.lists(st.floats(0, 5), min_size=80, max_size=80),
+    burst=st.one_of(st.none(), st.integers(1, 100)),
+)
+def test_no_stretch_of_a_window_ever_holds_more_than_its_limit(
+    amounts: list[int], gaps: list[float], burst: int | None
+) -> None:
+    """Whatever is asked, whenever: a provider with the same limit never has cause to refuse."""
+    window = Window(100, 10.0, None if burst is None else float(burst))
+    truth = Truth(100, 10.0)
+    now = 0.0
+    for amount, gap in zip(amounts, gaps, strict=False):
+        now += gap
+        now = window.when(amount, now)
+        assert window.when(amount, now) <= now + 1e-6
+        window.add(amount, now, now)
+        truth.entries.append((now, amount))
+        assert truth.held(now) <= 100 + 1e-6
+
+
+@settings(max_examples=10)
+@given(amounts=st.lists(st.integers(20, 30), min_size=10, max_size=40))
+def test_a_window_that_is_asked_all_the_time_is_nearly_full(amounts: list[int]) -> None:
+    """Leaves little idle: after the start, at least 97 % of the limit goes through."""
+    window = Window(6000, MINUTE, 100.0)
+    now, let_through, at = 0.0, [], 0.0
+    while now < 250:
+        for amount in amounts:
+            at = window.when(amount, now)
+            now = max(now, at)
+            window.add(amount, now, now)
+            let_through.append((now, amount))
+    used = sum(amount for when, amount in let_through if 60 <= when < 240)
+    assert 0.97 * 18_000 <= used <= 18_000
+
+
+def test_a_window_does_not_let_a_whole_minute_through_at_once() -> None:
+    """No burst at the start: only the burst's share goes at once, the rest at the limit's pace."""
+    window = Window(6000, MINUTE, 100.0)
+    at_once = 0
+    while window.when(10, 0.0) <= 0.0:
+        window.add(10, 0.0, 0.0)
+        at_once += 10
+    assert at_once == 100
+
+
+def test_what_was_counted_too_high_is_given_back() -> None:
+    """Refunds: an entry that is corrected makes room at once."""
+    window = Window(100, 10.0)
+    entry = window.add(100, 0.0, 0.0)
+    assert window.when(50, 1.0) > 1.0
+    window.amend(entry, 40, 1.0)
+    assert window.when(50, 1.0) == 1.0
+
+
+def test_an_entry_that_has_left_the_window_is_not_corrected_twice() -> None:
+    """A late correction of a long call must not make the window believe in room that is not there."""
+    window = Window(100, 10.0)
+    entry = window.add(100, 0.0, 0.0)
+    assert window.when(100, 11.0) == 11.0
+    window.add(100, 11.0, 11.0)
+    window.amend(entry, 0, 12.0)
+    assert window.when(1, 12.0) > 12.0
+
+
+def test_a_request_larger_than_the_limit_goes_alone_rather_than_never() -> None:
+    """An amount above the limit waits for an empty window, and then goes."""
+    window = Window(100, 10.0)
+    assert window.when(500, 0.0) == 0.0
+    window.add(500, 0.0, 0.0)
+    assert 10.0 <= window.when(500, 0.0) < 11.0
+
+
+def test_a_window_opens_warm() -> None:
+    """What earlier lives sent counts until its time is over."""
+    lane = Lane("p", Limits(rpm=2))
+    lane.take(1, 1, 100.0, 70.0)
+    lane.take(1, 1, 100.0, 90.0)
+    assert 130.0 < lane.when(1, 1, 100.0) < 131.0
+
+
+def test_a_daily_limit_is_counted_over_a_day() -> None:
+    """A day's requests, of earlier lives too, shut the lane until the oldest is a day old."""
+    lane = Lane("p", Limits(rpd=3))
+    lane.warm_day([(3600.0, 3)], 0.0)
+    assert 23 * 3600 <= lane.when(1, 1, 0.0) <= 23.5 * 3600
+
+
+# --- what a lane counts ------------------------------------------------------------------------------------------
+
+
+def test_tokens_counted_up_front_reserve_the_whole_output_limit_and_keep_it() -> None:
+    """A provider that counts `max_tokens` when the request comes does not give the unused part back."""
+    lane = Lane("p", Limits(tpm=1000))
+    size = Size(0, 0, 900)
+    assert lane.estimate(size) == (0, 900)
+    held = lane.take(*lane.estimate(size), 0.0)
+    lane.settle(held, size, 10, 20, 1.0)
+    assert lane.when(0, 200, 1.0) > 1.0
+
+
+def test_tokens_counted_as_used_expect_the_mean_and_settle_the_truth() -> None:
+    """Estimates follow what came back, and what was not used is free again."""
+    lane = Lane("p", Limits(tpm=100_000, count="used"))
+    size = Size(0, 0, 1000)
+    assert lane.estimate(size)[1] == 400
+    for _ in range(50):
+        held = lane.take(*lane.estimate(size), 0.0)
+        lane.settle(held, size, 0, 100, 0.0)
+    assert 100 <= lane.estimate(size)[1] < 130
+
+
+def test_a_request_that_never_left_counts_nothing() -> None:
+    """A refused connection gives its place in every window back."""
+    lane = Lane("p", Limits(rpm=1, tpm=1000))
+    held = lane.take(100, 900, 0.0)
+    assert lane.when(1, 1, 0.0) > 0.0
+    lane.give_back(held, 0.0)
+    assert lane.when(1, 1, 20.0) == 20.0
+
+
+# --- what outcomes teach -----------------------------------------------------------------------------------------
+
+
+def test_retry_after_holds_the_whole_lane() -> None:
+    """The provider's own word is obeyed for everyone, and a later shorter word does not shorten it."""
+    lane = Lane("p", Limits(concurrency=10))
+    lane.was_busy(30.0, 0.5, 100.0)
+    assert lane.when(1, 1, 100.0) >= 130.0
+    lane.was_busy(1.0, 0.5, 101.0)
+    assert lane.when(1, 1, 101.0) >= 130.0
+
+
+def test_busy_answers_of_one_moment_cut_the_slots_once() -> None:
+    """Ten refusals of one episode are one lesson."""
+    lane = Lane("p", Limits(concurrency=10))
+    lane.flying = 10
+    for _ in range(10):
+        lane.was_busy(None, 0.5, 100.0)
+    assert lane.slots == 7.0
+
+
+def test_quiet_raises_the_slots_again_and_never_above_the_limit() -> None:
+    """What busy answers took away, answers give back."""
+    lane = Lane("p", Limits(concurrency=10))
+    lane.flying = 10
+    lane.was_busy(None, 0.5, 100.0)
+    for _ in range(100):
+        lane.succeeded()
+    assert lane.slots == 10.0
+
+
+def test_calls_under_way_when_trouble_began_count_as_one_strike() -> None:
+    """Sixteen calls cut by one hiccup are one error in a row, not sixteen."""
+    lane = Lane("p", Limits(concurrency=16))
+    for _ in range(16):
+        lane.erred(granted=0.0, jitter=0.5, now=1.0)
+    assert lane.strikes == 1
+    assert not lane.in_trouble
+
+
+def test_a_provider_in_trouble_is_asked_by_one_call_at_a_time_and_given_up_at_last() -> None:
+    """Longer and longer pauses, one slot, and no calls for ever to a server that is gone."""
+    lane = Lane("p", Limits(concurrency=16))
+    now, pauses = 0.0, []
+    while not lane.beyond_hope:
+        lane.erred(granted=now, jitter=1.0, now=now + 0.1)
+        now = max(now + 0.2, lane.paused_until)
+        pauses.append(lane.paused_until)
+    assert lane.slots == 1.0
+    assert lane.strikes == 6
+    assert pauses == sorted(pauses)
+
+
+def test_an_answer_ends_the_trouble() -> None:
+    """One success, and errors in a row are counted from nothing."""
+    lane = Lane("p", Limits(concurrency=16))
+    for n in range(5):
+        lane.erred(granted=float(n), jitter=0.5, now=n + 0.5)
+    lane.succeeded()
+    assert not lane.in_trouble
+    assert lane.slots > 1.0
+
+
+def test_headers_are_heeded_only_where_the_job_names_no_limit() -> None:
+    """What the job says is paced by us; what only headers say makes the lane wait until something is left."""
+    told, untold = Lane("a", Limits(rpm=60)), Lane("b", Limits())
+    for lane in (told, untold):
+        lane.heed(Hints(requests_left=0, requests_reset=20.0), 100.0)
+    assert told.paused_until < 100.0 < untold.paused_until <= 120.0
+
+
+# --- choosing ----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_in_rank_that_fits_goes() -> None:
+    """Order decides among those whom nothing else stops."""
+    lane = Lane("p", Limits(concurrency=1))
+    first, second = waiter(lane, 1), waiter(lane, 2)
+    assert choose([[first, second]], 0.0).grant is first
+    lane.flying = 1
+    assert choose([[first, second]], 0.0).grant is None
+
+
+def test_a_dead_lane_grants_nothing_and_keeps_nobody_else_waiting() -> None:
+    """One dead provider stops its own conversations only."""
+    dead, alive = Lane("dead", Limits(concurrency=1)), Lane("alive", Limits(concurrency=1))
+    dead.dead = "gone"
+    mine = waiter(alive)
+    assert choose([[waiter(dead)], [mine]], 0.0).grant is mine
+
+
+def test_a_call_goes_only_if_it_fits_every_ceiling() -> None:
+    """Settled + reserved + its worst case must fit each; else it waits while something is in flight, or never goes."""
+    lane = Lane("p", Limits(concurrency=5))
+    wide, narrow = Ceiling("wide", Account(settled=10), 1000), Ceiling("narrow", Account(settled=40, reserved=50), 100)
+    assert choose([[waiter(lane, 0, 10, (wide, narrow))]], 0.0).grant is not None
+    waits = waiter(lane, 0, 11, (wide, narrow))
+    assert choose([[waits]], 0.0).grant is None
+    assert waits.too_dear() is None
+    assert waiter(lane, 0, 61, (wide, narrow)).too_dear() is narrow
+
+
+def test_a_small_call_passes_a_large_one_only_so_often() -> None:
+    """Nobody starves: who was passed over too often blocks those behind until it goes."""
+    lane = Lane("p", Limits(concurrency=1000))
+    room = Ceiling("run", Account(reserved=50), 100)
+    large, small = waiter(lane, 0, 80, (room,)), waiter(lane, 1, 10, (room,))
+    grants = 0
+    while choose([[large, small]], 0.0).grant is small:
+        grants += 1
+    assert grants == PASSED_TOO_OFTEN
+    room.account.reserved = 0
+    assert choose([[large, small]], 0.0).grant is large
+
+
+def test_a_paced_lane_asks_for_a_permit_before_anything_is_held() -> None:
+    """Without a permit nothing is granted; with one exactly one call goes, and money is untouched meanwhile."""
+    lane = Lane("p", Limits(rpm=60, concurrency=5))
+    mine = waiter(lane)
+    choice = choose([[mine]], 0.0)
+    assert choice.grant is None
+    assert choice.want_permit == (lane,)
+    lane.permit = True
+    assert choose([[mine]], 0.0).grant is mine
+
+
+def test_a_full_window_says_when_to_look_again() -> None:
+    """No polling: the choice names the moment at which something may have changed."""
+    lane = Lane("p", Limits(tpm=1000, concurrency=5))
+    lane.take(0, 1000, 0.0)
+    choice = choose([[waiter(lane, size=Size(0, 0, 500))]], 1.0)
+    assert choice.grant is None
+    assert 1.0 < choice.look_again < 62.0
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 5), st.integers(0, 60)),
+        max_size=30,
+    ),
+    st.integers(0, 100),
+)
+def test_whatever_is_chosen_no_ceiling_and_no_slot_is_exceeded(rows: list[tuple[int, int, int]], cap: int) -> None:
+    """Grant until nobody can go: reserved money stays under the cap, slots under the limit, and no one who fits is left."""
+    lanes = [Lane(str(n), Limits(concurrency=n + 1)) for n in range(3)]
+    ceiling = Ceiling("run", Account(), cap)
+    queues: list[list[Waiter]] = [[], [], []]
+    for lane, rank, reserved in rows:
+        queues[lane].append(waiter(lanes[lane], rank, reserved, (ceiling,)))
+    for queue in queues:
+        queue.sort(key=lambda w: w.order)
+    while (grant := choose(queues, 0.0).grant) is not None:
+        queues[lanes.index(grant.lane)].remove(grant)
+        grant.lane.flying += 1
+        ceiling.account.reserved += grant.reserved
+        assert ceiling.account.held <= cap
+        assert grant.lane.flying <= grant.lane.slots
+    for lane, queue in zip(lanes, queues, strict=True):
+        if lane.free_slots >= 1 and not any(w.passed >= PASSED_TOO_OFTEN for w in queue):
+            assert all(not w.fits() for w in queue)
