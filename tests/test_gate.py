@@ -1,0 +1,275 @@
+"""The waiting line: who waits is granted, refused or let go, and nothing is held by anyone who is not flying."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import pytest
+
+from runner.call import Failure, Reply, Usage
+from runner.events import Account, Opened, Replied, Sent
+from runner.gate import Ask, Beginning, Gate, Refused
+from runner.journal import Journal
+from runner.limits import Ceiling, Lane, Limits, Size
+from tests.memory import MemoryDisk
+from tests.virtual import FixedClock, run_virtual
+
+REPLY = Reply("yes", "ok", Usage(input=10, output=10))
+
+
+def opened() -> Opened:
+    return Opened(1, "0", "job", "main", "2026-11-21", "UTC", {}, {}, {}, {}, {})
+
+
+@dataclass
+class Bench:
+    """A gate with a journal, and conversations that do nothing but ask."""
+
+    gate: Gate
+    journal: Journal
+    log: list[str] = field(default_factory=list)
+
+    def ask(self, name: str, lane: Lane, rank: int = 0, reserved: int = 0, ceilings: tuple[Ceiling, ...] = ()) -> Ask:
+        sent = Sent(name, 1, 1, "a", "m", "p", "m", "0" * 64, "openai/1", reserved, 10, 100)
+        return Ask(lane, (rank,), reserved, ceilings, Size(0, 10, 100), sent=sent, journal=self.journal)
+
+    async def talk(self, ask: Ask, seconds: float = 1.0) -> None:
+        """Ask once, fly for a while, and land."""
+        name = ask.sent.cell
+        beginning = Beginning(self.gate, ask.lane)
+        beginning.arrived()
+        try:
+            async with self.gate.admit(ask) as flight:
+                self.log.append(f"{name} flies at {anyio.current_time():.1f}")
+                await anyio.sleep(seconds)
+                self.journal.record(Replied(name, 1, 1, "yes", "ok", ask.reserved, "priced", None, {}))
+                flight.landed(REPLY)
+        except Refused as why:
+            self.log.append(f"{name} {why.status}: {why.reason}")
+        finally:
+            beginning.ended()
+
+
+def on_bench(
+    lanes: list[Lane], script: Callable[[Bench, anyio.abc.TaskGroup], Awaitable[None]], max_wait: float = 900.0
+) -> Bench:
+    """Run a script beside the gate, in virtual time, until the gate is done."""
+
+    async def main() -> Bench:
+        disk = MemoryDisk(sync_seconds=(0.0, 0.0))
+        journal = await Journal.open(disk, FixedClock(), Path("/run"), "{}")
+        bench = Bench(Gate(lanes, max_wait), journal)
+        async with journal.writing(), anyio.create_task_group() as tasks:
+            journal.record(opened())
+            await script(bench, tasks)
+            await bench.gate.work()
+        journal.close()
+        return bench
+
+    return run_virtual(main)
+
+
+def test_those_who_wait_go_in_order_as_slots_come_free() -> None:
+    """Two slots, three who ask: the last goes when the first has landed, and rank decides, not arrival."""
+    lane = Lane("p", Limits(concurrency=2))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        for name, rank in (("late", 3), ("early", 1), ("middle", 2)):
+            tasks.start_soon(bench.talk, bench.ask(name, lane, rank))
+        await anyio.sleep(0)
+
+    assert on_bench([lane], script).log == ["early flies at 0.0", "middle flies at 0.0", "late flies at 1.0"]
+
+
+def test_a_call_flies_only_when_its_intent_is_durable() -> None:
+    """Promise 2: at the moment of departure the `Sent` is on the disk."""
+    lane = Lane("p", Limits(concurrency=1))
+    seen: list[bool] = []
+
+    async def main() -> None:
+        disk = MemoryDisk(sync_seconds=(0.05, 0.05))
+        journal = await Journal.open(disk, FixedClock(), Path("/run"), "{}")
+        bench = Bench(Gate([lane], 1.0), journal)
+        async with journal.writing(), anyio.create_task_group() as tasks:
+            journal.record(opened())
+
+            async def talk() -> None:
+                ask = bench.ask("one", lane)
+                beginning = Beginning(bench.gate, lane)
+                beginning.arrived()
+                async with bench.gate.admit(ask) as flight:
+                    seen.append(b'"kind":"sent"' in disk.read(Path("/run/journal.jsonl")))
+                    journal.record(Replied("one", 1, 1, "yes", "ok", 0, "priced", None, {}))
+                    flight.landed(REPLY)
+                beginning.ended()
+
+            tasks.start_soon(talk)
+            await anyio.sleep(0)
+            await bench.gate.work()
+        journal.close()
+
+    run_virtual(main)
+    assert seen == [True]
+
+
+def test_money_in_flight_is_waited_for_and_what_can_never_fit_is_refused() -> None:
+    """If it does not fit while calls are open: wait. If nothing can free enough: the budget is reached."""
+    lane = Lane("p", Limits(concurrency=9))
+    account = Account(settled=0)
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        ceiling = Ceiling("the budget of the run", bench.journal.state.run, 100)
+        for name, rank, reserved in (("first", 1, 60), ("second", 2, 40), ("third", 3, 30), ("huge", 4, 101)):
+            tasks.start_soon(bench.talk, bench.ask(name, lane, rank, reserved, (ceiling,)), rank * 1.0)
+        await anyio.sleep(0)
+
+    log = on_bench([lane], script).log
+    assert log[:2] == ["huge budget: the budget of the run", "first flies at 0.0"]
+    assert log[2:] == ["second flies at 0.0", "third budget: the budget of the run"]
+    assert account.held == 0
+
+
+def test_closing_refuses_those_who_wait_and_lets_those_who_fly_land() -> None:
+    """The first Ctrl-C: no new call, none broken off."""
+    lane = Lane("p", Limits(concurrency=1))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        tasks.start_soon(bench.talk, bench.ask("flies", lane, 1), 5.0)
+        tasks.start_soon(bench.talk, bench.ask("waits", lane, 2))
+
+        async def close() -> None:
+            await anyio.sleep(2.0)
+            bench.gate.close("interrupted", "stopped")
+            bench.gate.close("deadline", "too late to matter")
+
+        tasks.start_soon(close)
+        await anyio.sleep(0)
+
+    bench = on_bench([lane], script)
+    assert bench.log == ["flies flies at 0.0", "waits interrupted: stopped"]
+    assert bench.journal.state.run.reserved == 0
+
+
+def test_a_parked_lane_or_model_refuses_its_own_and_nobody_else() -> None:
+    """A dead provider stops only its own conversations."""
+    dead, alive = Lane("dead", Limits(concurrency=1)), Lane("alive", Limits(concurrency=1))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        bench.gate.park_lane(dead, "dead: 401")
+        tasks.start_soon(bench.talk, bench.ask("a", dead))
+        tasks.start_soon(bench.talk, bench.ask("b", alive))
+        await anyio.sleep(0)
+
+    assert sorted(on_bench([dead, alive], script).log) == ["a pending: dead: 401", "b flies at 0.0"]
+
+
+def test_a_pause_is_waited_for_but_not_for_ever() -> None:
+    """Up to `max_wait` the run waits for a parked lane when nothing else is left; beyond it, the conversations wait."""
+    short, long = Lane("short", Limits(concurrency=1)), Lane("long", Limits(concurrency=1))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        short.pause(50.0, "busy")
+        long.pause(5000.0, "asked to wait 5000 s")
+        tasks.start_soon(bench.talk, bench.ask("a", short))
+        tasks.start_soon(bench.talk, bench.ask("b", long))
+        await anyio.sleep(0)
+
+    assert on_bench([short, long], script, max_wait=100.0).log == [
+        "a flies at 50.0",
+        "b pending: long: asked to wait 5000 s",
+    ]
+
+
+@pytest.mark.parametrize(("burst", "at_once"), [(1, 1), (3, 3)])
+def test_requests_leave_at_the_lanes_pace(burst: int, at_once: int) -> None:
+    """A small burst, then evenly; no burst at all where the job says so."""
+    lane = Lane("p", Limits(rpm=60, concurrency=99, burst=burst))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        for n in range(10):
+            tasks.start_soon(bench.talk, bench.ask(str(n), lane, n), 0.01)
+        await anyio.sleep(0)
+
+    bench = on_bench([lane], script)
+    times = [float(line.rpartition(" ")[2]) for line in bench.log]
+    assert sum(t < 0.5 for t in times) == at_once
+    gaps = [b - a for a, b in zip(times[at_once:], times[at_once + 1 :], strict=False)]
+    assert all(0.9 <= gap <= 1.3 for gap in gaps)
+
+
+def test_nothing_is_held_while_a_request_is_paced() -> None:
+    """Money is reserved at the grant, not while waiting for the permit."""
+    lane = Lane("p", Limits(rpm=60, concurrency=99, burst=1))
+    held: list[int] = []
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        ceiling = Ceiling("run", bench.journal.state.run, 1000)
+        for n in range(3):
+            tasks.start_soon(bench.talk, bench.ask(str(n), lane, n, 100, (ceiling,)), 0.1)
+
+        async def look() -> None:
+            await anyio.sleep(0.5)
+            held.append(bench.journal.state.run.reserved)
+
+        tasks.start_soon(look)
+        await anyio.sleep(0)
+
+    on_bench([lane], script)
+    assert held == [0]
+
+
+def test_a_call_that_never_left_gives_its_place_back() -> None:
+    """A refused connection does not count against the minute."""
+    lane = Lane("p", Limits(rpm=1, concurrency=9))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        async def refused() -> None:
+            ask = bench.ask("x", lane)
+            beginning = Beginning(bench.gate, lane)
+            beginning.arrived()
+            async with bench.gate.admit(ask) as flight:
+                bench.journal.record(Replied("x", 1, 1, "yes", "ok", 0, "priced", None, {}))
+                flight.landed(Failure("error", "call", "free", "cannot connect"))
+            beginning.ended()
+
+        tasks.start_soon(refused)
+        await anyio.sleep(0)
+
+    on_bench([lane], script)
+    assert lane.when(1, 1, 1.0) == 1.0
+
+
+def test_a_conversation_begins_only_where_its_lane_has_room() -> None:
+    """Rows of the plan begin one by one as places come free, and count as coming until they ask."""
+    lane = Lane("p", Limits(concurrency=2))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        class Rows:
+            left = 5
+
+            def next_for(self, asked: Lane) -> Callable[[Beginning], None] | None:
+                if not self.left:
+                    return None
+
+                def begin(beginning: Beginning) -> None:
+                    self.left -= 1
+                    tasks.start_soon(self.hold, f"row{self.left}", beginning)
+
+                return begin
+
+            async def hold(self, name: str, beginning: Beginning) -> None:
+                await anyio.sleep(0.1)  # reading what was said before
+                beginning.arrived()
+                async with bench.gate.admit(bench.ask(name, lane)) as flight:
+                    bench.log.append(f"{anyio.current_time():.1f}")
+                    await anyio.sleep(0.9)
+                    bench.journal.record(Replied(name, 1, 1, "yes", "ok", 0, "priced", None, {}))
+                    flight.landed(REPLY)
+                beginning.ended()
+
+        bench.gate.rosters.append(Rows())
+
+    assert on_bench([lane], script).log == ["0.1", "0.1", "1.1", "1.1", "2.1"]
