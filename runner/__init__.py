@@ -26,7 +26,7 @@ says, and that stands above it:
 |                 | owner of retries                                   |
 | `sim/`          | the built-in provider: a pure engine and two thin  | money, world
 |                 | shells                                             |
-| `job/`          | the job file: read, checked, all mistakes with     | call, conversation, money, sim, world
+| `job/`          | the job file: read, checked, all mistakes with     | call, conversation, limits, money, sim, world
 |                 | their lines                                        |
 | `plan`          | a job to its cells: ids, names, order, budgets     | call, conversation, job, money
 | `journal`       | the append-only file: lock, record, sync, read     | events, money, world

@@ -176,15 +176,24 @@ class Transport(Protocol):
     async def send(self, call: Call, started: Callable[[str], None]) -> Answer: ...
 
 
-_INVISIBLE = frozenset("\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u2800\u3164\ufeff\uffa0") | {
+# A table of our own: what Unicode calls white space or ignorable changes with the version of Python, and with it the
+# same answer would be a reply here and a failure there. Braille's blank and Hangul's fillers are letters by name only.
+_INVISIBLE = frozenset("\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u2800\u3000\u3164\ufeff\uffa0") | {
     chr(point)
     for low, high in (
         (0x00, 0x20),
         (0x7F, 0xA0),
-        (0x200B, 0x200F),
-        (0x202A, 0x202E),
-        (0x2060, 0x206F),
+        (0x180B, 0x180F),
+        (0x2000, 0x200F),
+        (0x2028, 0x202F),
+        (0x205F, 0x206F),
+        (0xD800, 0xDFFF),
         (0xFE00, 0xFE0F),
+        (0xFFF0, 0xFFFB),
+        (0xFFFE, 0xFFFF),
+        (0x1BCA0, 0x1BCA3),
+        (0x1D173, 0x1D17A),
+        (0xE0000, 0xE0FFF),
     )
     for point in range(low, high + 1)
 }
@@ -192,4 +201,4 @@ _INVISIBLE = frozenset("\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u2800\u
 
 def has_text(text: str | None) -> bool:
     """True when a reader would see something: white space, controls and zero-width characters are nothing."""
-    return text is not None and any(not (c in _INVISIBLE or c.isspace()) for c in text)
+    return text is not None and not _INVISIBLE.issuperset(text)

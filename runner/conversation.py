@@ -19,11 +19,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeAlias
 
-from runner.call import Call, Message, Sampling, Timeouts, Usage, View
+from runner.call import Call, Message, Sampling, Timeouts, Usage, View, has_text
 from runner.money import Nanos
 
 BEGINS: Final = "(The conversation begins.)"
 GO_ON: Final = "(Please go on.)"
+
+_FASTEST: Final = 50_000.0
+"""Tokens per second that no model writes."""
 
 Status: TypeAlias = Literal["complete", "failed", "budget", "deadline", "interrupted", "pending"]
 STATUSES: Final[tuple[Status, ...]] = ("complete", "failed", "budget", "deadline", "interrupted", "pending")
@@ -124,12 +127,12 @@ def next_line(conversation: Conversation, history: Sequence[str]) -> Line | None
 
 def view(conversation: Conversation, role: str, history: Sequence[str], instruct: str | None) -> View:
     """What `role` is shown when it is its turn after `history`."""
-    tagged = len(conversation.participants) > 2
+    tagged = len({line.role for line in conversation.lines}) > 2
     messages: list[Message] = []
-    heard = [text for text in (conversation.context, conversation.opening) if text and text.strip()]
+    heard = [text for text in (conversation.context, conversation.opening) if text is not None and has_text(text)]
 
     def before_own_line(instruct: str | None) -> None:
-        if instruct and instruct.strip():
+        if instruct is not None and has_text(instruct):
             heard.append(instruct)
         if not heard:
             heard.append(GO_ON if messages else BEGINS)
@@ -143,7 +146,8 @@ def view(conversation: Conversation, role: str, history: Sequence[str], instruct
         else:
             heard.append(f"{line.role}: {text}" if tagged else text)
     before_own_line(instruct)
-    return View(conversation.participant(role).system, tuple(messages))
+    system = conversation.participant(role).system
+    return View(system if has_text(system) else None, tuple(messages))
 
 
 def call_for(
@@ -180,7 +184,7 @@ def has_nothing_to_read(conversation: Conversation) -> bool:
     first = conversation.lines[0]
     if first.given is not None:
         return False
-    return not any(t and t.strip() for t in (conversation.context, conversation.opening, first.instruct))
+    return not any(has_text(t) for t in (conversation.context, conversation.opening, first.instruct))
 
 
 # --- what it came to ---------------------------------------------------------------------------------------------
@@ -227,7 +231,8 @@ class Turn:
         if not self.usage.output or self.seconds is None:
             return None
         generating = self.seconds - (self.first_byte or 0.0)
-        return self.usage.output / generating if generating > 0 else None
+        # An answer that came in one piece was written before its first byte came.
+        return self.usage.output / generating if generating * _FASTEST > self.usage.output else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,12 @@ Nothing else is true: resume, budget, progress and every output are functions of
 - a call is open from its `Sent` to its `Replied` or `Failed`; one at a time for a conversation;
 - money is reserved by `Sent` and settled by the outcome; a call that is still open when the next life opens is lost,
   and stays charged at its reservation;
-- one `Replied` for a turn, ever;
+- one `Replied` for a turn, ever, and no `Sent` for a turn that has it;
+- a life closes once, and the next one bears the next number;
 - statuses other than `complete` and `failed` last until the next life opens.
+
+After a repair anything may be missing, so that these rules are held no more: what comes without its beginning is
+taken in at its cost, and what lost its end stays charged at its reservation.
 """
 
 from __future__ import annotations
@@ -282,10 +286,18 @@ class Progress:
     account: Account = field(default_factory=Account)
     reported_input: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Role to (turn, input tokens that the provider counted there)."""
-    truncated: int = 0
-    refused: int = 0
+    flagged: dict[int, Finish] = field(default_factory=dict)
+    """Turns whose reply was accepted although its finish was not ok."""
     started: float | None = None
     ended: float | None = None
+
+    @property
+    def truncated(self) -> int:
+        return sum(finish == "truncated" for finish in self.flagged.values())
+
+    @property
+    def refused(self) -> int:
+        return sum(finish == "refused" for finish in self.flagged.values())
 
     @property
     def lasting(self) -> bool:
@@ -355,7 +367,8 @@ class State:
     recent: deque[Recent] = field(default_factory=deque)
     day_minutes: dict[str, dict[int, int]] = field(default_factory=dict)
     """Provider to (minute of the epoch to requests sent), for daily limits."""
-    repaired: Nanos = 0
+    repaired: list[Repaired] = field(default_factory=list)
+    """The stretches of the journal that were lost; their cost is in `run` and in no other account."""
     _groups: dict[str, tuple[Account, ...]] = field(default_factory=dict)
 
     def of(self, cell: str) -> Progress:
@@ -389,9 +402,7 @@ class State:
     @property
     def is_open(self) -> bool:
         """True when the last life has not been closed."""
-        return len(self.closed) < len(self.opened) and (
-            not self.closed or self.closed[-1][1].life != self.opened[-1][1].life
-        )
+        return bool(self.opened) and (not self.closed or self.closed[-1][1].life < self.opened[-1][1].life)
 
     def open_calls(self) -> Iterator[Open]:
         for progress in self.cells.values():
@@ -417,8 +428,13 @@ class State:
         for progress in self.cells.values():
             if not progress.lasting:
                 progress.status = progress.reason = None
+                # The provider's bad hour is over. What a model itself did, and what may have been paid, still counts.
+                progress.tried.busy = 0
+                progress.tried.kinds.pop("error", None)
         for cell in event.reopened:
-            progress = self.cells[cell]
+            if cell not in self.cells and not self.repaired:
+                raise HistoryError(f"opened names {cell}, which nothing before it does")
+            progress = self.cells.setdefault(cell, Progress())
             progress.status = progress.reason = progress.ended = None
             progress.tried = Tried(attempts=progress.tried.attempts, last=progress.tried.last)
 
@@ -427,11 +443,16 @@ class State:
         if progress is None:
             progress = self.cells[event.cell] = Progress(started=at)
         if self.repaired:
+            self._give_up(progress)
             self._forget(progress, event.turn)
         if progress.open is not None:
             raise HistoryError(f"{event.cell} sent turn {event.turn} while turn {progress.open.sent.turn} was open")
         if event.turn in progress.replies:
             raise HistoryError(f"{event.cell} sent turn {event.turn}, which has its reply")
+        if event.attempt != progress.tried.attempts + 1 and not self.repaired:
+            raise HistoryError(
+                f"{event.cell} sent attempt {event.attempt} at turn {event.turn} after {progress.tried.attempts}"
+            )
         if progress.started is None:
             progress.started = at
         progress.open = Open(event, place)
@@ -452,56 +473,77 @@ class State:
             for old in [m for m in minutes if m < minute - 1440]:
                 del minutes[old]
 
-    def _forget(self, progress: Progress, turn: int) -> None:
-        """After a repair: a call whose outcome was lost stays charged, and what was built on a lost reply is void."""
+    def _give_up(self, progress: Progress) -> None:
+        """A call whose outcome was among the lost lines stays charged at its reservation."""
         if progress.open is not None:
             call = progress.open.sent
             progress.open = None
             self._move(progress, call, call.reserved, -call.reserved, call.reserved)
+            self.tallies[call.alias].assumed_calls += 1
+
+    @staticmethod
+    def _forget(progress: Progress, turn: int) -> None:
+        """What was built on a lost reply is void: this turn is said again, and so are all that followed it."""
         for later in [number for number in progress.replies if number >= turn]:
             del progress.replies[later]
+            progress.flagged.pop(later, None)
+        for role, (counted, _) in list(progress.reported_input.items()):
+            if counted >= turn:
+                del progress.reported_input[role]
 
     def _started(self, event: Started, at: float, place: Place) -> None:
         progress = self.cells.get(event.cell)
-        if progress is not None and progress.open is not None and progress.open.sent.attempt == event.attempt:
+        if progress is None or progress.open is None:
+            return
+        call = progress.open.sent
+        if (call.turn, call.attempt) == (event.turn, event.attempt):
             progress.open.generation = event.generation
 
-    def _close_call(self, event: Replied | Failed, cost: Nanos, assumed: Nanos) -> tuple[Progress, Sent | None]:
+    def _close_call(
+        self, event: Replied | Failed, cost: Nanos, assumed: Nanos, at: float
+    ) -> tuple[Progress, Sent | None]:
         progress = self.cells.get(event.cell)
-        if self.repaired and progress is not None and progress.open is not None:
-            sent = progress.open.sent
-            if (sent.turn, sent.attempt) != (event.turn, event.attempt):
-                self._forget(progress, event.turn)  # lost: its outcome, and the `Sent` of the one that ended here
         if progress is None or progress.open is None:
             if not self.repaired:
                 raise HistoryError(f"{event.cell} turn {event.turn} ended, but was never sent")
-            progress = self.cells.setdefault(event.cell, Progress())
-            progress.account.settled += cost
-            self.run.settled += cost
-            for account in self._groups.get(event.cell, ()):
-                account.settled += cost
-            return progress, None
+            return self._close_unknown(event.cell, cost, assumed, at), None
         call = progress.open.sent
         if (call.turn, call.attempt) != (event.turn, event.attempt):
-            raise HistoryError(
-                f"{event.cell} turn {event.turn}.{event.attempt} ended, but {call.turn}.{call.attempt} is open"
-            )
+            if not self.repaired:
+                raise HistoryError(
+                    f"{event.cell} turn {event.turn}.{event.attempt} ended, but {call.turn}.{call.attempt} is open"
+                )
+            self._give_up(progress)
+            return self._close_unknown(event.cell, cost, assumed, at), None
         progress.open = None
         self._move(progress, call, cost, -call.reserved, assumed)
         return progress, call
 
+    def _close_unknown(self, cell: str, cost: Nanos, assumed: Nanos, at: float) -> Progress:
+        """The outcome of a call whose `Sent` was lost: nobody knows any more which model it was."""
+        progress = self.cells.setdefault(cell, Progress())
+        if progress.started is None:
+            progress.started = at
+        for account in (self.run, progress.account, *self._groups.get(cell, ())):
+            account.settled += cost
+            account.assumed += assumed
+        return progress
+
     def _replied(self, event: Replied, at: float, place: Place) -> None:
         if event.turn in self.of(event.cell).replies:
-            raise HistoryError(f"{event.cell} turn {event.turn} has two replies")
+            if not self.repaired:
+                raise HistoryError(f"{event.cell} turn {event.turn} has two replies")
+            self._forget(self.cells[event.cell], event.turn)
         assumed = event.cost if event.cost_source == "unknown" else 0
-        progress, call = self._close_call(event, event.cost, assumed)
+        progress, call = self._close_call(event, event.cost, assumed, at)
         progress.replies[event.turn] = place
-        progress.attempts[event.turn] = progress.tried.attempts
-        if progress.tried.sent is not None:
+        progress.attempts[event.turn] = event.attempt
+        progress.sents.pop(event.turn, None)
+        if call is not None and progress.tried.sent is not None:
             progress.sents[event.turn] = progress.tried.sent
         progress.tried = Tried()
-        progress.truncated += event.finish == "truncated"
-        progress.refused += event.finish == "refused"
+        if event.finish != "ok":
+            progress.flagged[event.turn] = event.finish
         progress.ended = at
         if call is None:
             return
@@ -519,12 +561,13 @@ class State:
             tally.compared_computed += computed
 
     def _failed(self, event: Failed, at: float, place: Place) -> None:
-        progress, call = self._close_call(event, event.cost, event.cost if event.money == "assumed" else 0)
+        progress, call = self._close_call(event, event.cost, event.cost if event.money == "assumed" else 0, at)
         tried = progress.tried
         tried.last = place
         if event.busy:
             tried.busy += 1
-        elif event.parameter is None:
+        elif event.parameter is None or call is None or event.parameter in call.dropped:
+            # A parameter costs no attempt when it is dropped; refused once more when it was not even sent, it does.
             tried.kinds[event.failure] = tried.kinds.get(event.failure, 0) + 1
         progress.ended = at
         if call is None:
@@ -545,11 +588,12 @@ class State:
             progress.ended = at
 
     def _closed(self, event: Closed, at: float, place: Place) -> None:
+        if self.opened and (event.life != self.lives or not self.is_open) and not self.repaired:
+            raise HistoryError(f"life {event.life} closed, but it was not open")
         self.closed.append((at, event))
 
     def _repaired(self, event: Repaired, at: float, place: Place) -> None:
-        # From here on an outcome may come whose `Sent` was lost, even when the lost lines cost nothing.
-        self.repaired += max(event.cost, 1)
+        self.repaired.append(event)
         self.run.settled += event.cost
         self.run.assumed += event.cost
 

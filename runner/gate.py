@@ -25,7 +25,7 @@ from runner.call import Failure, Outcome, Usage
 from runner.conversation import Status
 from runner.events import Sent
 from runner.journal import Journal
-from runner.limits import MINUTE, Charged, Lane, Waiter, choose
+from runner.limits import DAILY_LIMIT, MINUTE, Charged, Lane, Waiter, choose
 
 _NO_BURST_STRETCH: Final = 1.09
 """How much longer than a no-burst provider's interval ours is, because requests do not all travel equally fast."""
@@ -283,7 +283,7 @@ class Gate:
         if asks and len(asks) == self.talking and now + self.max_wait < look_again < inf:
             self._refuse(
                 asks,
-                lambda ask: Refusal("pending", f"{ask.lane.name}: {ask.lane.pause_reason or 'daily limit reached'}"),
+                lambda ask: Refusal("pending", f"{ask.lane.name}: {ask.lane.pause_reason or DAILY_LIMIT}"),
             )
             self.wake()
 

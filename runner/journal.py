@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from zlib import crc32
 import anyio
 import orjson
 
-from runner.events import KINDS, Event, Place, Repaired, Sent, State, from_data, to_data
+from runner.events import KINDS, Event, Failed, Opened, Place, Repaired, Replied, Sent, State, from_data, to_data
 from runner.money import Nanos
 from runner.world import Appender, Clock, Disk, Lock
 
@@ -47,7 +48,7 @@ class JournalDamaged(Exception):
     """Lines that had been synced cannot be read; the money behind them is unknown."""
 
     def __init__(self, path: Path, offset: int, seq: int) -> None:
-        super().__init__(f"{path}: damaged at byte {offset} (record {seq})")
+        super().__init__(f"{path}: damaged at byte {offset:,}" + (f" (record {seq:,})" if seq else ""))
         self.path = path
         self.offset = offset
         self.seq = seq
@@ -65,8 +66,17 @@ def encode(seq: int, at: float, event: Event, synced: int | None = None) -> byte
     head: dict[str, Any] = {"v": VERSION, "seq": seq, "at": at, "kind": event.kind}
     if synced is not None:
         head["synced"] = synced
-    body = orjson.dumps(head | to_data(event))[:-1]
+    body = _dumped(head | to_data(event))[:-1]
     return b'%b,"crc":"%08x"}\n' % (body, crc32(body))
+
+
+def _dumped(data: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(data)
+    except orjson.JSONEncodeError:
+        # What has cost money is written down whatever is in it: half a surrogate pair as a question mark, a number of
+        # any length.
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 class Record(NamedTuple):
@@ -80,23 +90,26 @@ class Record(NamedTuple):
 
 
 def decode(line: bytes, offset: int) -> Record | None:
-    """The record of a line without its end, or None when the line is not whole."""
+    """The record of a line without its end, None when the line is not whole; JournalTooNew when it is, but unknown."""
     body, tail = line[:-_CRC_TAIL], line[-_CRC_TAIL:]
     # Compared as written, not as a number: one number has many spellings, and here each byte counts.
     if tail != b'%b%08x"}' % (_CRC, crc32(body)):
         return None
     try:
         data = orjson.loads(line)
-    except ValueError:
-        return None
-    if data["v"] > VERSION or data["kind"] not in KINDS:
+        seq, version, kind = data["seq"], data["v"], data["kind"]
+        if version > VERSION or kind not in KINDS:
+            raise JournalTooNew(
+                f"record {seq} has format {version} and kind {kind!r}, which this version does not know: "
+                "use the version of Tertulia that wrote it, or a later one"
+            )
+        event = from_data(kind, data)
+        return Record(seq, data["at"], data.get("synced"), event, Place(offset, len(line) + 1))
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise JournalTooNew(
-            f"record {data['seq']} has format {data['v']} and kind {data['kind']!r}, which this version does not know: "
-            "use the version of Tertulia that wrote it, or a later one"
-        )
-    return Record(
-        data["seq"], data["at"], data.get("synced"), from_data(data["kind"], data), Place(offset, len(line) + 1)
-    )
+            f"the line at byte {offset:,} is whole, but not a record that this version understands: "
+            "use the version of Tertulia that wrote it"
+        ) from None
 
 
 def lines(disk: Disk, path: Path) -> Iterator[tuple[int, bytes, bool]]:
@@ -344,9 +357,9 @@ class Repair(NamedTuple):
 
 
 async def repair(disk: Disk, clock: Clock, folder: Path, holder: str) -> Repair | None:
-    """Put a `Repaired` record in the place of each damaged stretch, counting the largest reservation for each line lost.
+    """Put a `Repaired` record in the place of each damaged stretch, counting the largest reservation for each line.
 
-    None when nothing that had been synced is damaged.
+    None when nothing that had been synced is damaged. The damaged file is kept beside the mended one.
     """
     path = folder / FILE
     lock = disk.lock(folder / LOCK_FILE, holder)
@@ -354,31 +367,60 @@ async def repair(disk: Disk, clock: Clock, folder: Path, holder: str) -> Repair 
         found = scan(disk, path)
         if not found.damaged:
             return None
-        largest = max((r.event.reserved for r in _readable(disk, path) if isinstance(r.event, Sent)), default=0)
+        each = _most_of_one_line(disk, path)
         mended: list[bytes] = []
-        last, lost = 0, 0
+        last, last_at, lost = 0, 0.0, 0
 
-        def bridge(through: int, at: float) -> None:
-            nonlocal lost
+        def bridge(through: int) -> None:
+            nonlocal last, lost
             missing = through - last
             lost += missing
-            mended.append(encode(last + 1, at, Repaired(through, missing * largest)))
+            mended.append(encode(last + 1, last_at, Repaired(through, missing * each)))
+            last = through
 
         for record in _readable(disk, path):
             if record.seq <= last:
                 continue
             if record.seq > last + 1:
-                bridge(record.seq - 1, record.at)
+                bridge(record.seq - 1)
             mended.append(disk.read(path, record.place.offset, record.place.size))
             last = record.event.through if isinstance(record.event, Repaired) else record.seq
+            last_at = record.at
         if found.synced > last:
-            bridge(found.synced, clock.wall())
+            bridge(found.synced)
+        _fold(mended)
         copy = _free_name(disk, folder, "journal.damaged")
         await disk.replace(path.with_name(copy), disk.read(path), durable=True)
         await disk.replace(path, b"".join(mended), durable=True)
-        return Repair(lost, lost * largest, copy)
+        return Repair(lost, lost * each, copy)
     finally:
         lock.release()
+
+
+def _fold(whole: list[bytes]) -> None:
+    """HistoryError when these lines contradict each other: then they take nobody's place."""
+    state = State()
+    for line in whole:
+        record = decode(line[:-1], 0)
+        assert record is not None
+        state.apply(record.event, record.at, record.place)
+
+
+def _most_of_one_line(disk: Disk, path: Path) -> Nanos:
+    """The most that a lost line can have spent: the run's largest reservation or, where none is left, its ceiling."""
+    reserved, charged, ceiling = 0, 0, 0
+    for record in _readable(disk, path):
+        match record.event:
+            case Sent():
+                reserved = max(reserved, record.event.reserved)
+            case Replied() | Failed():
+                charged = max(charged, record.event.cost)
+            case Opened():
+                known = [most for name, most in record.event.ceilings.items() if name in ("run", "conversation")]
+                ceiling = max(ceiling, min(known, default=0))
+            case _:
+                pass
+    return max(reserved or ceiling, charged)
 
 
 def _readable(disk: Disk, path: Path) -> Iterator[Record]:

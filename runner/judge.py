@@ -19,6 +19,8 @@ MOST_BUSY: Final = 20
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 60.0
+_MOST_TOKENS: Final = 1_000_000
+"""No retry asks for more than this: no model has more to give."""
 
 Next: TypeAlias = Literal["accept", "retry", "wait", "fail", "stop", "park_model", "park_provider"]
 """`wait` leaves the conversation to a later life: its provider is in trouble, and it is not to blame."""
@@ -52,7 +54,8 @@ def judge(outcome: Outcome, speaker: Participant, tried: Tried, chance: float, d
     before = tried.kinds.get(outcome.kind, 0)
     if outcome.scope == "conversation" or before >= policy_for(outcome.kind, speaker).retry:
         return Verdict("fail", reason=outcome.detail)
-    return Verdict("retry", max(_jitter(before, chance), outcome.retry_after or 0.0), outcome.detail)
+    # Where the provider asks for more, its whole lane waits: in the waiting line, which knows when to give up.
+    return Verdict("retry", _jitter(before, chance), outcome.detail)
 
 
 def _judge_reply(reply: Reply, speaker: Participant, tried: Tried, chance: float) -> Verdict:
@@ -86,7 +89,7 @@ def max_tokens_for(speaker: Participant, tried: Tried) -> int:
     limit = float(speaker.max_tokens)
     for kind, times in tried.kinds.items():
         limit *= policy_for(kind, speaker).max_tokens_times ** times
-    return int(limit)
+    return max(speaker.max_tokens, int(min(limit, _MOST_TOKENS)))
 
 
 def replied(reply: Reply, sent: Sent, bill: Charge) -> Replied:

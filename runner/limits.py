@@ -24,6 +24,8 @@ from runner.events import Account
 from runner.money import Nanos
 
 PASSED_TOO_OFTEN: Final = 16
+RUN_BUDGET: Final = "the budget of the run"
+DAILY_LIMIT: Final = "its daily limit is reached"
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 

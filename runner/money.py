@@ -17,6 +17,9 @@ Nanos = int
 NANOS_PER_DOLLAR: Final = 1_000_000_000
 _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION: Final = 1_000
 _DEAREST_PRICE: Final = Decimal(10_000)
+_MOST_DOLLARS: Final = Decimal(9_000_000_000)
+"""So that every amount fits the 64 bits of a JSON reader."""
+_MOST_SHOWN: Final = 40
 
 
 class MoneyError(ValueError):
@@ -74,18 +77,20 @@ def parse_price(figure: str | int | float | Decimal) -> Decimal:
     """A price in dollars per million tokens; refuses what no vendor can mean."""
     price = _decimal(figure)
     if price > _DEAREST_PRICE:
-        raise MoneyError(f"{figure} dollars per million tokens is not a price anyone charges; is it per token?")
+        raise MoneyError(f"{_named(figure)} dollars per million tokens is not a price anyone charges; is it per token?")
     return price
 
 
 def parse_dollars(figure: str | int | float | Decimal) -> Nanos:
     """An amount in dollars, as nano-dollars; more than nine decimals are refused rather than rounded."""
     amount = _decimal(figure)
+    if amount > _MOST_DOLLARS:
+        raise MoneyError(f"{_named(figure)} is out of range")
     with localcontext() as exact:
         exact.prec = 60
         nanos = amount * NANOS_PER_DOLLAR
         if nanos != nanos.to_integral_value():
-            raise MoneyError(f"{figure} has more than nine decimals")
+            raise MoneyError(f"{_named(figure)} has more than nine decimals")
         return int(nanos)
 
 
@@ -95,14 +100,20 @@ def _decimal(figure: str | int | float | Decimal) -> Decimal:
     try:
         value = Decimal(repr(figure) if isinstance(figure, float) else figure)
     except (InvalidOperation, ValueError):
-        raise MoneyError(f"{figure!r} is not a number") from None
+        raise MoneyError(f"{_named(repr(figure))} is not a number") from None
     if not value.is_finite():
         raise MoneyError(f"{figure} is not a finite number")
     if value < 0:
-        raise MoneyError(f"{figure} is negative")
+        raise MoneyError(f"{_named(figure)} is negative")
     if value.adjusted() > 18 or value.as_tuple().exponent < -30:  # type: ignore[operator]
-        raise MoneyError(f"{figure} is out of range")
+        raise MoneyError(f"{_named(figure)} is out of range")
     return value
+
+
+def _named(figure: str | int | float | Decimal) -> str:
+    """The figure as an error names it; Python itself refuses to write out a whole number of thousands of digits."""
+    text = f"{Decimal(figure):.6e}" if isinstance(figure, int) and abs(figure) >= 10**_MOST_SHOWN else str(figure)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def dollars(nanos: Nanos) -> str:
@@ -115,6 +126,6 @@ def dollars(nanos: Nanos) -> str:
 
 def shown(nanos: Nanos) -> str:
     """The amount as people read it, four decimals: `$0.0036`."""
-    sign = "-" if nanos < 0 else ""
     tenths = (abs(nanos) + 50_000) // 100_000
+    sign = "-" if nanos < 0 and tenths else ""
     return f"{sign}${tenths // 10_000}.{tenths % 10_000:04d}"

@@ -23,10 +23,10 @@ import orjson
 
 from runner import __version__
 from runner.conversation import Conversation, view
-from runner.events import Opened, State
+from runner.events import HistoryError, Opened, State
 from runner.gate import Gate
 from runner.job import Job, MissingVariable, Provider, resolve, unsafe
-from runner.journal import Journal, JournalDamaged, StorageError
+from runner.journal import FILE, Journal, JournalDamaged, StorageError
 from runner.limits import MINUTE, Lane, Limits
 from runner.money import FREE, Nanos, Price, ceiling, shown
 from runner.outputs import STATUS, STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views
@@ -34,7 +34,7 @@ from runner.plan import Cell, Model, Plan, make_plan, slug
 from runner.prices import input_bound
 from runner.providers import Endpoint
 from runner.roster import Roster
-from runner.run import EXIT_STORAGE, Session, Watcher, run, worst
+from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
 from runner.sim.config import SimConfig, load_config, price_of
 from runner.transports.http import HttpTransport
 from runner.world import Clock, Disk, LockHeld, Secret, World
@@ -135,8 +135,11 @@ async def night(
             stack.callback(one.journal.close)
             ready.append(one)
             found(one)
-        working = [one for one in ready if one.missing or _has_news(one)]
-        codes = [_say_complete(world.clock, one, tell) for one in ready if one not in working]
+        # A life that a crash cut off is closed by one more, even when nothing is missing.
+        working = [one for one in ready if one.missing or _has_news(one) or one.journal.state.is_open]
+        idle = [one for one in ready if one not in working]
+        codes = [_say_complete(world.clock, one, tell) for one in idle]
+        codes += [await _write_views(one, tell) for one in idle if not _views_are_up_to_date(one)]
         if working:
             codes.append(await _work(world, working, options, place, tell, watch))
         return worst(codes)
@@ -144,11 +147,25 @@ async def night(
 
 def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
     closed = one.journal.state.closed
+    failed = sum(one.journal.state.of(cell.id).status == "failed" for cell in one.selected)
+    if failed:
+        tell(f"{one.name}: 0 calls; {failed} failed, and nothing else is missing")
+        tell(f"  to take them up again: tertulia run {one.source.file} --run {one.key} --retry-failed")
+        return EXIT_UNFINISHED
     since = closed[-1][0] if closed else clock.wall()
     tell(f"{one.name}: complete since {date_of(since, one.plan.job.timezone)}, 0 calls")
     if clock.wall() - since > _STALE_SECONDS and "{date}" not in one.plan.job.run_key:
         tell('  this run is complete and stays so; for a new one every night give the job `run_key: "{date}"`')
     return 0
+
+
+def _views_are_up_to_date(one: Ready) -> bool:
+    """False when a crash came between the end of the journal and that of the views; the status is the last of them."""
+    try:
+        status = orjson.loads(one.journal.disk.read(one.journal.folder / STATUS))
+    except (OSError, orjson.JSONDecodeError):
+        return False
+    return bool(status.get("records") == one.journal.seq)
 
 
 def _has_news(one: Ready) -> bool:
@@ -175,7 +192,10 @@ async def _work(
     def stopping(calls: int, money: Nanos) -> None:
         tell(f"stopping: {calls} calls in flight, {shown(money)} reserved for them; Ctrl-C again to leave them")
 
-    code = await run(
+    async def finish() -> int:
+        return worst([await _write_views(one, tell) for one in working])
+
+    return await run(
         world,
         sessions,
         gate,
@@ -183,17 +203,19 @@ async def _work(
         max_time=options.max_time,
         watchers=[*watchers, *watch(sessions, gate)],
         stopping=stopping,
+        finish=finish,
     )
-    for one in working:
-        _say_what_was_lost(one, tell)
-        try:
-            await one.views.all(one.journal.seq)
-        except OSError as error:
-            tell(
-                f"{one.name}: the views could not be written ({error.strerror}); the journal is sound: tertulia report"
-            )
-            code = worst([code, EXIT_STORAGE])
-    return code
+
+
+async def _write_views(one: Ready, tell: Tell) -> int:
+    """Write every view of a run that has ended; the exit code when that cannot be done."""
+    _say_what_was_lost(one, tell)
+    try:
+        await one.views.all(one.journal.seq)
+    except OSError as error:
+        tell(f"{one.name}: the views could not be written ({error.strerror}); the journal is sound: tertulia report")
+        return EXIT_STORAGE
+    return 0
 
 
 def _say_what_was_lost(one: Ready, tell: Tell) -> None:
@@ -202,6 +224,13 @@ def _say_what_was_lost(one: Ready, tell: Tell) -> None:
         for event in one.journal.lost:
             where = " ".join(str(getattr(event, name)) for name in ("cell", "turn") if hasattr(event, name))
             tell(f"  not kept: {event.kind} {where}".rstrip())
+
+
+async def _write_transcript(one: Ready, cell: Cell) -> None:
+    try:
+        await one.views.conversation(cell)
+    except OSError:
+        pass  # every view is written once more at the end of the night, and trouble with it is told then
 
 
 async def _keep_views(one: Ready, gate: Gate, clock: Clock) -> None:
@@ -218,7 +247,7 @@ async def _keep_views(one: Ready, gate: Gate, clock: Clock) -> None:
                 await one.views.night(seq)
                 took = anyio.current_time() - now
                 next_night = anyio.current_time() + max(VIEW_SECONDS, VIEW_SHARE * took)
-        except OSError:
+        except (OSError, StorageError):
             pass  # a view can be written again at any time; a full disk is the journal's to report
         await anyio.sleep(STATUS_SECONDS)
 
@@ -244,6 +273,8 @@ async def _ready(world: World, source: Source, options: Options, place: Place, t
         ) from None
     except StorageError as error:
         raise CannotBegin(EXIT_STORAGE, str(error)) from None
+    except HistoryError as error:
+        raise CannotBegin(EXIT_STORAGE, f"{folder / FILE} contradicts itself: {error}") from None
     try:
         return _look_through(world, source, options, job, key, folder, journal, today, tell)
     except BaseException:
@@ -298,7 +329,7 @@ def _look_through(
         texts={digest: text for digest, text in texts.items() if digest not in state.texts},
         ceilings=_ceilings(plan),
         prices={alias: _price_data(price) for alias, price in prices(plan).items()},
-        options=_options_data(options, source.file),
+        options=_options_data(options, source.file, folder.parent.parent),
         reopened=reopened,
     )
     for line in unfinished_elsewhere(world.disk, folder.parent, key):
@@ -375,6 +406,10 @@ def date_of(wall: float, zone: str) -> str:
 def _ceilings(plan: Plan) -> dict[str, Nanos]:
     budget = plan.budget
     found = {"run": budget.run, "conversation": budget.conversation}
+    found |= {f"provider {name}": most for name, most in budget.providers.items()}
+    found |= {f"model {name}": most for name, most in budget.models.items()}
+    found |= {f"pairing {number}": most for number, most in budget.pairings.items()}
+    found |= {f"conversation of pairing {number}": most for number, most in budget.conversations.items()}
     return {name: most for name, most in found.items() if most is not None}
 
 
@@ -389,8 +424,8 @@ def _price_data(price: Price) -> dict[str, str]:
     return {name: str(figure) for name, figure in figures.items() if figure is not None}
 
 
-def _options_data(options: Options, file: str) -> dict[str, Any]:
-    given: dict[str, Any] = {"file": file}
+def _options_data(options: Options, file: str, root: Path) -> dict[str, Any]:
+    given: dict[str, Any] = {"file": file, "outputs": str(root)}
     for name in ("budget", "limit", "max_time", "retry_failed", "accept_changes"):
         if getattr(options, name):
             given[name] = getattr(options, name)
@@ -576,5 +611,5 @@ def _session(
         roster=roster,
         selected=one.selected,
         opened=one.opened,
-        ended=one.views.conversation,
+        ended=partial(_write_transcript, one),
     )

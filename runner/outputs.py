@@ -10,22 +10,25 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import Any, Final
 
 import anyio.lowlevel
 import orjson
 
-from runner.call import Message
+from runner.call import Message, Usage
 from runner.conversation import STATUSES, Conversation, Line, Status, Transcript, Turn, said, view
 from runner.events import Failed, Place, Progress, Replied, Sent, State, usage_of
 from runner.job import Job
 from runner.journal import FILE, Scan, read_record, scan
-from runner.limits import Lane
+from runner.limits import RUN_BUDGET, Lane
 from runner.money import dollars
 from runner.plan import Cell, Plan, make_plan
 from runner.render import DEFAULT, STYLES, Links, jsonl, summary
 from runner.world import Clock, Disk
 
+OUTPUTS: Final = "outputs"
+"""The folder of all runs, unless another is named."""
 CONVERSATIONS: Final = "conversations"
 LINES: Final = "conversations.jsonl"
 INDEX: Final = "index.md"
@@ -134,7 +137,7 @@ class Reading:
             model=speaker.model,
             served=reply.model,
             upstream=reply.upstream,
-            usage=usage_of(reply.usage),
+            usage=_believed(usage_of(reply.usage)),
             cost=reply.cost,
             computed=reply.computed,
             cost_source=reply.cost_source,
@@ -244,14 +247,28 @@ class Reading:
             return None
         options = self.state.opened[-1][1].options
         missing = any(self.status(cell)[0] not in ("complete", "failed") for cell in self.plan.cells)
+        more = self._more_budget()
         return " ".join(
             [
                 "tertulia run",
-                str(options.get("file", f"{self.job}.yaml")),
+                quote(str(options.get("file", f"{self.job}.yaml"))),
+                *([] if options.get("outputs", OUTPUTS) == OUTPUTS else [f"--outputs {quote(options['outputs'])}"]),
                 *([] if self.key == "main" else [f"--run {self.key}"]),
                 *([] if missing else ["--retry-failed"]),
+                *([] if more is None else [f"--budget {dollars(more)}"]),
             ]
         )
+
+    def _more_budget(self) -> int | None:
+        """A budget that should do, where that of the run is what stopped conversations: at what they cost so far."""
+        most = self.plan.budget.run
+        short = sum(self.status(cell) == ("budget", RUN_BUDGET) for cell in self.plan.cells)
+        done = self.counts()["complete"]
+        if most is None or not short:
+            return None
+        each = max(self.state.run.held // max(done, 1), self.state.largest)
+        cent = 10_000_000
+        return -((most + each * short * 5 // 4) // -cent) * cent
 
     def ceilings(self) -> Iterator[tuple[str, int, int]]:
         """The ceilings over several conversations: name, most, and what is held."""
@@ -359,6 +376,11 @@ def rounds_done(conversation: Conversation, spoken: int) -> int:
     if spoken == len(conversation.lines):
         return conversation.rounds
     return conversation.lines[spoken].round - 1
+
+
+def _believed(usage: Usage) -> Usage:
+    """Usage to show: absurd counts are no figures, and a zero beside a text is one of them."""
+    return usage if usage.trusted else Usage(trusted=False, raw=usage.raw)
 
 
 def _spoken(conversation: Conversation, progress: Progress) -> int:

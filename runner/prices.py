@@ -57,8 +57,9 @@ def input_bound(view: View, earlier: View | None, reported: int | None) -> Input
         return InputBound(0, bound)
     before = view_bound(earlier)
     new = max(0, bound - before)
-    if reported < before * _FEWEST_TOKENS_PER_BYTE or reported + new > bound:
+    if reported < before * _FEWEST_TOKENS_PER_BYTE:
         return InputBound(0, bound)
+    # More than the bytes, too: some providers put words of their own before ours, and charge for them each time.
     return InputBound(reported, new)
 
 
@@ -80,7 +81,8 @@ def charge(outcome: Outcome, price: Price, reserved: Nanos, max_tokens: int) -> 
         if outcome.money == "free":
             return Charge(0, "reported", computed, overrun)
         if outcome.money == "assumed":
-            return Charge(max(reserved, computed or 0), "unknown", computed, overrun)
+            most = max(reserved, computed or 0, (usage.cost or 0) if usage.trusted else 0)
+            return Charge(most, "unknown", computed, overrun or most > reserved)
     settled, source = _settled(usage, computed, price, isinstance(outcome, Reply))
     if settled is None:
         return Charge(reserved, "unknown", computed, overrun)

@@ -635,7 +635,7 @@ class Progress:
         seqs: list[int] = []
         try:
             for run in self._runs:
-                await self._begin(run, gate)
+                await self._begin(run)
             next_line = anyio.current_time() + LINE_SECONDS
             idle_line = anyio.current_time() + IDLE_LINE_SECONDS
             told: list[int] = []
@@ -696,7 +696,7 @@ class Progress:
         if to_person:
             self._display.line(line)
 
-    async def _begin(self, run: _Run, gate: Gate) -> None:
+    async def _begin(self, run: _Run) -> None:
         session, state = run.session, run.session.journal.state
         dearest, calls = 0, 0
         scenes: set[tuple[Any, ...]] = set()
@@ -710,7 +710,7 @@ class Progress:
                 dearest = max(dearest, *bills(conversation, session.prices.__getitem__), 0)
             if number % _CELLS_AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
-        self._tell_of(run, begun_text(run.name, session, len(run.open), calls, gate.lanes, dearest))
+        self._tell_of(run, begun_text(run.name, session, len(run.open), calls, dearest))
         self._send(
             {
                 "event": "begun",
@@ -808,13 +808,14 @@ class Progress:
         self._report(end_data(code, forgiven, tuple(reasons), runs))
 
 
-def begun_text(name: str, session: Session, missing: int, calls: int, lanes: Sequence[Lane], dearest: Nanos) -> str:
+def begun_text(name: str, session: Session, missing: int, calls: int, dearest: Nanos) -> str:
     """What a life is about, and what is at stake at any one time."""
     total, most = len(session.plan.cells), session.plan.budget.run
     goes_on = f"goes on (life {session.opened.life}), " if session.opened.life > 1 else ""
     parts = [f"{name}: {goes_on}{missing:,} of {counted(total, 'conversation')} to hold, {counted(calls, 'call')}"]
     parts.append("no ceiling" if most is None else f"ceiling {shown(most)}")
-    at_once = min(missing, sum(int(min(lane.slots, missing)) for lane in lanes))
+    lanes = {lane.name: lane for lane in session.lanes.values()}
+    at_once = min(missing, sum(int(min(lane.slots, missing)) for lane in lanes.values()))
     if dearest and at_once:
         together = shown(at_once * dearest)
         parts.append(f"up to {counted(at_once, 'call')} at once, the largest about {shown(dearest)}: {together}")

@@ -8,8 +8,7 @@ call.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import islice
-from math import ceil, log
+from math import ceil, inf, log
 from typing import Final
 
 from runner.conversation import Participant
@@ -17,11 +16,10 @@ from runner.events import State, Stopped
 from runner.forecast import AT_MOST, Guess, expecting, loads
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
-from runner.limits import Ceiling, Lane
+from runner.limits import DAILY_LIMIT, RUN_BUDGET, Ceiling, Lane
 from runner.money import Nanos, Price
 from runner.plan import Cell, Plan
 
-_CANDIDATES: Final = 64
 _STEP: Final = 1.02
 
 
@@ -76,9 +74,7 @@ class Roster:
         queue = self._waiting.get(lane.name)
         if not queue or self._journal.failing is not None:
             return None
-        # A long queue of what the money does not allow is not gone through each time: those behind are much alike.
-        near = islice((c for c in queue if self.parked(c) is None), _CANDIDATES)
-        cell = next((c for c in near if self.short_of(c) is None), None)
+        cell = self._first_that_may(queue)
         if cell is None:
             return None
 
@@ -90,6 +86,17 @@ class Roster:
             self.spawn(cell, beginning)
 
         return begin
+
+    def _first_that_may(self, queue: Sequence[Cell]) -> Cell | None:
+        refused: set[Hashable] = set()
+        for cell in queue:
+            # What stopped one stops all that differ from it by their repeat alone.
+            scene = (cell.prompt, cell.pairing, cell.models, len(self._state.of(cell.id).replies))
+            if scene not in refused:
+                if self.parked(cell) is None and self.short_of(cell) is None:
+                    return cell
+                refused.add(scene)
+        return None
 
     def parked(self, cell: Cell) -> str | None:
         """Why one of its models is not called any more; None when all are."""
@@ -143,7 +150,9 @@ class Roster:
 
     def _expected(self, cell: Cell) -> list[tuple[str, Nanos]]:
         """The expected cost of the rest of a conversation; worked out anew only when a mean has moved."""
-        means = {alias: self._mean(alias) for _, alias in cell.models}
+        # A model not heard yet may use all it is allowed: with the usual guess too many would begin in the first
+        # seconds, before anything is known.
+        means = {alias: self._mean(alias) or inf for _, alias in cell.models}
         key = (cell.prompt, cell.pairing, cell.models, len(self._state.of(cell.id).replies), tuple(means.values()))
         found = self._estimates.get(key)
         if found is None:
@@ -181,7 +190,7 @@ class Roster:
         if ceiling is not None:
             return Stopped(cell.id, "budget", ceiling.name)
         lane = self.first_lane(cell)
-        return Stopped(cell.id, "pending", f"{lane.name}: {lane.pause_reason or 'daily limit reached'}")
+        return Stopped(cell.id, "pending", f"{lane.name}: {lane.pause_reason or DAILY_LIMIT}")
 
 
 def _ceilings(plan: Plan, state: State) -> dict[str, Ceiling]:
@@ -189,7 +198,7 @@ def _ceilings(plan: Plan, state: State) -> dict[str, Ceiling]:
     budget = plan.budget
     found: dict[str, Ceiling] = {}
     if budget.run is not None:
-        found["run"] = Ceiling("the budget of the run", state.run, budget.run)
+        found["run"] = Ceiling(RUN_BUDGET, state.run, budget.run)
     for kind, caps in (("model", budget.models), ("provider", budget.providers)):
         for name, most in caps.items():
             found[f"{kind}:{name}"] = Ceiling(f"the budget of {kind} {name}", state.scope(kind, name), most)

@@ -215,6 +215,11 @@ class Session:
                 verdict = Verdict("wait", reason=outcome.detail)
             elif self._turns_all_down(outcome, speaker.alias):
                 verdict = Verdict("park_model", reason=outcome.detail)
+        # Whoever is in the way is named once, so that all who wait for it give the same reason.
+        if verdict.next in ("wait", "park_provider"):
+            verdict = verdict._replace(reason=f"{ask.sent.provider}: {verdict.reason}")
+        elif verdict.next == "park_model":
+            verdict = verdict._replace(reason=f"{ask.sent.alias}: {verdict.reason}")
         bill = charge(outcome, self.prices[speaker.alias], ask.reserved, ask.sent.max_tokens)
         if verdict.next == "accept":
             assert isinstance(outcome, Reply)
@@ -248,9 +253,9 @@ class Session:
                 lane.pause(now + outcome.retry_after, f"asked to wait {outcome.retry_after:.0f} s")
         lane.heed(answer.hints, now)
         if verdict.next == "park_provider":
-            self.gate.park_lane(lane, f"{ask.sent.provider}: {verdict.reason}")
+            self.gate.park_lane(lane, verdict.reason)
         elif verdict.next == "park_model":
-            self.gate.park_model(ask.sent.alias, f"{ask.sent.alias}: {verdict.reason}")
+            self.gate.park_model(ask.sent.alias, verdict.reason)
 
     # -- the two ends of a life ------------------------------------------------------------------------------------
 
@@ -336,8 +341,12 @@ async def run(
     max_time: float | None = None,
     watchers: Sequence[Watcher] = (),
     stopping: Callable[[int, Nanos], None] = lambda calls, money: None,
+    finish: Callable[[], Coroutine[Any, Any, int]] | None = None,
 ) -> int:
-    """Hold what is missing in all sessions; the exit code of the worst. `stopping` is told of calls left in flight."""
+    """Hold what is missing in all sessions; the exit code of the worst.
+
+    `stopping` is told of calls left in flight; `finish` is what is left to do when all is recorded, and can make it worse.
+    """
     codes: list[int] = []
     async with AsyncExitStack() as stack:
         signals = await stack.enter_async_context(world.signals.listen())
@@ -346,18 +355,22 @@ async def run(
             session.open()
         signalled: list[int] = []
         async with anyio.create_task_group() as around:
-            for watcher in watchers:
-                around.start_soon(watcher)
             talks = anyio.CancelScope()
             around.start_soon(_obey, signals, sessions, gate, talks, signalled, grace, stopping)
             if max_time is not None:
                 around.start_soon(_end_at, gate, max_time)
-            with talks:
-                await _hold_all(sessions, gate)
-            for session in sessions:
-                codes.append(session.close(signalled[0] if signalled else 0))
-                with anyio.CancelScope(shield=True):
-                    await _flushed(session.journal)
+            async with anyio.create_task_group() as looking:
+                for watcher in watchers:
+                    looking.start_soon(watcher)
+                with talks:
+                    await _hold_all(sessions, gate)
+                for session in sessions:
+                    codes.append(session.close(signalled[0] if signalled else 0))
+                    with anyio.CancelScope(shield=True):
+                        await _flushed(session.journal)
+                looking.cancel_scope.cancel()
+            if finish is not None:
+                codes.append(await finish())
             around.cancel_scope.cancel()
     return worst(codes)
 

@@ -139,12 +139,12 @@ class _Check:
     _plans: list[Plan] = field(default_factory=list)
     """Of every job that a life brought; the last is the one in force."""
     _prices: Mapping[str, Price] = field(default_factory=dict)
+    _terms: bool = False
+    """True when prices and ceilings are surely those of the life; a record that was lost may have changed them."""
     _pairings: dict[int, Account] = field(default_factory=dict)
     _talks: OrderedDict[str, _Talk] = field(default_factory=OrderedDict)
     _stopped: set[str] = field(default_factory=set)
     """Conversations that came to an end, or broke off in order, in any life."""
-    _counted: Nanos = 0
-    """What stands in for records that were lost."""
 
     # -- the journal -----------------------------------------------------------------------------------------------
 
@@ -186,8 +186,7 @@ class _Check:
     def _take(self, where: str, record: Record) -> bool:
         """Check one record and take it in; False when the journal makes no sense beyond it."""
         event, state = record.event, self.state
-        talker = state.cells.get(event.cell) if isinstance(event, Replied | Failed) else None
-        sent = None if talker is None or talker.open is None else talker.open.sent
+        sent = self._answered(event) if isinstance(event, Replied | Failed) else None
         if isinstance(event, Sent):
             self._rebuild(where, event)
         held = state.run.held
@@ -216,7 +215,7 @@ class _Check:
                 self._stopped.add(event.cell)
                 self._talks.pop(event.cell, None)
             case Repaired():
-                self._counted += event.cost
+                self._terms = False
             case Closed() if state.run.reserved and not state.repaired:
                 self.differences.append(f"{where}: the life closed with ${dollars(state.run.reserved)} still reserved")
             case _:
@@ -228,6 +227,7 @@ class _Check:
             alias: Price(**{name: Decimal(figure) for name, figure in figures.items()})
             for alias, figures in event.prices.items()
         }
+        self._terms = True
         if event.job is None:
             return True
         try:
@@ -242,6 +242,14 @@ class _Check:
             for number in plan.budget.pairings
         }
         return True
+
+    def _answered(self, event: Replied | Failed) -> Sent | None:
+        """The call that ends here; None when its `Sent` was lost."""
+        progress = self.state.cells.get(event.cell)
+        if progress is None or progress.open is None:
+            return None
+        sent = progress.open.sent
+        return sent if (sent.turn, sent.attempt) == (event.turn, event.attempt) else None
 
     # -- requests and money ----------------------------------------------------------------------------------------
 
@@ -291,6 +299,8 @@ class _Check:
         return talk
 
     def _reservation(self, where: str, sent: Sent) -> None:
+        if not self._terms:
+            return
         price = self._prices.get(sent.alias)
         most = None if price is None else ceiling(price, sent.input_bound, sent.max_tokens)
         if most != sent.reserved:
@@ -299,8 +309,8 @@ class _Check:
 
     def _charge(self, where: str, event: Replied | Failed, sent: Sent | None) -> None:
         """What is charged must follow from the tokens, the price and the reservation."""
-        if sent is None:
-            return  # its `Sent` was lost; the fold refuses that without a repair
+        if sent is None or not self._terms:
+            return  # something was lost; without a repair the fold refuses that
         if isinstance(event, Failed):
             if (event.money == "free" and event.cost) or (event.money == "assumed" and event.cost < sent.reserved):
                 self.differences.append(
@@ -324,7 +334,7 @@ class _Check:
 
     def _ceilings(self, where: str, sent: Sent) -> None:
         """No call may leave, or cost more than was reserved for it, past a ceiling of its life."""
-        for name, most, account in self._ceilings_over(sent):
+        for name, most, account in self._ceilings_over(sent) if self._terms else ():
             if account.held > most:
                 held = f"${dollars(account.held)} is settled or reserved"
                 self.differences.append(f"{where}: {held}, past the ceiling of {one_line(name)}, ${dollars(most)}")
@@ -380,7 +390,7 @@ class _Check:
             why = "another process is at work on the run" if self.running else "the run was broken off"
             self.notes.append(
                 f"not checked: {', '.join(whole)}; {why}"
-                + ("" if self.running else ", and `tertulia report` writes them anew")
+                + ("" if self.running else ", and `tertulia report` writes all views anew")
             )
 
     def _reading(self, plan: Plan) -> Reading:
@@ -474,7 +484,8 @@ class _Check:
         state, plan = self.state, reading.plan
         planned = sum(state.of(cell.id).account.held for cell in plan.cells)
         replaced = sum(progress.account.held for progress in reading.replaced())
-        self._adds_up("conversations, replaced ones and repairs", planned + replaced + self._counted)
+        lost = sum(record.cost for record in state.repaired)
+        self._adds_up("conversations, replaced ones and repairs", planned + replaced + lost)
         if not state.repaired:
             for kind in ("model", "provider"):
                 self._adds_up(f"{kind}s", sum(account.held for (k, _), account in state.scopes.items() if k == kind))

@@ -316,8 +316,8 @@ def test_whatever_is_chosen_no_ceiling_and_no_slot_is_exceeded(rows: list[tuple[
     lanes = [Lane(str(n), Limits(concurrency=n + 1)) for n in range(3)]
     ceiling = Ceiling("run", Account(), cap)
     queues: list[list[Waiter]] = [[], [], []]
-    for lane, rank, reserved in rows:
-        queues[lane].append(waiter(lanes[lane], rank, reserved, (ceiling,)))
+    for number, rank, reserved in rows:
+        queues[number].append(waiter(lanes[number], rank, reserved, (ceiling,)))
     for queue in queues:
         queue.sort(key=lambda w: w.order)
     while (grant := choose(queues, 0.0).grant) is not None:

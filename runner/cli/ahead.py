@@ -72,8 +72,8 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
     import time
     from dataclasses import replace
 
-    from runner.events import State
-    from runner.journal import FILE, scan
+    from runner.events import HistoryError, State
+    from runner.journal import FILE, JournalTooNew, scan
     from runner.night import CannotBegin, date_of, key_of
     from runner.plan import make_plan, slug
     from runner.run import EXIT_STORAGE
@@ -97,6 +97,8 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
             state = found.state
     except OSError as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE} cannot be read: {error.strerror}") from None
+    except (JournalTooNew, HistoryError) as error:
+        raise CannotBegin(EXIT_STORAGE, f"{folder / FILE}: {error}") from None
     return Standing(source, make_plan(job, state.jobs[0].date if state.jobs else today), key, folder, state)
 
 
@@ -235,20 +237,21 @@ def _misfits(standing: Standing, selected: Sequence[Cell]) -> list[str]:
 
 
 def _show(standing: Standing, ahead: Outlook, again: Sequence[str], asked: Asked) -> None:
+    from runner.foreign import visible
+
+    # What is quoted from the job and its replies is safe where it was shortened; to escape it twice would garble it.
     lines = [
-        f"{standing.name}  ({standing.source.file})",
+        visible(f"{standing.name}  ({standing.source.file})"),
         "",
         *_table(ahead.rows, several=len(standing.plan.job.pairings) > 1),
         *(_reasons(ahead.rows) if asked.why else ()),
         "",
         *_figures(standing, ahead),
         "",
-        *_next(standing, ahead, again, asked),
+        *map(visible, _next(standing, ahead, again, asked)),
         "",
     ]
-    from runner.foreign import visible
-
-    click.echo(visible("\n".join(lines)))
+    click.echo("\n".join(lines))
 
 
 def _table(rows: Sequence[Row], several: bool) -> Iterator[str]:

@@ -28,10 +28,13 @@ def outputs_option(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def say(line: str) -> None:
-    """A line for people, on stderr."""
+    """A line for people, on stderr; whoever has left misses it, and the exit code stays what it is."""
+    from contextlib import suppress
+
     from runner.foreign import visible
 
-    click.echo(visible(line), err=True)
+    with suppress(OSError):
+        click.echo(visible(line), err=True)
 
 
 def answer_of(error: Exception) -> tuple[int, list[str]] | None:
@@ -77,4 +80,5 @@ def terminal() -> bool:
     """True when a person watches stderr, so that it may be drawn on."""
     import os
 
-    return sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"
+    watched = sys.stderr is not None and sys.stderr.isatty()
+    return watched and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"

@@ -123,12 +123,12 @@ async def _hold(
     report: Callable[[Mapping[str, Any]], None] | None,
     forgiven: Container[int],
 ) -> int:
-    import os
     from contextlib import AsyncExitStack
     from random import Random
 
     from runner.cli.door import terminal
     from runner.cli.outlet import Outlet
+    from runner.cli.runs import me
     from runner.night import BUILT_IN, Place, night, sim_config
     from runner.progress import Lines, Progress, Screen
     from runner.sim.engine import Engine
@@ -148,7 +148,7 @@ async def _hold(
         outlet = stack.enter_context(Outlet("stderr"))
         progress = Progress(world, Screen(outlet, outlet.is_free) if terminal() else Lines(outlet), report)
         stack.callback(progress.close)
-        place = Place(outputs, holder(os.getpid()), built_in)
+        place = Place(outputs, me(), built_in)
         code = await night(
             world, sources, options, place, tell=progress.tell, watch=progress.watch, found=progress.found
         )
@@ -222,22 +222,12 @@ class Held(NamedTuple):
         return f"{self.folder.parent.name}/{self.folder.name}"
 
 
-def holder(pid: int) -> str:
-    """What a process leaves in the lock files of the runs that it holds."""
-    import json
-    import socket
-    import time
-
-    now = time.time()
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
-    return json.dumps({"pid": pid, "host": socket.gethostname(), "since": since, "began": round(now, 3)})
-
-
 def held(folder: Path) -> Held | None:
     """Who holds the run in this folder; None when nobody does. Raises CannotBegin when that cannot be told."""
     import fcntl
     import json
     import os
+    import time
 
     from runner.journal import LOCK_FILE
     from runner.night import CannotBegin
@@ -253,7 +243,8 @@ def held(folder: Path) -> Held | None:
     except BlockingIOError:
         try:
             said = json.loads(os.read(lock, 4096))
-            return Held(folder, int(said["pid"]), str(said["host"]), float(said.get("began", 0.0)))
+            began = time.mktime(time.strptime(said["since"], "%Y-%m-%d %H:%M:%S"))
+            return Held(folder, int(said["pid"]), str(said["host"]), began)
         except (ValueError, KeyError, TypeError):
             raise CannotBegin(
                 2, f"{folder}: a process holds it and does not say which; try again in a moment"
@@ -346,24 +337,19 @@ def _only(outputs: Path) -> Held:
 
 
 def _named(run: str, outputs: Path) -> Held:
-    """The run that is meant, by its folder, as JOB/KEY, or the newest that is going on of a job."""
-    from runner.journal import LOCK_FILE
+    """The run that is meant; by the name of a job, the newest of it that is going on."""
+    from runner.cli.runs import find
     from runner.night import CannotBegin
     from runner.plan import slug
 
-    job, _, key = run.rstrip("/").partition("/")
-    for folder in (Path(run), outputs / run, outputs / slug(job) / key):
-        if (folder / LOCK_FILE).exists():
-            one = held(folder.resolve())
-            if one is None:
-                raise CannotBegin(2, f"{run}: no process holds it, so there is nothing to stop")
-            return one
-    if not key and (outputs / slug(job)).is_dir():
-        found = running(outputs, slug(job))
-        if not found:
-            raise CannotBegin(2, f"no run of {job} is going on, so there is nothing to stop")
-        return found[-1]
-    raise CannotBegin(2, f"there is no run {run} in {outputs}; `tertulia status` lists those that are there")
+    going_on = [] if "/" in run or Path(run).exists() else running(outputs, slug(run))
+    if going_on:
+        return going_on[-1]
+    found = find(outputs, run)
+    one = held(found.folder.resolve())
+    if one is None:
+        raise CannotBegin(2, f"{found.name}: no process holds it, so there is nothing to stop")
+    return one
 
 
 def _ask(one: Held) -> bool:

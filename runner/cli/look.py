@@ -138,7 +138,7 @@ def _screen(look: _Look) -> Iterator[str]:
     from runner.outputs import INDEX
     from runner.render.figures import counted
 
-    held = f" by {look.holder}" if look.holder else ""
+    held = f" ({look.holder})" if look.holder else ""
     ended = "" if look.exit is None else f", exit code {look.exit}"
     why = "" if look.figures is None or look.exit is None else ", ".join(map(str, look.figures["reasons"]))
     seen = "" if look.at is None else f", last seen {_ago(_wall() - look.at)}"
@@ -223,7 +223,9 @@ def _spent(figures: dict[str, Any]) -> str:
 
 
 def _dollars(amount: float) -> str:
-    return f"${amount:,.4f}"
+    from runner.money import NANOS_PER_DOLLAR, shown
+
+    return shown(round(amount * NANOS_PER_DOLLAR))
 
 
 def _ago(seconds: float) -> str:

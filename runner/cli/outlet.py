@@ -58,7 +58,7 @@ class Outlet(io.StringIO):
             self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError):
-            # What stands in its buffer would fail again at exit, and with it our exit code.
+            # Whoever else writes there, until and at exit, must not meet the same end, and take our exit code with it.
             setattr(sys, self._name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
             self._stream = None
             self._pieces.clear()

@@ -8,8 +8,9 @@ reason.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
-from re import DOTALL
+from re import DOTALL, MULTILINE
 from re import compile as pattern
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from runner.providers.base import (
     LimitField,
     ServerSentEvents,
     count,
+    loads,
     retry_after,
     seconds,
     whole,
@@ -30,26 +32,73 @@ from runner.world import Secret
 
 revision: Final = "openai/1"
 
-_FINISH: Final[Mapping[str, Finish]] = {
-    "length": "truncated",
-    "max_tokens": "truncated",
-    "model_length": "truncated",
-    "content_filter": "refused",
-    "refusal": "refused",
-}
-_OPTIONAL: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stream_options")
-_OUT_OF_MONEY: Final = (
-    "insufficient_quota",
-    "credit_balance_exhausted",
-    "billing_hard_limit_reached",
-    "billing_not_active",
+_TRUNCATED: Final = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
 )
-_TOO_LONG: Final = ("context_length_exceeded", "exceed_context_size_error", "string_above_max_length")
-_TOO_LONG_WORDS: Final = ("maximum context length", "context window", "prompt is too long", "too many tokens")
-_POLICY: Final = ("content_policy_violation", "content_filter", "moderation_blocked", "invalid_prompt")
-_RETRYABLE: Final = frozenset({408, 409, 425, 498, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
-_THOUGHT: Final = pattern(r"^\s*<think>(.*?)(?:</think>|$)", DOTALL)
-_DETAIL: Final = 500
+_REFUSED: Final = frozenset({"content_filter", "refusal", "safety", "sensitive", "recitation", "prohibited_content"})
+_BROKEN: Final = frozenset({"error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource"})
+"""Reasons to end that are no end of an answer. A reason that nobody knows is taken for `stop`, and kept by its name."""
+_OPTIONAL: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stream_options")
+# The codes of four digits are those of Z.ai, which uses one status for many things.
+_OUT_OF_MONEY: Final = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "payment_required",
+        *("1112", "1113", "1121", "1304", "1308", "1310"),
+    }
+)
+_NOT_LET_IN: Final = frozenset({"unsupported_country_region_territory", "authentication"})
+_TOO_LONG: Final = frozenset(
+    {
+        "context_length_exceeded",
+        "exceed_context_size_error",
+        "string_above_max_length",
+        "string_too_long",
+        "token_limit_exceeded",
+        "1261",
+    }
+)
+_TOO_LONG_WORDS: Final = (
+    "context length",
+    "context window",
+    "prompt is too long",
+    "prompt too long",
+    "input is too long",
+    "too many tokens",
+    "reduce the length",
+)
+_NEVER_FITS: Final = "request too large"
+_POLICY: Final = frozenset(
+    {"content_policy_violation", "content_filter", "moderation_blocked", "invalid_prompt", "refusal", "1301"}
+)
+_NO_MODEL: Final = frozenset({"model_not_found", "model_decommissioned", "model_deprecated", "1211"})
+_STATUS_OF: Final[Mapping[str, int]] = {
+    "authentication": 401,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "payment_required": 402,
+    "permission_denied": 403,
+    "not_found": 404,
+    "invalid_request": 400,
+    "invalid_request_error": 400,
+    "payload_too_large": 413,
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "provider_overloaded": 503,
+    "server_is_overloaded": 503,
+    "slow_down": 503,
+}
+"""What the words of an error inside an answer of status 200 stand for, where it names no status."""
+_RETRYABLE: Final = frozenset({408, 409, 425, 498})
+"""Statuses below 500 that say nothing against the request."""
+_LIMITS: Final = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+_A_PAGE: Final = "a web page, not a completion: is base_url right, is a proxy or a login page in between?"
+_THINKING: Final = ("thinking", "reasoning")
+_THOUGHT: Final = pattern(r"\s*<think>(.*?)(?:</think>|\Z)", DOTALL)
+_ORPHAN_THOUGHT: Final = pattern(r"(.*?)^</think>", DOTALL | MULTILINE)
 
 
 def url(endpoint: Endpoint) -> str:
@@ -63,7 +112,7 @@ def headers(endpoint: Endpoint) -> dict[str, str | Secret]:
         **endpoint.headers,
     }
     if endpoint.api_key is not None:
-        found["authorization"] = Secret(f"Bearer {endpoint.api_key.reveal()}")
+        found["authorization"] = Secret(f"Bearer {endpoint.api_key.reveal().strip()}")
     return found
 
 
@@ -97,71 +146,109 @@ class Reader:
         self._plain: list[bytes] = []
         self._streamed: bool | None = None
         self._ended = False
+        self._choice: Any = None
         self._finish: str | None = None
         self._usage: Any = None
         self._error: Any = None
         self._malformed = False
         self._model: str | None = None
         self._upstream: str | None = None
+        self._size = 0
         self.generation: str | None = None
-        self.size = 0
+
+    @property
+    def size(self) -> int:
+        return self._size + self._events.pending
 
     def feed(self, data: bytes) -> bool:
         if self._streamed is None:
             # Blank lines are a sign of life in both forms; the first other byte tells which form it is.
-            data = data.lstrip(b" \t\r\n")
+            data = data.lstrip(b"\xef\xbb\xbf \t\r\n")
             if not data:
                 return False
             self._streamed = data[:1] not in (b"{", b"<", b"[")
         if not self._streamed:
             self._plain.append(data)
-            self.size += len(data)
+            self._size += len(data)
             return True
-        brought = False
-        for event in self._events.feed(data):
-            self._event(event)
-            brought = True
-        return brought
+        brought = [self._event(event) for event in self._events.feed(data)]
+        return any(brought)
 
     def done(self) -> bool:
         return self._ended
 
-    def _event(self, data: bytes) -> None:
-        if data.strip() == b"[DONE]":
+    def _event(self, data: bytes) -> bool:
+        """Take an event; True when it brought something of the answer."""
+        data = data.strip()
+        if self._ended or not data:
+            return False
+        if data == b"[DONE]":
             self._ended = True
-            return
+            return True
         try:
-            chunk = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            self._malformed = True
-            return
-        self._take(chunk, "delta")
+            chunk = loads(data)
+        except ValueError:
+            lines = data.split(b"\n")
+            if len(lines) > 1:  # events that some servers do not part by a blank line
+                brought = [self._event(line) for line in lines]
+                return any(brought)
+            # After the finish reason no text can be lost any more.
+            self._malformed = self._malformed or self._finish is None
+            return False
+        return self._take(chunk)
 
-    def _take(self, chunk: Any, part: str) -> None:
+    def _take(self, chunk: Any) -> bool:
         if not isinstance(chunk, dict):
             self._malformed = True
-            return
+            return False
         self.generation = self.generation or _text(chunk.get("id"))
         self._model = _text(chunk.get("model")) or self._model
         self._upstream = _text(chunk.get("provider")) or self._upstream
-        self._usage = chunk.get("usage") or self._usage
-        self._error = chunk.get("error") or self._error
-        choices = chunk.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        self._error = choice.get("error") or self._error
-        self._finish = _text(choice.get("finish_reason")) or self._finish
-        said = choice.get(part)
-        if isinstance(said, dict):
-            self._add(self._text, said.get("content"))
-            self._add(self._reasoning, said.get("reasoning") or said.get("reasoning_content"))
-            self._add(self._refusal, said.get("refusal"))
+        usage, error = chunk.get("usage"), chunk.get("error")
+        if not error and "error" in (chunk.get("object"), chunk.get("type")):
+            error = chunk
+        choice = self._chosen(chunk.get("choices"))
+        error = choice.get("error") or error
+        finish = _text(choice.get("finish_reason"))
+        self._usage = usage or self._usage
+        self._error = error or self._error
+        self._finish = finish or self._finish
+        said = choice.get("delta") or choice.get("message")
+        if not isinstance(said, dict):
+            said = {}
+        self._add(self._text, said.get("content"))
+        self._add(self._reasoning, said.get("reasoning") or said.get("reasoning_content"))
+        self._add(self._refusal, said.get("refusal"))
+        # A chunk that only says who speaks is a sign of life; one whose text we cannot read (hidden thinking) is more.
+        return bool(usage or error or finish or any(value for name, value in said.items() if name != "role"))
+
+    def _chosen(self, choices: Any) -> Mapping[str, Any]:
+        """One answer was asked for: where there are several, all but the first are left out."""
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                if self._choice is None:
+                    self._choice = choice.get("index", 0)
+                if choice.get("index", 0) == self._choice:
+                    return choice
+        return {}
 
     def _add(self, texts: list[str], content: Any) -> None:
-        if isinstance(content, list):
-            content = "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
-        if isinstance(content, str) and content:
-            texts.append(content)
-            self.size += len(content)
+        """Take text as it comes: a string, or parts, some of which may be thinking or a refusal."""
+        for part in content if isinstance(content, list) else (content,):
+            if not isinstance(part, dict):
+                self._add_text(texts, part)
+                continue
+            kind = part.get("type")
+            into = self._reasoning if kind in _THINKING else self._refusal if kind == "refusal" else texts
+            said = next((part[name] for name in ("text", *_THINKING, "refusal") if part.get(name)), None)
+            # Thinking may have parts of its own; nothing that anyone sends lies deeper than that.
+            for piece in said if isinstance(said, list) else (said,):
+                self._add_text(into, piece.get("text") if isinstance(piece, dict) else piece)
+
+    def _add_text(self, texts: list[str], said: Any) -> None:
+        if isinstance(said, str):
+            texts.append(said)
+            self._size += len(said)
 
     def outcome(self, cut: str | None) -> Outcome:
         if self._streamed:
@@ -171,21 +258,21 @@ class Reader:
             self._take_plain(b"".join(self._plain))
         text, reasoning = _without_thought("".join(self._text), "".join(self._reasoning))
         refusal = "".join(self._refusal)
-        finish: Finish = _FINISH.get(self._finish or "", "ok")
+        usage = _usage(self._usage, received=bool(text or reasoning or refusal))
+        ending = (self._finish or "").lower()
+        if self._error is not None or ending in _BROKEN:
+            return self._broke_off(usage, text, reasoning)
+        if self._finish is None or self._malformed:
+            return self._failed("error" if self._is_page() else "lost", self._missing(cut), usage, text, reasoning)
+        finish: Finish = "truncated" if ending in _TRUNCATED else "refused" if ending in _REFUSED else "ok"
         if has_text(refusal):
             finish = "refused"
             text = text if has_text(text) else refusal
-        usage = _usage(self._usage, has_text(text))
-        if self._error is not None or self._finish == "error":
-            failure = _classify(200, self._error, "the answer broke off with an error", None)
-            return self._failed(failure.kind, failure.scope, failure.detail, usage, text, reasoning)
-        if self._finish is None:
-            return self._failed("lost", "call", self._what_is_missing(cut), usage, text, reasoning)
         if not has_text(text):
             if finish == "refused":
-                return self._failed("refused", "call", "refused without a word", usage, None, reasoning)
+                return self._failed("refused", "refused without a word", usage, None, reasoning)
             what = "only reasoning, no visible text" if has_text(reasoning) else "no visible text"
-            return self._failed("empty", "call", f"{what} (finish reason {self._finish})", usage, None, reasoning)
+            return self._failed("empty", f"{what} (finish reason {self._finish})", usage, None, reasoning)
         return Reply(
             text=text,
             finish=finish,
@@ -199,25 +286,40 @@ class Reader:
 
     def _take_plain(self, data: bytes) -> None:
         try:
-            whole_answer = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            whole_answer = loads(data)
+        except ValueError:
             self._malformed = True
             return
-        self._take(whole_answer, "message")
+        self._take(_unlisted(whole_answer))
 
-    def _what_is_missing(self, cut: str | None) -> str:
+    def _is_page(self) -> bool:
+        return bool(self._plain) and self._plain[0][:1] == b"<"
+
+    def _missing(self, cut: str | None) -> str:
+        if self._is_page():
+            return f"the answer is {_A_PAGE}"
         if cut is not None:
             return cut
-        if self._plain and self._plain[0][:1] == b"<":
-            return (
-                "the answer is a web page, not a completion: is base_url right, is a proxy or a login page in between?"
-            )
-        if self._malformed:
-            return "the answer is not valid JSON"
-        return "the answer ended without a finish reason"
+        return "the answer is not valid JSON" if self._malformed else "the answer ended without a finish reason"
+
+    def _broke_off(self, usage: Usage, text: str, reasoning: str) -> Failure:
+        """An error inside an answer: as the error says, but what has begun to come was not turned away at the door."""
+        reason = "with an error" if self._error is not None else f"(finish reason {self._finish})"
+        found = _classify(200, self._error, f"the answer broke off {reason}", {}, 0.0)
+        failed = self._failed(found.kind, found.detail, usage, text, reasoning, found.scope)
+        if text or reasoning:
+            return replace(failed, overflow=found.overflow, status=found.status)
+        return replace(
+            failed,
+            overflow=found.overflow,
+            status=found.status,
+            busy=found.busy,
+            parameter=found.parameter,
+            retry_after=found.retry_after,
+        )
 
     def _failed(
-        self, kind: Kind, scope: Scope, detail: str, usage: Usage, partial: str | None, reasoning: str | None
+        self, kind: Kind, detail: str, usage: Usage, partial: str | None, reasoning: str | None, scope: Scope = "call"
     ) -> Failure:
         money: Money = "known" if usage.trusted and (usage.cost is not None or usage.output is not None) else "assumed"
         return Failure(
@@ -241,13 +343,22 @@ def reader(call: Call) -> Reader:
 
 def failure(status: int, headers: Mapping[str, str], body: bytes, wall: float) -> Failure:
     """What an answer with an error status means."""
+    error: Any = None
     try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        parsed = _unlisted(loads(body))
+    except ValueError:
         parsed = None
-    error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
-    shown = error if error is not None else body[:_DETAIL].decode("utf-8", "replace").strip()
-    return _classify(status, shown, f"HTTP {status}", retry_after(headers, wall))
+    if isinstance(parsed, dict):
+        error = parsed.get("error") or parsed
+    if error is None:
+        words = body.decode("utf-8", "replace").strip()
+        error = _A_PAGE if words.startswith("<") else words
+    return _classify(status, error, f"HTTP {status}", headers, wall)
+
+
+def _unlisted(parsed: Any) -> Any:
+    """Some servers put an error into a list of one."""
+    return parsed[0] if isinstance(parsed, list) and len(parsed) == 1 else parsed
 
 
 def hints(headers: Mapping[str, str]) -> Hints:
@@ -260,61 +371,106 @@ def hints(headers: Mapping[str, str]) -> Hints:
     )
 
 
-def _classify(status: int, error: Any, fallback: str, wait: float | None) -> Failure:
+def _classify(status: int, error: Any, fallback: str, headers: Mapping[str, str], wall: float) -> Failure:
     """An error as its status and the provider's own words define it; the status wins where the words are unknown."""
     fields = error if isinstance(error, dict) else {}
-    message = _text(fields.get("message")) or (error if isinstance(error, str) else "")
-    words = {
-        w
-        for w in (_text(fields.get("code")), _text(fields.get("type")), _text(_metadata(fields).get("error_type")))
-        if w
-    }
+    message = _message(error)
+    metadata, availability = _fields(fields, "metadata"), _fields(fields, "availability")
+    named = (fields.get("code"), fields.get("type"), metadata.get("error_type"), availability.get("code"))
+    words = {word for word in map(_text, named) if word}
     inside = status == 200
+    known: int | None = status
     if inside:
-        status = _status_inside(fields)
-    detail = ": ".join(part for part in (fallback, message[:_DETAIL]) if part)
-    parameter = _text(fields.get("param"))
+        known = _status_inside(fields, words)
+        status = known or 500
+    detail = ": ".join(part for part in (fallback, message) if part)
+    parameter = _parameter(fields)
+    again = _asked_again(headers, availability)
+    wait = retry_after(headers, wall) or _wait_inside(availability)
 
     def failed(scope: Scope, kind: Kind = "error", **more: Any) -> Failure:
-        money: Money = "assumed" if inside or (status in _RETRYABLE and status != 503) else "free"
-        return Failure(kind, scope, money, detail, status=status, retry_after=wait, **more)
+        # Nothing was done by who turned us away: a plain refusal, or no room. All else may have been worked on.
+        turned_away = 300 <= status < 500 and status not in _RETRYABLE
+        money: Money = "free" if not inside and (turned_away or status == 503) else "assumed"
+        return Failure(kind, scope, money, more.pop("detail", detail), status=known, retry_after=wait, **more)
 
-    if words & set(_OUT_OF_MONEY) or status in (401, 402):
+    plain_request = status in (400, 422)
+    if words & (_OUT_OF_MONEY | _NOT_LET_IN) or status in (401, 402):
         return failed("provider")
-    if (
-        words & set(_TOO_LONG)
-        or status == 413
-        or (status == 400 and any(w in message.lower() for w in _TOO_LONG_WORDS))
-    ):
+    too_long = plain_request and any(said in message.lower() for said in _TOO_LONG_WORDS)
+    if words & _TOO_LONG or status == 413 or too_long or (status == 429 and _NEVER_FITS in message.lower()):
         return failed("conversation", overflow=True)
-    if words & set(_POLICY) or status == 451:
+    if words & _POLICY or status == 451 or (status == 403 and ("reasons" in metadata or "flagged_input" in metadata)):
         return failed("conversation", "refused")
     if status == 429:
-        return failed("call", busy=True)
-    if status in (403, 404):
+        return failed("provider") if again is False else failed("call", busy=True)
+    if status in (403, 404) or words & _NO_MODEL:
         return failed("model")
-    if status in (400, 422) and parameter in _OPTIONAL:
+    if plain_request and parameter in _OPTIONAL:
         return failed("call", parameter=parameter)
+    if plain_request and parameter in _LIMITS and "unsupported_parameter" in words:
+        return failed("model", detail=f"{detail} (at this provider, say `limit_field: {_LIMITS[parameter]}`)")
     if 300 <= status < 400:
-        return failed("provider")
-    if status in _RETRYABLE or status >= 500 or inside:
-        return failed("call")
-    return failed("conversation")
+        where = f" to {headers['location']}" if "location" in headers else ""
+        return failed("provider", detail=f"{detail}: a redirect{where}, and none is followed; is base_url right?")
+    may_pass = status in _RETRYABLE or not 400 <= status < 500
+    return failed("call" if (may_pass if again is None else again) else "conversation")
 
 
-def _metadata(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = fields.get("metadata")
+def _asked_again(headers: Mapping[str, str], availability: Mapping[str, Any]) -> bool | None:
+    """Whether the provider itself says that another try makes sense; None when it does not say."""
+    told = availability.get("retryable")
+    if isinstance(told, bool):
+        return told
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
+def _wait_inside(availability: Mapping[str, Any]) -> float | None:
+    told = availability.get("retry_after")
+    return seconds(str(told)) or None if isinstance(told, (int, float, str)) else None
+
+
+def _fields(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = fields.get(name)
     return found if isinstance(found, dict) else {}
 
 
-def _status_inside(fields: Mapping[str, Any]) -> int:
-    """The status that an error inside an answer of status 200 stands for."""
+def _message(error: Any) -> str:
+    """What an error says to people; all of it where the words cannot be told from the rest."""
+    if isinstance(error, dict):
+        for name in ("message", "msg", "detail"):
+            if isinstance(error.get(name), str) and error[name]:
+                return str(error[name])
+    if isinstance(error, str):
+        return error
+    if not isinstance(error, (dict, list)):
+        return ""
+    try:
+        return orjson.dumps(error).decode()
+    except orjson.JSONEncodeError:
+        return ""
+
+
+def _parameter(fields: Mapping[str, Any]) -> str | None:
+    """The parameter that an error is about: by its name, or as servers that check against a schema tell it."""
+    named = _text(fields.get("param"))
+    if named is not None:
+        return named.partition(".")[0]
+    message = fields.get("message")
+    details = (message if isinstance(message, dict) else fields).get("detail")
+    first = details[0] if isinstance(details, list) and details else None
+    place = first.get("loc") if isinstance(first, dict) else None
+    return next((name for name in _OPTIONAL if name in place), None) if isinstance(place, list) else None
+
+
+def _status_inside(fields: Mapping[str, Any], words: set[str]) -> int | None:
+    """The status that an error inside an answer of status 200 stands for; None when it does not tell."""
     for name in ("code", "status"):
         value = fields.get(name)
         number = value if isinstance(value, int) else whole(value) if isinstance(value, str) else None
         if number is not None and 300 <= number < 600:
             return number
-    return 500
+    return next((_STATUS_OF[word] for word in sorted(words) if word in _STATUS_OF), None)
 
 
 def _text(value: Any) -> str | None:
@@ -324,35 +480,43 @@ def _text(value: Any) -> str | None:
 
 
 def _without_thought(text: str, reasoning: str) -> tuple[str, str]:
-    """Some servers leave the thinking in the text, between tags at its beginning."""
-    found = _THOUGHT.match(text)
-    if found is None:
-        return text, reasoning
-    return text[found.end() :].lstrip("\n"), reasoning or found.group(1).strip()
+    """Some servers leave the thinking in the text, between tags at its beginning, the first of them even unsaid."""
+    thoughts = [reasoning]
+    while (found := _THOUGHT.match(text)) is not None:
+        thoughts.append(found[1])
+        text = text[found.end() :].lstrip("\n")
+    if not any(thoughts) and "<think>" not in text and (found := _ORPHAN_THOUGHT.match(text)) is not None:
+        thoughts.append(found[1])
+        text = text[found.end() :].lstrip("\n")
+    inline = [thought.strip() for thought in thoughts[1:]]
+    return text, "\n\n".join(thought for thought in (reasoning, *inline) if thought)
 
 
-def _usage(raw: Any, has_text: bool) -> Usage:
+def _usage(raw: Any, *, received: bool) -> Usage:
     """Usage in our terms; marked untrusted where a figure is absurd, so that the reservation stays charged."""
     if not isinstance(raw, dict):
         return Usage()
-    details_in, details_out = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
-    cached = details_in if isinstance(details_in, dict) else {}
-    thought = details_out if isinstance(details_out, dict) else {}
+    cached, thought = _fields(raw, "prompt_tokens_details"), _fields(raw, "completion_tokens_details")
     figures = {
         "input": raw.get("prompt_tokens"),
         "output": raw.get("completion_tokens"),
         "reasoning": thought.get("reasoning_tokens"),
-        "cached_read": cached.get("cached_tokens"),
+        "cached_read": cached.get("cached_tokens", raw.get("prompt_cache_hit_tokens")),
         "cached_write": cached.get("cache_write_tokens"),
     }
     counts = {name: count(value) for name, value in figures.items()}
-    cost, cost_is_sound = _cost(raw)
-    sound = cost_is_sound and all((counts[name] is None) == (figures[name] is None) for name in figures)
+    cost, sound = _cost(raw)
+    sound = sound and all((counts[name] is None) == (figures[name] is None) for name in figures)
     read, written, all_input = counts["cached_read"] or 0, counts["cached_write"] or 0, counts["input"]
     sound = sound and (all_input is None or read + written <= all_input)
-    if not counts["input"] or not counts["output"]:
+    total = count(raw.get("total_tokens"))
+    if total is not None and all_input is not None and counts["output"] is not None:
+        # Where thinking is not part of the output, only the total shows it; it is paid for all the same.
+        counts["output"] = max(counts["output"], total - all_input)
+    sound = sound and (counts["output"] is None or (counts["reasoning"] or 0) <= counts["output"])
+    if counts["input"] == 0 or (counts["output"] == 0 and received):
         # Zero for what was surely sent or received is no figure, unless they say in so many words that it cost nothing.
-        sound = sound and not has_text and cost == 0
+        sound = sound and not received and cost == 0
     return Usage(**counts, cost=cost, trusted=sound, raw=raw)
 
 

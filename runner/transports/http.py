@@ -9,22 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import anyio
-import orjson
 
 from runner.call import Answer, Call, Failure, Hints, Outcome, Usage
-from runner.foreign import mask, storable
+from runner.foreign import MASK, mask, storable
 from runner.providers import DIALECTS, Endpoint
 from runner.providers.base import Reader
 from runner.world import Clock, HttpRequest, HttpResponse, Secret, Wire, WireError
 
-MOST_BODY_BYTES: Final = 32 * 1024 * 1024
+_MOST_BODY_BYTES: Final = 32 * 1024 * 1024
+_MOST_WIRE_BYTES_PER_TOKEN: Final = 1024
+"""A streamed token travels in a chunk of its own, with all its names and numbers."""
 _MOST_ERROR_BYTES: Final = 64 * 1024
 _MOST_BYTES_PER_TOKEN: Final = 32
 _SLACK_BYTES: Final = 64 * 1024
 _LAST_WORD_SECONDS: Final = 1.0
+_ERROR_BODY_SECONDS: Final = 5.0
+_LONGEST_DETAIL: Final = 600
+_LONGEST_NAME: Final = 300
+_DEEPEST: Final = 16
+_LEAST_OF_A_KEY: Final = 8
+"""So much of a key's beginning, at the end of a text that was cut, is taken for the key."""
 
 
 class HttpTransport:
@@ -47,14 +54,15 @@ class HttpTransport:
         endpoint = self._endpoints[call.provider]
         begun = anyio.current_time()
         exchange = _Exchange(call, endpoint, self._clock, started)
+        outcome: Outcome | None = None
         try:
-            with anyio.fail_after(call.timeouts.total):
+            with anyio.move_on_after(call.timeouts.total):
                 await exchange.hold(self._wire)
-            outcome = exchange.outcome(None)
+                outcome = exchange.outcome()
         except WireError as error:
             outcome = exchange.broke(error.what, error.sent)
-        except TimeoutError:
-            outcome = exchange.broke(exchange.late(), True)
+        if outcome is None:
+            outcome = exchange.broke(f"timed out: not complete after {call.timeouts.total:g} s", True)
         first = None if exchange.first_byte is None else round(exchange.first_byte - begun, 6)
         outcome = replace(outcome, first_byte=first, seconds=round(anyio.current_time() - begun, 6))
         return Answer(_made_safe(outcome, endpoint.secrets), exchange.hints)
@@ -72,7 +80,6 @@ class _Exchange:
         self._reader: Reader | None = None
         self._failure: Failure | None = None
         self._announced = False
-        self._waits_for = "the first data"
         self.first_byte: float | None = None
         self.hints = Hints()
 
@@ -83,52 +90,69 @@ class _Exchange:
             self._dialect.url(self._endpoint),
             self._dialect.headers(self._endpoint),
             self._dialect.body(self._call, self._endpoint.limit_field),
-            timeouts.connect,
+            min(timeouts.connect, timeouts.first, timeouts.total),
         )
         with anyio.CancelScope(deadline=anyio.current_time() + timeouts.first) as patience:
             async with wire.exchange(request) as response:
                 self.hints = self._dialect.hints(response.headers)
-                if response.status != 200:
-                    body = await _error_body(response)
-                    self._failure = self._dialect.failure(response.status, response.headers, body, self._clock.wall())
-                    return
-                await self._read(response, patience)
+                if response.status == 200:
+                    await self._read(response, patience)
+                else:
+                    await self._read_error(response, patience)
         if patience.cancelled_caught and not (self._reader is not None and self._reader.done()):
-            raise TimeoutError
+            raise WireError(self._late(), sent=True)
+
+    async def _read_error(self, response: HttpResponse, patience: anyio.CancelScope) -> None:
+        body = b""
+        patience.deadline = min(patience.deadline, anyio.current_time() + _ERROR_BODY_SECONDS)
+        try:
+            async for piece in response.chunks():
+                body += piece
+                if len(body) > _MOST_ERROR_BYTES:
+                    break
+        finally:
+            # The status has said what matters, even where its words never come.
+            wall = self._clock.wall()
+            self._failure = self._dialect.failure(response.status, response.headers, body[:_MOST_ERROR_BYTES], wall)
 
     async def _read(self, response: HttpResponse, patience: anyio.CancelScope) -> None:
         self._reader = reader = self._dialect.reader(self._call)
-        most = min(MOST_BODY_BYTES, self._call.max_tokens * _MOST_BYTES_PER_TOKEN + _SLACK_BYTES)
+        tokens = self._call.max_tokens
+        most_held = min(_MOST_BODY_BYTES, tokens * _MOST_BYTES_PER_TOKEN + _SLACK_BYTES)
+        most_received = _MOST_BODY_BYTES + tokens * _MOST_WIRE_BYTES_PER_TOKEN
         received = 0
+        ended = False
         async for piece in response.chunks():
             received += len(piece)
-            if reader.feed(piece):
+            brought = reader.feed(piece)
+            self._announce(reader)
+            if brought and not ended:
                 if self.first_byte is None:
                     self.first_byte = anyio.current_time()
-                self._waits_for = "the next data"
                 patience.deadline = anyio.current_time() + self._call.timeouts.idle
-                self._announce(reader)
-            if reader.done():
+            if reader.done() and not ended:
+                ended = True
                 # Only the end of the body can follow; waiting for it lets the connection serve the next call.
                 patience.deadline = anyio.current_time() + _LAST_WORD_SECONDS
-            if reader.size > most or received > MOST_BODY_BYTES:
+            if reader.size > most_held or received > most_received:
                 raise WireError("the answer is far longer than was asked for, and was cut", sent=True)
 
     def _announce(self, reader: Reader) -> None:
         if not self._announced and reader.generation is not None:
             self._announced = True
-            self._started(mask(storable(reader.generation), self._endpoint.secrets))
+            self._started(_clean(reader.generation, self._endpoint.secrets, _LONGEST_NAME))
 
-    def late(self) -> str:
+    def _late(self) -> str:
         timeouts = self._call.timeouts
-        limit = timeouts.first if self._waits_for == "the first data" else timeouts.idle
-        return f"timed out: waited more than {limit:g} s for {self._waits_for}, or {timeouts.total:g} s in all"
+        if self.first_byte is None:
+            return f"timed out: no data for {timeouts.first:g} s"
+        return f"timed out: no further data for {timeouts.idle:g} s"
 
-    def outcome(self, cut: str | None) -> Outcome:
+    def outcome(self) -> Outcome:
         if self._failure is not None:
             return self._failure
         assert self._reader is not None
-        return self._reader.outcome(cut)
+        return self._reader.outcome(None)
 
     def broke(self, what: str, sent: bool) -> Outcome:
         """The exchange broke off: surely not received, perhaps received, or cut in the middle of the answer."""
@@ -143,37 +167,51 @@ class _Exchange:
         return self._reader.outcome(what)
 
 
-async def _error_body(response: HttpResponse) -> bytes:
-    body = b""
-    try:
-        async for piece in response.chunks():
-            body += piece
-            if len(body) > _MOST_ERROR_BYTES:
-                break
-    except WireError:
-        pass  # the status has said what matters; the words are only for people
-    return body[:_MOST_ERROR_BYTES]
-
-
 def _made_safe(outcome: Outcome, secrets: tuple[Secret, ...]) -> Outcome:
     """The same outcome with no key in it, and no text that a journal could not hold."""
 
-    def clean(text: str | None) -> str | None:
-        return None if text is None else mask(storable(text), secrets)
+    def clean(text: str | None, most: int | None = None) -> str | None:
+        return None if text is None else _clean(text, secrets, most)
 
-    names = ("reasoning", "model", "upstream", "generation", "stop")
-    cleaned: dict[str, object] = {name: clean(getattr(outcome, name)) for name in names}
-    cleaned["usage"] = _safe_usage(outcome.usage, secrets)
+    cleaned: dict[str, object] = {"reasoning": clean(outcome.reasoning), "usage": _safe_usage(outcome.usage, secrets)}
+    for name in ("model", "upstream", "generation", "stop"):
+        cleaned[name] = clean(getattr(outcome, name), _LONGEST_NAME)
     if isinstance(outcome, Failure):
-        return replace(outcome, detail=clean(outcome.detail), partial=clean(outcome.partial), **cleaned)  # type: ignore[arg-type]
+        detail, partial = clean(outcome.detail, _LONGEST_DETAIL), clean(outcome.partial)
+        return replace(outcome, detail=detail, partial=partial, **cleaned)  # type: ignore[arg-type]
     return replace(outcome, text=clean(outcome.text), **cleaned)  # type: ignore[arg-type]
 
 
+def _clean(text: str, secrets: tuple[Secret, ...], most: int | None) -> str:
+    masked = _without_begun_key(mask(storable(text), secrets), secrets)
+    # Cut last of all: half a key would not be known for one.
+    return masked if most is None or len(masked) <= most else masked[: most - 1] + "…"
+
+
+def _without_begun_key(text: str, secrets: tuple[Secret, ...]) -> str:
+    """The text without the beginning of a key at its end, where it was cut in the middle of one."""
+    for key in (secret.reveal().strip() for secret in secrets):
+        for length in range(min(len(key) - 1, len(text)), _LEAST_OF_A_KEY - 1, -1):
+            if text.endswith(key[:length]):
+                text = text[:-length] + MASK
+                break
+    return text
+
+
 def _safe_usage(usage: Usage, secrets: tuple[Secret, ...]) -> Usage:
-    if usage.raw is None:
-        return usage
-    try:
-        raw = orjson.loads(mask(storable(orjson.dumps(usage.raw).decode()), secrets))
-    except (orjson.JSONEncodeError, orjson.JSONDecodeError, RecursionError):
-        raw = {"unstorable": repr(type(usage.raw).__name__)}
-    return replace(usage, raw=raw)
+    return usage if usage.raw is None else replace(usage, raw=_safe_value(usage.raw, secrets, 0))
+
+
+def _safe_value(value: Any, secrets: tuple[Secret, ...], depth: int) -> Any:
+    """The provider's own object, string by string without keys, and within what a journal's JSON can hold."""
+    if isinstance(value, str):
+        return _clean(value, secrets, None)
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
+    if isinstance(value, (list, dict)) and depth == _DEEPEST:
+        return "…"
+    if isinstance(value, list):
+        return [_safe_value(item, secrets, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {_clean(name, secrets, None): _safe_value(item, secrets, depth + 1) for name, item in value.items()}
+    return value

@@ -7,6 +7,8 @@ An error of aiohttp never leaves this file: its text can contain headers.
 
 from __future__ import annotations
 
+import os
+import re
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +21,9 @@ import aiohttp
 from runner.world import HttpRequest, HttpResponse, Secret, WireError
 
 _KEEP_ALIVE_SECONDS: Final = 14.0
-_PIECE: Final = 1024 * 1024
+_UNSENDABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_PIECE: Final = 64 * 1024
+_ERRORS: Final = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
 class AiohttpWire:
@@ -47,24 +51,9 @@ class AiohttpWire:
 
     @asynccontextmanager
     async def exchange(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
-        assert self._session is not None, "the wire is used outside its context"
-        sent = SimpleNamespace(headers=False)
-        headers = {"accept-encoding": "identity", "user-agent": "tertulia"}
-        headers |= {k.lower(): v.reveal() if isinstance(v, Secret) else v for k, v in request.headers.items()}
-        try:
-            response = await self._session.request(
-                request.method,
-                request.url,
-                data=BytesIO(request.body),  # aiohttp sends a stream in pieces; large bytes it would send in one
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=request.connect_timeout, sock_connect=request.connect_timeout
-                ),
-                trace_request_ctx=sent,
-            )
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise WireError(_what(error), sent.headers) from None
+        response = await self._begin(request)
+        if isinstance(response, WireError):
+            raise response  # out here, where the library's error does not hang on it
         finished = False
         try:
             yield _Response(response)
@@ -75,41 +64,106 @@ class AiohttpWire:
             else:
                 response.close()
 
+    async def _begin(self, request: HttpRequest) -> aiohttp.ClientResponse | WireError:
+        assert self._session is not None, "the wire is used outside its context"
+        sent = SimpleNamespace(headers=False)
+        if any(_UNSENDABLE.search(text) for header in _revealed(request.headers).items() for text in header):
+            # aiohttp would notice too, but only after it has said that they are sent.
+            return WireError("a key or a header has a line break or a control character in it", False)
+        try:
+            return await self._session.request(
+                request.method,
+                request.url,
+                data=BytesIO(request.body),  # aiohttp sends a stream in pieces; large bytes it would send in one
+                headers=_revealed(request.headers),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=request.connect_timeout, sock_connect=request.connect_timeout
+                ),
+                trace_request_ctx=sent,
+            )
+        except _ERRORS as error:
+            return WireError(_what(error), sent.headers)
+
 
 async def _note_headers_sent(_: object, context: SimpleNamespace, __: object) -> None:
     context.trace_request_ctx.headers = True
 
 
+def _revealed(headers: Mapping[str, str | Secret]) -> dict[str, str]:
+    shown = {name.lower(): value.reveal() if isinstance(value, Secret) else value for name, value in headers.items()}
+    return {"accept-encoding": "identity", "user-agent": "tertulia"} | shown
+
+
 class _Response:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
 
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return {name.lower(): value for name, value in self._response.headers.items()}
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        encoding = self._response.headers.get("Content-Encoding", "identity").lower()
-        inflate = None
-        if encoding in ("gzip", "deflate"):
-            inflate = zlib.decompressobj(wbits=47)
-        elif encoding != "identity":
+    def chunks(self) -> AsyncIterator[bytes]:
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding in ("gzip", "x-gzip", "deflate"):
+            return _Inflated(_Pieces(self._response.content))
+        if encoding not in ("identity", ""):
             raise WireError("the answer is in an encoding that was not asked for", True)
+        return _Pieces(self._response.content)
+
+
+class _Pieces:
+    """The body as it comes. An iterator and no generator: left half read, it leaves nothing running."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        broke: WireError | None = None
         try:
-            async for piece in self._response.content.iter_any():
-                if inflate is None:
-                    yield piece
-                    continue
-                # Piece by piece, so that a small body cannot become a huge one in memory before anyone counts it.
-                while piece:
-                    yield inflate.decompress(piece, _PIECE)
-                    piece = inflate.unconsumed_tail
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, zlib.error) as error:
-            raise WireError(_what(error), True) from None
+            piece = await self._content.readany()
+        except _ERRORS as error:
+            piece, broke = b"", WireError(_what(error), True)
+        if broke is not None:
+            raise broke
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+
+class _Inflated:
+    """A compressed body, a bounded piece at a time: a small body cannot become a huge one before anyone counts it."""
+
+    def __init__(self, pieces: _Pieces) -> None:
+        self._pieces = pieces
+        self._inflate = zlib.decompressobj(wbits=47)
+        self._rest = b""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._inflate.eof:
+            try:
+                out = self._inflate.decompress(self._rest, _PIECE)
+            except zlib.error:
+                out = None
+            if out is None:
+                raise WireError("the answer was compressed, and damaged", True)
+            self._rest = self._inflate.unconsumed_tail
+            if out:
+                return out
+            if not self._rest:
+                try:
+                    self._rest = await anext(self._pieces)
+                except StopAsyncIteration:
+                    break
+        if not self._inflate.eof:
+            raise WireError("the answer was cut off", True)
+        async for _ in self._pieces:
+            pass  # what follows the end is nothing of ours, but the connection may serve again
+        raise StopAsyncIteration
 
 
 def _what(error: BaseException) -> str:
@@ -121,7 +175,9 @@ def _what(error: BaseException) -> str:
     if isinstance(error, (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError)):
         return "timed out while connecting"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot connect ({error.os_error.strerror or 'refused'})"
+        return f"cannot connect ({os.strerror(error.os_error.errno or 0)})"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "the answer is not HTTP"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server closed the connection without an answer"
     if isinstance(error, aiohttp.ClientPayloadError):

@@ -1,0 +1,63 @@
+"""Runs on a real disk, held in a simulated world, and the commands as a shell calls them."""
+
+from __future__ import annotations
+
+import io
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from runner.cli import main
+from tests.nights import ROOT, Night
+
+JOB = """
+name: talk
+budget: 0.50
+defaults: {max_tokens: 500}
+providers: {sim: {}}
+models:
+  ada: {use: sim/m, label: Ada, price: {input: 1, output: 3}}
+  bo: {use: sim/n, label: Bo, price: {input: 2, output: 5}}
+prompts:
+  memory: {opening: "What survives?", rounds: 2}
+  letter: {roles: {a: {script: ["Dear friend"]}, b: {}}}
+pairings:
+  - {prompt: memory, a: ada, b: bo}
+  - {prompt: letter, b: [ada, bo]}
+"""
+MODEL: dict[str, Any] = {"price": {"input": 1, "output": 3}, "reply": {"mean": 12}}
+SIM: dict[str, Any] = {"models": {"m": MODEL, "n": MODEL}}
+
+
+def landed(night: Night, outputs: Path) -> None:
+    """Put the files of a simulated run under a real folder."""
+    for path, content in night.disk.files.items():
+        place = outputs / path.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content[:10] if path.name == "spare" else content)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Said(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+def tertulia(*arguments: str | Path, terminal: bool = False) -> Said:
+    """Call the command line as a shell would, from the argument to the exit code."""
+    out, err = Terminal() if terminal else io.StringIO(), io.StringIO()
+    argv = ["tertulia", *map(str, arguments)]
+    with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
+        code = main()
+    return Said(code, out.getvalue(), err.getvalue())

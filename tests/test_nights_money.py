@@ -1,0 +1,236 @@
+"""Nights that run out of money: no ceiling is ever passed, little of it is left, and what was begun is finished."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from runner.events import Closed, Failed, Replied
+from runner.money import NANOS_PER_DOLLAR, dollars
+from runner.night import Options
+from tests.nights import MODELS, Ledger, Night, Scope, matrix, provider
+
+KNOWN_BILLS = [
+    {"kind": "busy", "rate": 0.01, "retry_after": 1.0},
+    {"kind": "refused", "rate": 0.01},
+    {"kind": "server_error", "status": 503, "rate": 0.01},
+]
+"""Troubles of which everybody knows what they cost."""
+
+
+def need(job: Mapping[str, Any], sim: Mapping[str, Any]) -> int:
+    """What the provider bills for a job that no ceiling stops, in nano-dollars."""
+    night = Night(job, sim)
+    assert night.live().exit == 0
+    return night.billed
+
+
+def begun_and_complete(night: Night) -> tuple[int, int]:
+    """Conversations with at least one reply, and those of them that are complete."""
+    lines = [line for line in night.lines() if any(turn["text"] is not None for turn in line["turns"])]
+    return len(lines), sum(line["status"] == "complete" for line in lines)
+
+
+def answered_once(night: Night) -> bool:
+    """No turn was asked for again, and of the requests, all different by their seeds, none was answered twice."""
+    answers = Counter(r.sha256 for r in night.engine.received if r.outcome == "answered")
+    return Ledger.of(night.records()).asked_again == [] and max(answers.values()) == 1
+
+
+CAPS = [
+    pytest.param(7, 400, {}, 0.01, id="small calls"),
+    pytest.param(3, 420, {"reply": {"mean": 60}}, 0.04, id="calls of nearly four per cent"),
+    pytest.param(2, 150, {}, 0.03, id="replies nearly as long as allowed"),
+    pytest.param(3, 1500, {"reply": {"mean": 300}}, 0.04, id="long replies"),
+]
+
+
+@pytest.mark.parametrize(("repeat", "max_tokens", "habits", "largest"), CAPS)
+def test_a_cap_at_thirty_per_cent_is_kept_and_used_and_the_rest_follows_with_more_money(
+    repeat: int, max_tokens: int, habits: dict[str, Any], largest: float
+) -> None:
+    """The provider's own bill stays within the cap and uses 95 % of it; 85 % of what began is whole; then the rest."""
+    job = matrix(repeat=repeat, max_tokens=max_tokens, send_seed=True)
+    sim = provider(script=KNOWN_BILLS, **habits)
+    cap = need(job, sim) * 3 // 10
+    night = Night({**job, "budget": cap / NANOS_PER_DOLLAR}, sim)
+    assert night.live().exit == 4
+    assert night.status()["reasons"] == ["budget"]
+    shares = [sent.reserved / cap for sent in night.sents()]
+    assert largest * 0.7 <= max(shares) <= 0.04, max(shares)
+    assert night.billed == night.counted <= cap
+    assert Ledger.of(night.records()).peaks["run", ""] <= cap
+    assert night.billed >= 0.95 * cap
+    begun, complete = begun_and_complete(night)
+    assert complete >= 0.85 * begun, (begun, complete)
+    assert {line["status"] for line in night.lines()} == {"complete", "budget"}
+    assert all("budget" in line["reason"] for line in night.lines() if line["status"] == "budget")
+
+    more = night.live(Options(budget=50 * NANOS_PER_DOLLAR))
+    assert more.exit == 0
+    assert night.status()["conversations"]["complete"] == 20 * repeat
+    assert answered_once(night)
+    assert night.billed == night.counted
+
+
+def test_faults_of_unknown_bill_count_as_spent_and_the_cap_holds_all_the_same() -> None:
+    """With every kind of fault, under a cap and in another order of steps, the true bill never passes the cap."""
+    job, sim = matrix(repeat=4), provider(rate=0.15)
+    cap = need(job, sim) // 2
+    night = Night({**job, "budget": cap / NANOS_PER_DOLLAR}, sim, seed=11)
+    assert night.live().exit == 4
+    assert night.billed <= night.counted <= cap
+    assert Ledger.of(night.records()).peaks["run", ""] <= cap
+    assert night.counted >= 0.9 * cap
+
+
+# --- the smaller ceilings --------------------------------------------------------------------------------------------
+
+
+def capped(**changes: Any) -> Night:
+    night = Night(matrix(repeat=2, providers={"p": MODELS[:3], "q": MODELS[3:]}, **changes), provider())
+    assert night.live().exit == 4
+    return night
+
+
+def stopped_by(night: Night) -> set[str]:
+    return {line["reason"] for line in night.lines() if line["status"] == "budget"}
+
+
+def used(night: Night, scope: Scope, groups: Mapping[str, Scope] | None = None) -> int:
+    """The most a scope ever held, at any record of the journal."""
+    return Ledger.of(night.records(), groups).peaks[scope]
+
+
+def test_the_ceiling_of_a_model_is_never_passed_and_stops_only_its_conversations() -> None:
+    """At every record the model's account is within its ceiling; conversations without it are all complete."""
+    night = capped(budget={"run": 50, "models": {"m1": 0.02}})
+    assert 0.95 * 20_000_000 <= used(night, ("model", "m1")) <= 20_000_000
+    assert stopped_by(night) == {"the budget of model m1"}
+    assert all("m1" in line["name"] for line in night.lines() if line["status"] != "complete")
+
+
+def test_the_ceiling_of_a_provider_is_never_passed_and_stops_only_its_conversations() -> None:
+    """At every record the provider's account is within its ceiling; conversations without it are all complete."""
+    night = capped(budget={"run": 50, "providers": {"q": 0.03}})
+    assert 0.95 * 30_000_000 <= used(night, ("provider", "q")) <= 30_000_000
+    assert stopped_by(night) == {"the budget of provider q"}
+    for line in night.lines():
+        assert line["status"] == "complete" or {"m3", "m4"} & {m["alias"] for m in line["models"]}
+
+
+def test_the_ceiling_of_a_pairing_is_never_passed_and_the_other_pairing_is_finished() -> None:
+    """At every record the conversations of the pairing are together within its ceiling."""
+    pairings = [
+        {"prompt": "talk", "a": "m0", "b": ["m1", "m2"], "repeat": 10, "budget": 0.03},
+        {"prompt": "talk", "a": "m3", "b": "m4", "repeat": 5},
+    ]
+    night = capped(pairings=pairings)
+    groups = {cell.id: ("pairing", str(cell.pairing)) for cell in night.reading().plan.cells}
+    assert 0.95 * 30_000_000 <= used(night, ("pairing", "1"), groups) <= 30_000_000
+    assert stopped_by(night) == {"the budget of pairing 1"}
+    assert all(line["status"] == "complete" for line in night.lines() if line["name"].startswith("talk/m3"))
+
+
+@pytest.mark.parametrize("whose", ["run", "pairing"])
+def test_the_ceiling_of_one_conversation_is_never_passed_by_any(whose: str) -> None:
+    """Each conversation holds at most its own ceiling at every record, and ends as `budget` when it needs more."""
+    if whose == "run":
+        night = capped(budget={"run": 50, "conversation": 0.005})
+    else:
+        each = {"prompt": "talk", "a": "m0", "b": ["m1", "m2", "m3"], "budget": {"conversation": 0.005}}
+        night = capped(pairings=[each])
+    ledger = Ledger.of(night.records())
+    peaks = [most for (kind, _), most in ledger.peaks.items() if kind == "cell"]
+    assert peaks and 4_000_000 < max(peaks) <= 5_000_000
+    assert stopped_by(night) == {"the budget of one conversation"}
+    assert all(line["rounds"]["done"] >= 1 for line in night.lines())
+
+
+def test_models_of_very_different_price_share_one_cap() -> None:
+    """A model a hundred times dearer than the other is held to the same ceiling, which is used and never passed."""
+    prices = {"m0": {"input": 0.1, "output": 0.4}, "m1": {"input": 10.0, "output": 40.0}}
+    job = matrix(
+        ("m0", "m1"),
+        prices=prices,
+        rounds=2,
+        max_tokens=150,
+        send_seed=True,
+        pairings=[
+            {"prompt": "talk", "a": "m0", "b": "m0", "repeat": 10},
+            {"prompt": "talk", "a": "m1", "b": "m0", "repeat": 105},
+        ],
+    )
+    sim = provider(("m0", "m1"), prices=prices)
+    cap = need(job, sim) * 3 // 10
+    night = Night({**job, "budget": cap / NANOS_PER_DOLLAR}, sim)
+    assert night.live().exit == 4
+    assert max(sent.reserved for sent in night.sents()) <= 0.04 * cap
+    assert used(night, ("run", "")) <= cap
+    assert night.billed >= 0.95 * cap
+    begun, complete = begun_and_complete(night)
+    assert complete >= 0.85 * begun
+    assert night.live(Options(budget=50 * NANOS_PER_DOLLAR)).exit == 0
+    assert answered_once(night)
+
+
+# --- overrun ---------------------------------------------------------------------------------------------------------
+
+
+def overrunning(budget: Any) -> Night:
+    """A night in which m0 once writes far more than it was allowed to."""
+    script = [{"kind": "overrun", "times": 12, "model": "m0", "request": 3}]
+    return Night(
+        matrix(("m0", "m1", "m2"), repeat=2, limits={"concurrency": 2}, budget=budget), provider(script=script)
+    )
+
+
+def test_a_server_that_ignores_the_limit_is_billed_as_it_says_flagged_and_its_model_stopped() -> None:
+    """The truth is settled, the views flag it, the model gets no further call, and the other models go on."""
+    night = overrunning(50)
+    life = night.live(looked_on=True)
+    assert life.exit == 3
+    ran_over = [(n, e) for n, r in enumerate(night.records()) if isinstance(e := r.event, Replied) and e.overrun]
+    ((place, event),) = ran_over
+    reserved = next(s.reserved for s in night.sents() if (s.cell, s.turn) == (event.cell, event.turn))
+    assert event.cost > 5 * reserved
+    assert night.billed == night.counted
+    later = [r.event for r in night.records()[place:] if r.event.kind == "sent"]
+    assert later and all(getattr(sent, "alias", "") != "m0" for sent in later)
+    lines = night.lines()
+    assert {line["status"] for line in lines if "m0" not in line["name"]} == {"complete"}
+    assert {line["reason"] for line in lines if line["status"] == "pending"} == {
+        "m0: overrun, it used more than the limit it was sent"
+    }
+    assert "m0: overrun" in night.text("index.md") and "m0: overrun" in life.screen
+
+
+@pytest.mark.parametrize("budget", [{"run": 0.015}, {"run": 50, "models": {"m0": 0.015}}], ids=["run", "model"])
+def test_an_overrun_that_passes_a_ceiling_ends_the_night_with_exit_4_and_says_overrun(budget: Any) -> None:
+    """Only the overrun itself passes the ceiling; nothing is reserved after it, and the reason is on record."""
+    night = overrunning(budget)
+    assert night.live().exit == 4
+    closed = next(r.event for r in night.records() if isinstance(r.event, Closed))
+    assert "overrun" in closed.reasons and "overrun" in night.status()["reasons"]
+    records = night.records()
+    place = next(n for n, r in enumerate(records) if isinstance(r.event, Replied) and r.event.overrun)
+    scope = ("run", "") if "models" not in budget else ("model", "m0")
+    assert Ledger.of(records[:place]).peaks[scope] <= 15_000_000 < Ledger.of(records).settled[scope]
+    assert f"${dollars(night.counted)}" in night.text("index.md")
+
+
+def test_a_failed_call_of_known_price_costs_what_the_provider_says_and_one_of_unknown_price_its_reservation() -> None:
+    """A blank answer with a bill is settled at it; a connection cut in the middle stays at its reservation."""
+    script = [{"kind": "whitespace", "request": 2}, {"kind": "cut", "after": 2, "request": 4}]
+    night = Night(matrix(("m0", "m1"), rounds=2), provider(("m0", "m1"), script=script))
+    assert night.live().exit == 0
+    failures = [r.event for r in night.records() if isinstance(r.event, Failed)]
+    reserved = {(sent.cell, sent.turn, sent.attempt): sent.reserved for sent in night.sents()}
+    assert sorted((f.failure, f.money) for f in failures) == [("empty", "known")] * 2 + [("lost", "assumed")] * 2
+    for failed in failures:
+        whole = reserved[failed.cell, failed.turn, failed.attempt]
+        assert failed.cost == whole if failed.money == "assumed" else 0 < failed.cost < whole
+    assert night.billed <= night.counted

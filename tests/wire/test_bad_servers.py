@@ -1,0 +1,511 @@
+"""A call over the real wire to servers that break off, stall, lie and flood: the outcome is the right one each time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tracemalloc
+import zlib
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from runner.call import Answer, Call, Failure, Reply
+from runner.providers import openai
+from runner.transports.wire import AiohttpWire
+from runner.world import Secret
+from tests.wire.manners import (
+    DONE,
+    GOOD,
+    STREAM_HEAD,
+    BadServer,
+    Behaviour,
+    Connection,
+    answer,
+    ask,
+    call,
+    chunk,
+    chunked,
+    serve,
+)
+
+PAGE = b"<!doctype html><title>Welcome</title>"
+
+
+def outcome_of(
+    behave: Behaviour, asked: Call | None = None, calls: int = 1, pause: float = 0.0
+) -> tuple[list[Answer], BadServer]:
+    """The answers to calls that follow one another, and what the server saw."""
+
+    async def main() -> tuple[list[Answer], BadServer]:
+        async with serve(behave) as server, AiohttpWire() as wire:
+            answers = []
+            for _ in range(calls):
+                answers.append(await ask(wire, server.url, asked))
+                await asyncio.sleep(pause)
+            return answers, server
+
+    return anyio.run(main)
+
+
+def saying(*pieces: bytes, then: str = "close") -> Behaviour:
+    """A server that reads the request, says these pieces, and closes, resets or hangs."""
+
+    async def behave(connection: Connection) -> None:
+        await connection.request()
+        for piece in pieces:
+            await connection.send(piece)
+            await asyncio.sleep(0.01)
+        if then == "reset":
+            connection.reset()
+        elif then == "hang":
+            await asyncio.Event().wait()
+
+    return behave
+
+
+def endlessly(first: bytes, piece: bytes, pause: float = 0.0) -> Behaviour:
+    """A server that begins, and then says the same for ever."""
+
+    async def behave(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(first)
+        while True:
+            await connection.send(piece)
+            await asyncio.sleep(pause)
+
+    return behave
+
+
+async def listen_and_reset(connection: Connection) -> None:
+    await connection.request()
+    connection.reset()
+
+
+SLOW = call(first=0.15, idle=0.15, total=0.6)
+HEADERS = STREAM_HEAD + b"transfer-encoding: chunked\r\n\r\n"
+TO_THE_END = STREAM_HEAD + b"connection: close\r\n\r\n"
+HELLO = chunk(content="Hello")
+
+BROKEN: Sequence[tuple[str, Behaviour, Call, str, str, str]] = [
+    ("closed before an answer", saying(), SLOW, "lost", "assumed", "without an answer"),
+    ("reset after the request", listen_and_reset, SLOW, "lost", "assumed", ""),
+    ("hangs before headers", saying(then="hang"), SLOW, "lost", "assumed", "no data for 0.15 s"),
+    ("hangs within headers", saying(b"HTTP/1.1 200 O", then="hang"), SLOW, "lost", "assumed", "no data for 0.15 s"),
+    ("hangs after headers", saying(HEADERS, then="hang"), SLOW, "lost", "assumed", "no data for 0.15 s"),
+    ("hangs in the body", saying(HEADERS, chunked(HELLO), then="hang"), SLOW, "lost", "assumed", "no further data"),
+    ("reset after headers", saying(HEADERS, then="reset"), SLOW, "lost", "assumed", ""),
+    ("reset in the body", saying(HEADERS, chunked(HELLO), then="reset"), SLOW, "lost", "assumed", ""),
+    (
+        "one byte at a time",
+        endlessly(answer(b"", b"HTTP/1.1 200 OK\r\n").replace(b": 0", b": 9999") + b"{", b" ", 0.05),
+        call(first=0.2, idle=0.2, total=0.5),
+        "lost",
+        "assumed",
+        "not complete after 0.5 s",
+    ),
+    (
+        "signs of life for ever",
+        endlessly(HEADERS, chunked(b": keep-alive\n\n"), 0.02),
+        SLOW,
+        "lost",
+        "assumed",
+        "no data for 0.15 s",
+    ),
+    (
+        "blank lines for ever",
+        endlessly(HEADERS, chunked(b"\n"), 0.02),
+        SLOW,
+        "lost",
+        "assumed",
+        "no data for 0.15 s",
+    ),
+    (
+        "chunks without content for ever",
+        endlessly(HEADERS, chunked(chunk(role="assistant", content="")), 0.02),
+        SLOW,
+        "lost",
+        "assumed",
+        "no data for 0.15 s",
+    ),
+    (
+        "signs of life after some text",
+        endlessly(HEADERS + chunked(HELLO), chunked(b": keep-alive\n\n"), 0.02),
+        SLOW,
+        "lost",
+        "assumed",
+        "no further data for 0.15 s",
+    ),
+    (
+        "endless text",
+        endlessly(HEADERS, chunked(chunk(content="blah " * 1000))),
+        call(),
+        "lost",
+        "assumed",
+        "far longer than was asked for",
+    ),
+    (
+        "an endless line",
+        endlessly(HEADERS + chunked(b"data: "), chunked(b"x" * 10_000)),
+        call(),
+        "lost",
+        "assumed",
+        "far longer than was asked for",
+    ),
+    (
+        "an endless event",
+        endlessly(HEADERS, chunked(b"data: " + b"x" * 10_000 + b"\n")),
+        call(),
+        "lost",
+        "assumed",
+        "far longer than was asked for",
+    ),
+    (
+        "an endless JSON",
+        endlessly(TO_THE_END, b'{"x":' + b"[" * 10_000),
+        call(),
+        "lost",
+        "assumed",
+        "far longer than was asked for",
+    ),
+    (
+        "fewer bytes than promised",
+        saying(answer(HELLO + b" " * 100)[:-50]),
+        SLOW,
+        "lost",
+        "assumed",
+        "cut off",
+    ),
+    ("a chunk that is not whole", saying(HEADERS, chunked(HELLO)[:-20]), SLOW, "lost", "assumed", "cut off"),
+    ("no last chunk", saying(HEADERS, chunked(HELLO)), SLOW, "lost", "assumed", "cut off"),
+    ("nonsense for a chunk", saying(HEADERS, b"zz\r\nnot a chunk\r\n"), SLOW, "lost", "assumed", ""),
+    ("half a JSON, ended by closing", saying(TO_THE_END, b'{"choices":[{"mess'), SLOW, "lost", "assumed", "JSON"),
+    ("half a stream, ended by closing", saying(TO_THE_END, HELLO), SLOW, "lost", "assumed", "finish reason"),
+    ("a header of 1 MiB", saying(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 2**20), SLOW, "lost", "assumed", ""),
+    ("not HTTP at all", saying(b"SSH-2.0-OpenSSH_9.9\r\n\r\n"), SLOW, "lost", "assumed", "not HTTP"),
+    (
+        "an unknown encoding",
+        saying(answer(GOOD, STREAM_HEAD + b"content-encoding: br\r\n")),
+        SLOW,
+        "lost",
+        "assumed",
+        "encoding",
+    ),
+    (
+        "damaged gzip",
+        saying(answer(GOOD, STREAM_HEAD + b"content-encoding: gzip\r\n")),
+        SLOW,
+        "lost",
+        "assumed",
+        "damaged",
+    ),
+    ("a web page", saying(answer(PAGE, b"HTTP/1.1 200 OK\r\n")), SLOW, "error", "assumed", "web page"),
+]
+
+
+@pytest.mark.parametrize(
+    ("behave", "asked", "kind", "money", "said"), [row[1:] for row in BROKEN], ids=[r[0] for r in BROKEN]
+)
+def test_an_answer_that_breaks_off_is_a_failure_that_may_be_billed(
+    behave: Behaviour, asked: Call, kind: str, money: str, said: str
+) -> None:
+    """Whatever a server does after it was asked, the call ends, fails alone, and stays charged."""
+    (got,), server = outcome_of(behave, asked)
+    assert isinstance(got.outcome, Failure)
+    assert (got.outcome.kind, got.outcome.scope, got.outcome.money) == (kind, "call", money)
+    assert said in got.outcome.detail
+    assert server.connections == 1
+
+
+# --- never sent ------------------------------------------------------------------------------------------------------
+
+
+def alone(url: str, asked: Call) -> Failure:
+    """What becomes of a call to a place where nobody answers."""
+
+    async def main() -> Answer:
+        async with AiohttpWire() as wire:
+            return await ask(wire, url, asked)
+
+    outcome = anyio.run(main).outcome
+    assert isinstance(outcome, Failure)
+    return outcome
+
+
+def test_a_refused_connection_costs_nothing() -> None:
+    """Nobody listens: surely not sent, so the reservation is freed."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        failure = alone(f"http://127.0.0.1:{taken.getsockname()[1]}/v1", SLOW)
+    assert (failure.kind, failure.scope, failure.money) == ("error", "call", "free")
+    assert failure.detail == "cannot connect (Connection refused)"
+
+
+def test_an_unknown_name_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that resolves to nothing is told as that, and was surely not sent."""
+
+    def getaddrinfo(host: object, *_: object, **__: object) -> list[object]:
+        assert host == "nowhere.invalid"
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    failure = alone("https://nowhere.invalid/v1", SLOW)
+    assert (failure.kind, failure.scope, failure.money) == ("error", "call", "free")
+    assert failure.detail == "the host name is not known"
+
+
+@pytest.mark.parametrize("then", ["close", "hang"])
+def test_tls_to_a_plain_port_costs_nothing(then: str) -> None:
+    """A handshake that fails, or never ends, is over in the time for connecting, with nothing sent."""
+
+    async def plain(connection: Connection) -> None:
+        await connection.reader.read(1)
+        if then == "close":
+            await connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        else:
+            await asyncio.Event().wait()
+
+    async def main() -> Answer:
+        async with serve(plain) as server, AiohttpWire() as wire:
+            return await ask(wire, server.url.replace("http:", "https:"), call(connect=0.2))
+
+    failure = anyio.run(main).outcome
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.scope, failure.money) == ("error", "call", "free")
+
+
+def test_an_address_that_is_none_costs_nothing() -> None:
+    """A URL without a host is told as that."""
+    failure = alone("http:///v1", SLOW)
+    assert (failure.kind, failure.money, failure.detail) == ("error", "free", "the address is not valid")
+
+
+@pytest.mark.parametrize("key", ["sk-test-01234\r\n56789", "sk-test-01234\x0056789"])
+def test_a_key_that_no_header_can_carry_costs_nothing(key: str) -> None:
+    """The advice names where to look, and not the key."""
+
+    async def main() -> Answer:
+        async with serve(saying(answer(GOOD))) as server, AiohttpWire() as wire:
+            return await ask(wire, server.url, key=key)
+
+    failure = anyio.run(main).outcome
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.money) == ("error", "free")
+    assert "line break" in failure.detail
+    assert "sk-test" not in repr(failure)
+
+
+# --- whole all the same ----------------------------------------------------------------------------------------------
+
+
+def gzipped(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=31)
+    return packer.compress(body) + packer.flush()
+
+
+WHOLE: Sequence[tuple[str, Behaviour]] = [
+    ("with a length", saying(answer(GOOD + DONE))),
+    ("chunked", saying(HEADERS, *(chunked(piece) for piece in (GOOD, DONE)), b"0\r\n\r\n")),
+    (
+        "byte for byte",
+        saying(HEADERS, *(chunked(bytes([byte])) for byte in GOOD[:20]), chunked(GOOD[20:] + DONE) + b"0\r\n\r\n"),
+    ),
+    ("ended by closing", saying(TO_THE_END, GOOD)),
+    ("reset after the finish reason", saying(HEADERS, chunked(GOOD), then="reset")),
+    ("left open after its end", saying(HEADERS, chunked(GOOD + DONE), then="hang")),
+    ("compressed", saying(answer(gzipped(GOOD + DONE), STREAM_HEAD + b"content-encoding: gzip\r\n"))),
+    (
+        "compressed, and more after",
+        saying(answer(gzipped(GOOD) + b"junk", STREAM_HEAD + b"content-encoding: gzip\r\n")),
+    ),
+    ("with CRLF", saying(answer((GOOD + DONE).replace(b"\n", b"\r\n")))),
+    ("after keep-alive lines", saying(HEADERS, *[chunked(b": keep-alive\n\n\n")] * 3, chunked(GOOD) + b"0\r\n\r\n")),
+]
+
+
+@pytest.mark.parametrize("behave", [row[1] for row in WHOLE], ids=[row[0] for row in WHOLE])
+def test_an_answer_is_a_reply_however_it_travels(behave: Behaviour) -> None:
+    """When a text and a finish reason have come, neither the form of the body nor its end matters."""
+    (got,), _ = outcome_of(behave, call(idle=0.3))
+    assert isinstance(got.outcome, Reply)
+    assert (got.outcome.text, got.outcome.finish, got.outcome.generation) == ("Hi there", "ok", "gen-1")
+    assert (got.outcome.usage.input, got.outcome.usage.output) == (9, 3)
+
+
+def test_the_generation_is_told_with_the_first_byte() -> None:
+    """The provider's id is known, and told once, before any text has come and though none ever does."""
+    told: list[str] = []
+
+    async def main() -> Answer:
+        behave = saying(HEADERS, chunked(chunk(role="assistant")), chunked(chunk(role="assistant")), then="hang")
+        async with serve(behave) as server, AiohttpWire() as wire:
+            return await ask(wire, server.url, SLOW, started=told.append)
+
+    assert isinstance(anyio.run(main).outcome, Failure)
+    assert told == ["gen-1"]
+
+
+# --- floods ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [b'{"x":"', b": "])
+def test_a_bomb_is_cut_before_it_fills_the_memory(first: bytes) -> None:
+    """A small compressed body that would be 64 MiB is decoded in pieces and left early."""
+    packer = zlib.compressobj(wbits=31)
+    bomb = packer.compress(first) + b"".join(packer.compress(bytes(2**20)) for _ in range(64)) + packer.flush()
+    behave = saying(answer(bomb, STREAM_HEAD + b"content-encoding: gzip\r\n"))
+    tracemalloc.start()
+    try:
+        (got,), _ = outcome_of(behave)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(got.outcome, Failure)
+    assert got.outcome.detail == "the answer is far longer than was asked for, and was cut"
+    assert peak < 16 * 2**20
+
+
+def test_an_endless_error_body_is_left_and_the_status_counts() -> None:
+    """What kind of error it is stands in the status; its words are read up to a limit."""
+    head = b"HTTP/1.1 401 Unauthorized\r\ntransfer-encoding: chunked\r\n\r\n"
+    (got,), _ = outcome_of(endlessly(head, chunked(b"no " * 1000)))
+    assert isinstance(got.outcome, Failure)
+    assert (got.outcome.scope, got.outcome.money, got.outcome.status) == ("provider", "free", 401)
+    assert len(got.outcome.detail) <= 600
+
+
+@pytest.mark.parametrize("then", ["close", "reset", "hang"])
+def test_an_error_body_that_never_comes_leaves_the_status(then: str) -> None:
+    """A 429 whose words are cut or late is a 429 all the same, with its wait."""
+    head = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 99\r\n\r\n{"
+    (got,), _ = outcome_of(saying(head, then=then), SLOW)
+    assert isinstance(got.outcome, Failure)
+    assert (got.outcome.busy, got.outcome.retry_after, got.outcome.money) == (True, 7.0, "free")
+
+
+def test_an_early_answer_to_a_long_request_is_heard() -> None:
+    """A server that answers before it has read everything, and closes, is understood."""
+
+    async def behave(connection: Connection) -> None:
+        await connection.head()
+        await connection.send(b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await connection.reader.read(1000)
+
+    (got,), _ = outcome_of(behave, call("long " * 1_000_000, first=1.0))
+    assert isinstance(got.outcome, Failure)
+    assert (got.outcome.status, got.outcome.overflow) == (413, True)
+
+
+# --- redirects, connections, environment -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(status: int) -> None:
+    """The other server gets no connection, so it gets neither the key nor the prompt."""
+
+    async def main() -> tuple[Answer, int]:
+        async with serve(saying(answer(GOOD))) as other:
+            moved = b"HTTP/1.1 %d Moved\r\nlocation: %s/x\r\ncontent-length: 0\r\n\r\n" % (status, other.url.encode())
+            async with serve(saying(moved)) as server, AiohttpWire() as wire:
+                return await ask(wire, server.url, headers={"x-api-key": Secret("k" * 20)}), other.connections
+
+    got, elsewhere = anyio.run(main)
+    assert elsewhere == 0
+    assert isinstance(got.outcome, Failure)
+    assert (got.outcome.scope, got.outcome.money, got.outcome.status) == ("provider", "free", status)
+    assert "redirect to http://127.0.0.1" in got.outcome.detail
+
+
+def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
+    """Between two calls the server hangs up; the second call takes a connection of its own."""
+    answers, server = outcome_of(saying(answer(GOOD + DONE)), calls=3, pause=0.1)
+    assert all(isinstance(got.outcome, Reply) for got in answers)
+    assert (server.connections, len(server.requests)) == (3, 3)
+
+
+def test_a_request_on_a_dying_connection_is_never_sent_twice() -> None:
+    """The server hangs up at the moment when the second request comes: perhaps billed, so not repeated."""
+
+    async def behave(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(answer(GOOD + DONE))
+        await connection.request()
+
+    (first, second), server = outcome_of(behave, calls=2)
+    assert isinstance(first.outcome, Reply)
+    assert isinstance(second.outcome, Failure)
+    assert (second.outcome.kind, second.outcome.money) == ("lost", "assumed")
+    assert (server.connections, len(server.requests)) == (1, 2)
+
+
+async def well_behaved(connection: Connection) -> None:
+    while True:
+        await connection.request()
+        await connection.send(answer(GOOD + DONE))
+
+
+def test_two_thousand_calls_reuse_their_connections() -> None:
+    """Twenty talk at once, a hundred calls each, over twenty connections."""
+
+    async def main() -> tuple[int, int]:
+        async with serve(well_behaved) as server, AiohttpWire() as wire, anyio.create_task_group() as tasks:
+
+            async def talk() -> None:
+                for _ in range(100):
+                    assert isinstance((await ask(wire, server.url)).outcome, Reply)
+
+            for _ in range(20):
+                tasks.start_soon(talk)
+        return server.connections, len(server.requests)
+
+    connections, requests = anyio.run(main)
+    assert requests == 2000
+    assert connections <= 20
+
+
+def test_an_answer_that_broke_off_leaves_no_connection_to_the_next_call() -> None:
+    """What is left of one answer must not be read as the next."""
+
+    async def behave(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(HEADERS + chunked(HELLO))
+        await connection.request()
+
+    answers, server = outcome_of(behave, call(idle=0.1), calls=2)
+    assert all(isinstance(got.outcome, Failure) for got in answers)
+    assert (server.connections, len(server.requests)) == (2, 2)
+
+
+def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Proxies and passwords that stand in the environment are not used."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password once\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    async def main() -> tuple[Answer, BadServer]:
+        async with serve(saying(answer(GOOD + DONE))) as server, AiohttpWire() as wire:
+            return await ask(wire, server.url, key=None), server
+
+    got, server = anyio.run(main)
+    assert isinstance(got.outcome, Reply)
+    assert sorted(server.requests[0].headers) == [
+        "accept",
+        "accept-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "user-agent",
+    ]
+
+
+def test_the_body_on_the_wire_is_the_body_that_is_hashed() -> None:
+    """`HttpTransport.body` gives the bytes that were sent, large ones too."""
+    asked = call("Was übrig bleibt? 🌒 " * 100_000)
+    (got,), server = outcome_of(saying(answer(GOOD + DONE)), asked)
+    assert isinstance(got.outcome, Reply)
+    assert server.requests[0].body == openai.body(asked, "max_tokens")
