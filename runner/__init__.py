@@ -31,7 +31,7 @@ says, and that stands above it:
 | `plan`          | a job to its cells: ids, names, order, budgets     | call, conversation, job, money
 | `journal`       | the append-only file: lock, record, sync, read     | events, money, world
 |                 | back, torn tail                                    |
-| `providers/`    | one file per dialect: a call to a request, an      | call, money, world
+| `providers/`    | one file per dialect: a call to a request, an      | call, foreign, money, world
 |                 | answer to an outcome                               |
 | `transports/`   | how a call travels: over HTTP, on the real wire    | call, foreign, providers, world
 | `gate`          | the waiting line around `choose`: pacing,          | call, conversation, events, journal, limits

@@ -336,8 +336,9 @@ def _free_name(disk: Disk, folder: Path, stem: str) -> str:
 async def _cut(disk: Disk, path: Path, found: Scan) -> str:
     """Set a torn tail aside in a file of its own and cut it from the journal."""
     name = _free_name(disk, path.parent, "journal.torn")
+    tail = disk.read(path, found.end)
     try:
-        await disk.replace(path.with_name(name), disk.read(path, found.end), durable=True)
+        await disk.replace(path.with_name(name), tail, durable=True)
     except OSError as error:
         # With no room for a copy the cut still has to be made: the lines in it were never relied upon.
         name = f"nowhere ({error.strerror})"

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -28,7 +28,7 @@ from runner.gate import Gate
 from runner.job import Job, MissingVariable, Provider, resolve, unsafe
 from runner.journal import FILE, Journal, JournalDamaged, StorageError
 from runner.limits import MINUTE, Lane, Limits
-from runner.money import FREE, Nanos, Price, ceiling, shown
+from runner.money import FREE, Nanos, Price, ceiling, dollars, shown
 from runner.outputs import STATUS, STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views
 from runner.plan import Cell, Model, Plan, make_plan, slug
 from runner.prices import input_bound
@@ -98,6 +98,7 @@ class Ready:
 
     source: Source
     plan: Plan
+    endpoints: Mapping[str, Endpoint]
     journal: Journal
     key: str
     selected: tuple[Cell, ...]
@@ -131,6 +132,9 @@ async def night(
     with ExitStack() as stack:
         ready: list[Ready] = []
         for source in sources:
+            name = source.job.name
+            if any(name == one.source.job.name for one in ready):
+                raise CannotBegin(EXIT_JOB, f"{source.file}: another job of this night is called {name}, too")
             one = await _ready(world, source, options, place, tell)
             stack.callback(one.journal.close)
             ready.append(one)
@@ -176,17 +180,13 @@ def _has_news(one: Ready) -> bool:
 async def _work(
     world: World, working: Sequence[Ready], options: Options, place: Place, tell: Tell, watch: Watch
 ) -> int:
-    endpoints = [_endpoints(one, place) for one in working]
-    by_alias = lanes_of([(one.plan, ends) for one, ends in zip(working, endpoints, strict=True)])
+    by_alias = lanes_of([(one.plan, one.endpoints) for one in working])
     now = anyio.current_time()
     for one, mine in zip(working, by_alias, strict=True):
         _warm(one.journal.state, mine, world.clock.wall(), now)
     lanes = list({id(lane): lane for mine in by_alias for lane in mine.values()}.values())
     gate = Gate(lanes, max(one.plan.job.max_wait for one in working))
-    sessions = [
-        _session(world, one, ends, mine, gate, options)
-        for one, ends, mine in zip(working, endpoints, by_alias, strict=True)
-    ]
+    sessions = [_session(world, one, mine, gate) for one, mine in zip(working, by_alias, strict=True)]
     watchers = [partial(_keep_views, one, gate, world.clock) for one in working]
 
     def stopping(calls: int, money: Nanos) -> None:
@@ -261,10 +261,41 @@ async def _ready(world: World, source: Source, options: Options, place: Place, t
     home = place.root / slug(job.name)
     key = key_of(world.disk, home, job, today, options)
     folder = home / key
+    plan = make_plan(job, today)
+    endpoints = _endpoints(plan, source, place)
+    if not world.disk.exists(folder / FILE):
+        look_through(plan, State(), options)  # so that a night that cannot begin leaves nothing behind
+    journal = await _open(world, folder, f"{job.name}/{key}", place.holder)
     try:
-        journal = await Journal.open(world.disk, world.clock, folder, place.holder)
+        state = journal.state
+        if state.jobs and state.jobs[0].date != today:
+            plan = make_plan(job, state.jobs[0].date)
+        found = look_through(plan, state, options)
+        if journal.torn is not None:
+            tell(f"{folder}: the last lines of the journal were torn by a crash; they were moved to {journal.torn}")
+        for line in unfinished_elsewhere(world.disk, home, key):
+            tell(line)
+        return Ready(
+            source=source,
+            plan=plan,
+            endpoints=endpoints,
+            journal=journal,
+            key=key,
+            selected=found.selected,
+            missing=found.missing,
+            opened=_opened(plan, key, state, found.reopened, _options_data(options, source.file, place.root)),
+            views=Views(Reading(world.disk, folder, state, plan, key), world.clock),
+        )
+    except BaseException:
+        journal.close()
+        raise
+
+
+async def _open(world: World, folder: Path, name: str, holder: str) -> Journal:
+    try:
+        return await Journal.open(world.disk, world.clock, folder, holder)
     except LockHeld as held:
-        raise CannotBegin(EXIT_HELD, f"{job.name}/{key} is held by another process: {held.holder}") from None
+        raise CannotBegin(EXIT_HELD, f"{name} is held by another process: {held.holder}") from None
     except JournalDamaged as damage:
         raise CannotBegin(
             EXIT_STORAGE,
@@ -275,67 +306,77 @@ async def _ready(world: World, source: Source, options: Options, place: Place, t
         raise CannotBegin(EXIT_STORAGE, str(error)) from None
     except HistoryError as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE} contradicts itself: {error}") from None
-    try:
-        return _look_through(world, source, options, job, key, folder, journal, today, tell)
-    except BaseException:
-        journal.close()
-        raise
 
 
-def _look_through(
-    world: World,
-    source: Source,
-    options: Options,
-    job: Job,
-    key: str,
-    folder: Path,
-    journal: Journal,
-    today: str,
-    tell: Tell,
-) -> Ready:
-    """Hold the job against its journal: what is new, what has changed, what is missing."""
-    state = journal.state
-    if journal.torn is not None:
-        tell(f"{folder}: the last lines of the journal were torn by a crash; they were moved to {journal.torn}")
-    date = state.jobs[0].date if state.jobs else today
-    plan = make_plan(job, date)
+class Found(NamedTuple):
+    """What a life is about."""
+
+    selected: tuple[Cell, ...]
+    missing: tuple[Cell, ...]
+    """Those of the selected that are to be held."""
+    reopened: tuple[str, ...]
+    """Ids of those of the missing that had come to an end."""
+
+
+def look_through(plan: Plan, state: State, options: Options) -> Found:
+    """Hold a plan against its journal: what is asked for, and what of it is missing. CannotBegin when that may not be."""
     selected = select(plan, options.only)
     if not selected:
-        raise CannotBegin(EXIT_JOB, f"--only {' '.join(options.only)} names no conversation of {job.name}")
+        raise CannotBegin(EXIT_JOB, f"--only {' '.join(options.only)} names no conversation of {plan.job.name}")
     changed = bought_again(plan, state)
     if changed and not options.accept_changes:
         raise CannotBegin(
             EXIT_JOB,
-            f"{job.name}/{key}: {len(changed)} complete conversations have changed and would be bought again:",
-            *(f"  {name}" for name in changed[:20]),
-            *([f"  ... and {len(changed) - 20} more"] if len(changed) > 20 else []),
+            f"{plan.job.name}: {len(changed)} complete conversations have changed and would be bought again:",
+            *_first(changed),
             "  run again with --accept-changes to do so, or with --new to leave this run as it is",
         )
-    reopened = tuple(c.id for c in selected if options.retry_failed and state.of(c.id).status == "failed")
-    missing = [c for c in selected if c.id in reopened or not state.of(c.id).lasting]
+    names = {cell.name for cell in selected if not state.of(cell.id).lasting}
+    too_dear = [line for line in first_calls_that_do_not_fit(plan) if line.partition(": ")[0] in names]
+    if too_dear:
+        raise CannotBegin(EXIT_JOB, *_first(too_dear), "  raise the ceiling, or lower max_tokens")
+    reopened = tuple(cell.id for cell in selected if _is_reopened(plan, cell, state, options))
+    missing = [cell for cell in selected if cell.id in reopened or not state.of(cell.id).lasting]
     if options.limit is not None:
-        begun = set(sorted(missing, key=lambda c: (not state.of(c.id).replies, c.index))[: options.limit])
-        selected = tuple(c for c in selected if c in begun or c not in missing)
-        missing = [c for c in missing if c in begun]
-    data, texts = job.record()
-    opened = Opened(
+        begun = sorted(missing, key=lambda cell: (not state.of(cell.id).replies, cell.index))[: options.limit]
+        left_out = {cell.id for cell in missing} - {cell.id for cell in begun}
+        selected = tuple(cell for cell in selected if cell.id not in left_out)
+        missing = [cell for cell in missing if cell.id not in left_out]
+    return Found(selected, tuple(missing), reopened)
+
+
+def _is_reopened(plan: Plan, cell: Cell, state: State, options: Options) -> bool:
+    """True for a failed conversation that is to be tried again, and for a complete one that lost a turn to a repair."""
+    progress = state.of(cell.id)
+    if progress.status == "failed":
+        return options.retry_failed
+    if progress.status != "complete" or not state.repaired or progress.reason is not None:
+        return False
+    return any(line.given is None and line.number not in progress.replies for line in plan.conversation(cell).lines)
+
+
+def _first(lines: Sequence[str], most: int = 20) -> list[str]:
+    """The first of many lines, and how many more there are."""
+    more = [f"  ... and {len(lines) - most} more"] if len(lines) > most else []
+    return [*(f"  {line}" for line in lines[:most]), *more]
+
+
+def _opened(plan: Plan, key: str, state: State, reopened: tuple[str, ...], options: Mapping[str, Any]) -> Opened:
+    data, texts = plan.job.record()
+    return Opened(
         life=state.lives + 1,
         version=VERSION,
-        run=job.name,
+        run=plan.job.name,
         key=key,
-        date=date,
-        zone=job.timezone,
+        date=plan.date,
+        zone=plan.job.timezone,
         job=None if data == state.job and state.jobs else data,
         texts={digest: text for digest, text in texts.items() if digest not in state.texts},
         ceilings=_ceilings(plan),
         prices={alias: _price_data(price) for alias, price in prices(plan).items()},
-        options=_options_data(options, source.file, folder.parent.parent),
+        options=options,
         reopened=reopened,
     )
-    for line in unfinished_elsewhere(world.disk, folder.parent, key):
-        tell(line)
-    reading = Reading(world.disk, folder, state, plan, key)
-    return Ready(source, plan, journal, key, selected, tuple(missing), opened, Views(reading, world.clock))
 
 
 def select(plan: Plan, only: Sequence[str]) -> tuple[Cell, ...]:
@@ -442,7 +483,12 @@ def prices(plan: Plan) -> dict[str, Price]:
     found: dict[str, Price] = {}
     unknown: list[str] = []
     for alias, model in plan.models.items():
-        price = _price(model, plan.providers[model.provider])
+        provider = plan.providers[model.provider]
+        price = _price(model, provider)
+        if price is None and provider.type == BUILT_IN:
+            known = ", ".join(sim_config(provider).models)
+            what = f"{provider.name}: the built-in provider has no model {model.id}, but {known}"
+            raise CannotBegin(EXIT_PREFLIGHT, what)
         if price is None:
             unknown.append(
                 f"  models: {{{alias}: {{use: {model.provider}/{model.id}, price: {{input: ..., output: ...}}}}}}"
@@ -461,9 +507,9 @@ def prices(plan: Plan) -> dict[str, Price]:
 def _price(model: Model, provider: Provider) -> Price | None:
     if model.price is not None:
         return model.price
-    if provider.type == BUILT_IN:
-        return price_of(sim_config(provider), model.id)
-    return FREE if model.free or provider.free else None
+    if model.free or provider.free:
+        return FREE
+    return price_of(sim_config(provider), model.id) if provider.type == BUILT_IN else None
 
 
 def sim_config(provider: Provider) -> SimConfig:
@@ -492,7 +538,7 @@ def first_calls_that_do_not_fit(plan: Plan) -> list[str]:
         }
         for name, most in caps.items():
             if most is not None and need > most:
-                found.append(f"{cell.name}: its first call may cost {shown(need)}, and {name} is {shown(most)}")
+                found.append(f"{cell.name}: its first call may cost ${dollars(need)}, and {name} is ${dollars(most)}")
                 break
     return found
 
@@ -519,13 +565,13 @@ def endpoint(provider: Provider, environ: Mapping[str, str], built_in: str | Non
     )
 
 
-def _endpoints(one: Ready, place: Place) -> dict[str, Endpoint]:
+def _endpoints(plan: Plan, source: Source, place: Place) -> dict[str, Endpoint]:
     found: dict[str, Endpoint] = {}
     troubles: list[str] = []
-    for name, provider in one.plan.providers.items():
-        built_in = place.built_in.get((one.plan.job.name, name))
+    for name, provider in plan.providers.items():
+        built_in = place.built_in.get((plan.job.name, name))
         try:
-            found[name] = endpoint(provider, one.source.environ, built_in)
+            found[name] = endpoint(provider, source.environ, built_in)
         except MissingVariable as missing:
             troubles.append(f"provider {name}: {missing}")
             continue
@@ -593,10 +639,8 @@ def _warm(state: State, lanes: Mapping[str, Lane], wall: float, now: float) -> N
 def _session(
     world: World,
     one: Ready,
-    endpoints: Mapping[str, Endpoint],
     lanes: Mapping[str, Lane],
     gate: Gate,
-    options: Options,
 ) -> Session:
     known = prices(one.plan)
     # Reopened conversations are missing, although the state will say so only when the life has begun.
@@ -607,7 +651,7 @@ def _session(
         prices=known,
         lanes=lanes,
         gate=gate,
-        transport=HttpTransport(world.wire, world.clock, endpoints),
+        transport=HttpTransport(world.wire, world.clock, one.endpoints),
         roster=roster,
         selected=one.selected,
         opened=one.opened,

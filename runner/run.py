@@ -345,7 +345,7 @@ async def run(
 ) -> int:
     """Hold what is missing in all sessions; the exit code of the worst.
 
-    `stopping` is told of calls left in flight; `finish` is what is left to do when all is recorded, and can make it worse.
+    `stopping` is told of calls left in flight; `finish` does what is left when all is recorded, and can make it worse.
     """
     codes: list[int] = []
     async with AsyncExitStack() as stack:

@@ -236,7 +236,6 @@ class _Check:
             self.damage.append(f"{where}: the job in it cannot be planned: {one_line(str(error))}")
             return False
         self._plans.append(plan)
-        self._talks.clear()
         self._pairings = {
             number: self.state.watch("pairing", str(number), [c.id for c in plan.cells if c.pairing == number])
             for number in plan.budget.pairings
@@ -244,12 +243,9 @@ class _Check:
         return True
 
     def _answered(self, event: Replied | Failed) -> Sent | None:
-        """The call that ends here; None when its `Sent` was lost."""
+        """The call that is open when an outcome comes; None when its `Sent` was lost."""
         progress = self.state.cells.get(event.cell)
-        if progress is None or progress.open is None:
-            return None
-        sent = progress.open.sent
-        return sent if (sent.turn, sent.attempt) == (event.turn, event.attempt) else None
+        return None if progress is None or progress.open is None else progress.open.sent
 
     # -- requests and money ----------------------------------------------------------------------------------------
 

@@ -257,12 +257,10 @@ class RealDisk:
 
     def lock(self, path: Path, holder: str) -> Lock:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _flocked(descriptor):
             found = os.pread(descriptor, 4096, 0).decode("utf-8", "replace")
             os.close(descriptor)
-            raise LockHeld(found) from None
+            raise LockHeld(found)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, holder.encode(), 0)
         return RealLock(descriptor)
@@ -287,6 +285,19 @@ def _descriptor(path: Path, flags: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _flocked(descriptor: int) -> bool:
+    # Whoever only looks whether the lock is held, holds it for a moment: that is not the one to give way to.
+    for attempt in range(4):
+        if attempt:
+            time.sleep(0.02)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return True
+    return False
 
 
 def _sync(descriptor: int) -> None:

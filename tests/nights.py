@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from random import Random
@@ -60,8 +61,13 @@ class TextFiles(Files):
 
 def job_of(text: str, sets: Sequence[str] = (), **files: str) -> Job:
     """The job of a text; other files beside it by name, with `_` for the dot before the ending."""
-    beside = {".".join(name.rsplit("_", 1)): content for name, content in files.items()}
-    return load(Path("/jobs/job.yaml"), sets=sets, files=TextFiles({"job.yaml": text, **beside}))
+    return _job_of(text, tuple(sets), tuple((".".join(name.rsplit("_", 1)), files[name]) for name in files))
+
+
+@cache
+def _job_of(text: str, sets: tuple[str, ...], files: tuple[tuple[str, str], ...]) -> Job:
+    # Read once: a night is often lived many times over, and a job is a value.
+    return load(Path("/jobs/job.yaml"), sets=sets, files=TextFiles({"job.yaml": text, **dict(files)}))
 
 
 def text_of(job: str | Mapping[str, Any]) -> str:

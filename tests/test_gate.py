@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
+import anyio.lowlevel
 import pytest
 
 from runner.call import Failure, Reply, Usage
@@ -79,7 +81,7 @@ def test_those_who_wait_go_in_order_as_slots_come_free() -> None:
     async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
         for name, rank in (("late", 3), ("early", 1), ("middle", 2)):
             tasks.start_soon(bench.talk, bench.ask(name, lane, rank))
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     assert on_bench([lane], script).log == ["early flies at 0.0", "middle flies at 0.0", "late flies at 1.0"]
 
@@ -107,7 +109,7 @@ def test_a_call_flies_only_when_its_intent_is_durable() -> None:
                 beginning.ended()
 
             tasks.start_soon(talk)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             await bench.gate.work()
         journal.close()
 
@@ -124,7 +126,7 @@ def test_money_in_flight_is_waited_for_and_what_can_never_fit_is_refused() -> No
         ceiling = Ceiling("the budget of the run", bench.journal.state.run, 100)
         for name, rank, reserved in (("first", 1, 60), ("second", 2, 40), ("third", 3, 30), ("huge", 4, 101)):
             tasks.start_soon(bench.talk, bench.ask(name, lane, rank, reserved, (ceiling,)), rank * 1.0)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     log = on_bench([lane], script).log
     assert log[:2] == ["huge budget: the budget of the run", "first flies at 0.0"]
@@ -146,7 +148,7 @@ def test_closing_refuses_those_who_wait_and_lets_those_who_fly_land() -> None:
             bench.gate.close("deadline", "too late to matter")
 
         tasks.start_soon(close)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     bench = on_bench([lane], script)
     assert bench.log == ["flies flies at 0.0", "waits interrupted: stopped"]
@@ -161,7 +163,7 @@ def test_a_parked_lane_or_model_refuses_its_own_and_nobody_else() -> None:
         bench.gate.park_lane(dead, "dead: 401")
         tasks.start_soon(bench.talk, bench.ask("a", dead))
         tasks.start_soon(bench.talk, bench.ask("b", alive))
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     assert sorted(on_bench([dead, alive], script).log) == ["a pending: dead: 401", "b flies at 0.0"]
 
@@ -175,7 +177,7 @@ def test_a_pause_is_waited_for_but_not_for_ever() -> None:
         long.pause(5000.0, "asked to wait 5000 s")
         tasks.start_soon(bench.talk, bench.ask("a", short))
         tasks.start_soon(bench.talk, bench.ask("b", long))
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     assert on_bench([short, long], script, max_wait=100.0).log == [
         "a flies at 50.0",
@@ -191,7 +193,7 @@ def test_requests_leave_at_the_lanes_pace(burst: int, at_once: int) -> None:
     async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
         for n in range(10):
             tasks.start_soon(bench.talk, bench.ask(str(n), lane, n), 0.01)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     bench = on_bench([lane], script)
     times = [float(line.rpartition(" ")[2]) for line in bench.log]
@@ -215,7 +217,7 @@ def test_nothing_is_held_while_a_request_is_paced() -> None:
             held.append(bench.journal.state.run.reserved)
 
         tasks.start_soon(look)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     on_bench([lane], script)
     assert held == [0]
@@ -236,7 +238,7 @@ def test_a_call_that_never_left_gives_its_place_back() -> None:
             beginning.ended()
 
         tasks.start_soon(refused)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     on_bench([lane], script)
     assert lane.when(1, 1, 1.0) == 1.0

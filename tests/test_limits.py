@@ -312,7 +312,7 @@ def test_a_full_window_says_when_to_look_again() -> None:
     st.integers(0, 100),
 )
 def test_whatever_is_chosen_no_ceiling_and_no_slot_is_exceeded(rows: list[tuple[int, int, int]], cap: int) -> None:
-    """Grant until nobody can go: reserved money stays under the cap, slots under the limit, and no one who fits is left."""
+    """Grant until nobody can go: money stays under the cap, slots under the limit, and no one who fits is left."""
     lanes = [Lane(str(n), Limits(concurrency=n + 1)) for n in range(3)]
     ceiling = Ceiling("run", Account(), cap)
     queues: list[list[Waiter]] = [[], [], []]

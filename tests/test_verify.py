@@ -14,6 +14,7 @@ import pytest
 
 from runner.events import Closed, Event, Failed, Opened, Replied, Sent
 from runner.journal import FILE, encode, repair, scan
+from runner.money import dollars
 from runner.night import Options
 from runner.outputs import Views, read
 from runner.verify import Verified, verify
@@ -36,7 +37,11 @@ pairings:
   - {prompt: memory, a: ada, b: bo, budget: 0.30}
   - {prompt: letter, b: [ada, bo]}
 """
-EDITED = JOB.replace("What survives?", "What remains?").replace("label: Bo", "label: Bob")
+EDITED = (
+    JOB.replace("What survives?", "What remains?")
+    .replace("label: Bo", "label: Bob")
+    .replace("output: 3}", "output: 4}")
+)
 MODEL: dict[str, Any] = {"price": {"input": 1, "output": 3}, "reply": {"mean": 12}}
 SIM: dict[str, Any] = {"models": {"m": MODEL, "n": {**MODEL, "price": {"input": 2, "output": 5}}}}
 FAULTS = [{"kind": "blank", "request": 1}, {"kind": "cut", "request": 2}, {"kind": "filtered", "request": 3}]
@@ -97,6 +102,18 @@ def test_three_lives_with_an_edited_job_are_sound() -> None:
     found = verify(night.folder, night.disk)
     assert (found.problems, found.notes, found.not_rebuilt) == ((), (), {})
     assert found.rebuilt == len(night.sents()) == 6 + 4
+
+
+def test_a_transcript_as_an_earlier_job_had_it_is_not_what_the_run_came_to() -> None:
+    """When the run has come to rest, its views are those of the job in force."""
+    night = Night(JOB, SIM)
+    assert night.live().exit == 0
+    name = night.folder / "conversations/letter/bo.md"
+    old = night.disk.files[name]
+    assert night.live(Options(accept_changes=True), job=EDITED).exit == 0
+    found = verify(night.folder, disk_of({**night.disk.files, name: old}))
+    assert len(found.differences) == 1
+    assert "bo.md" in found.differences[0]
 
 
 # --- the journal -------------------------------------------------------------------------------------------------
@@ -272,6 +289,16 @@ def test_an_overrun_that_is_flagged_is_the_truth() -> None:
     assert night.live().exit == 4
     assert any(isinstance(r.event, Replied | Failed) and r.event.overrun for r in night.records())
     assert verify(night.folder, night.disk).problems == ()
+
+
+@pytest.mark.parametrize(("money", "cost"), [("free", 1), ("assumed", 0)])
+def test_a_failed_attempt_is_charged_as_its_money_says(money: str, cost: int) -> None:
+    """What was free costs nothing, and what may have been billed at least its reservation."""
+    night = Night(JOB, FAULTY)
+    assert night.live().exit == 0
+    change = only(Failed, lambda e: replace(e, money=money, cost=cost))
+    found = found_in(rewritten(night.disk.files, change))
+    assert f"whose money is {money} is charged ${dollars(cost)}" in "\n".join(found.differences)
 
 
 @pytest.mark.parametrize("revision", ["openai/0", "telegraph/3"])

@@ -1,12 +1,11 @@
 """The commands: the only room that sees arguments, environment, terminal and wall clock.
 
-One file for each group of commands. What a command needs is imported when it runs, because `tertulia --help` must not wait
-for it. `main` is the one door through which every ending becomes an exit code.
+One file for each group of commands. What a command needs is imported when it runs, because `tertulia --help` must not
+wait for it. `main` is the one door through which every ending becomes an exit code.
 """
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from typing import Any, Final
 
@@ -72,8 +71,4 @@ def main() -> int:
         return 2
     except click.Abort:
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has left. Nothing else may be written, not even at exit.
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
-        return 0
     return code if isinstance(code, int) else 0

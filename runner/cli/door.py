@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -64,6 +65,10 @@ def answered(command: Callable[P, Any]) -> Callable[P, int]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
             code = command(*args, **kwargs)
+        except BrokenPipeError:
+            # Whoever read the answer has seen enough of it; nothing more may be written, not even at exit.
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            return 0
         except Exception as error:
             answer = answer_of(error)
             if answer is None:
@@ -78,7 +83,6 @@ def answered(command: Callable[P, Any]) -> Callable[P, int]:
 
 def terminal() -> bool:
     """True when a person watches stderr, so that it may be drawn on."""
-    import os
 
     watched = sys.stderr is not None and sys.stderr.isatty()
     return watched and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"

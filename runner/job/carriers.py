@@ -187,7 +187,7 @@ class Carriers(Section):
             provider=provider,
             id=id_,
             price=price,
-            free=entry.free or (price is None and (carrier.free or carrier.type == "sim")),
+            free=entry.free or (price is None and carrier.free),
             context=entry.context,
             settings=given_settings(entry),
         )

@@ -218,6 +218,8 @@ class Checks(Section):
                     model = job.models.get(alias)
                     if model is None or model.free or (model.price is not None and model.price.free):
                         continue
+                    if model.price is None and job.providers[model.provider].type == "sim":
+                        continue  # the built-in provider's own prices are play money
                     if alias in job.model_budgets or model.provider in job.provider_budgets:
                         continue
                     self.note(

@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 
 from runner.call import Call, Failure, Finish, Hints, Kind, Money, Outcome, Reply, Scope, Usage, has_text
+from runner.foreign import storable
 from runner.money import MoneyError, Nanos, parse_dollars
 from runner.providers.base import (
     Endpoint,
@@ -256,8 +257,9 @@ class Reader:
                 self._event(event)
         elif self._plain:
             self._take_plain(b"".join(self._plain))
-        text, reasoning = _without_thought("".join(self._text), "".join(self._reasoning))
-        refusal = "".join(self._refusal)
+        # Made storable as a whole: the halves of a character may have come in two deltas.
+        text, reasoning, refusal = (storable("".join(said)) for said in (self._text, self._reasoning, self._refusal))
+        text, reasoning = _without_thought(text, reasoning)
         usage = _usage(self._usage, received=bool(text or reasoning or refusal))
         ending = (self._finish or "").lower()
         if self._error is not None or ending in _BROKEN:

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import anyio
 
-from runner.call import Answer, Call, Failure, Hints, Outcome, Usage
-from runner.foreign import MASK, mask, storable
+from runner.call import Answer, Call, Failure, Hints, Outcome
+from runner.foreign import MASK, masker, storable
 from runner.providers import DIALECTS, Endpoint
 from runner.providers.base import Reader
 from runner.world import Clock, HttpRequest, HttpResponse, Secret, Wire, WireError
@@ -41,6 +41,7 @@ class HttpTransport:
         self._wire = wire
         self._clock = clock
         self._endpoints = endpoints
+        self._cleaners = {name: _Cleaner(endpoint.secrets) for name, endpoint in endpoints.items()}
 
     def body(self, call: Call) -> bytes:
         endpoint = self._endpoints[call.provider]
@@ -53,7 +54,8 @@ class HttpTransport:
         """The outcome of a call, whatever happens to it on the way."""
         endpoint = self._endpoints[call.provider]
         begun = anyio.current_time()
-        exchange = _Exchange(call, endpoint, self._clock, started)
+        cleaner = self._cleaners[call.provider]
+        exchange = _Exchange(call, endpoint, self._clock, lambda told: started(cleaner.text(told, _LONGEST_NAME)))
         outcome: Outcome | None = None
         try:
             with anyio.move_on_after(call.timeouts.total):
@@ -65,7 +67,7 @@ class HttpTransport:
             outcome = exchange.broke(f"timed out: not complete after {call.timeouts.total:g} s", True)
         first = None if exchange.first_byte is None else round(exchange.first_byte - begun, 6)
         outcome = replace(outcome, first_byte=first, seconds=round(anyio.current_time() - begun, 6))
-        return Answer(_made_safe(outcome, endpoint.secrets), exchange.hints)
+        return Answer(cleaner.outcome(outcome), exchange.hints)
 
 
 class _Exchange:
@@ -140,7 +142,7 @@ class _Exchange:
     def _announce(self, reader: Reader) -> None:
         if not self._announced and reader.generation is not None:
             self._announced = True
-            self._started(_clean(reader.generation, self._endpoint.secrets, _LONGEST_NAME))
+            self._started(reader.generation)
 
     def _late(self) -> str:
         timeouts = self._call.timeouts
@@ -167,51 +169,50 @@ class _Exchange:
         return self._reader.outcome(what)
 
 
-def _made_safe(outcome: Outcome, secrets: tuple[Secret, ...]) -> Outcome:
-    """The same outcome with no key in it, and no text that a journal could not hold."""
+class _Cleaner:
+    """Takes keys out of whatever a provider says, and what a journal could not hold."""
 
-    def clean(text: str | None, most: int | None = None) -> str | None:
-        return None if text is None else _clean(text, secrets, most)
+    def __init__(self, secrets: tuple[Secret, ...]) -> None:
+        self._secrets = secrets
+        self._masked = masker(secrets)
 
-    cleaned: dict[str, object] = {"reasoning": clean(outcome.reasoning), "usage": _safe_usage(outcome.usage, secrets)}
-    for name in ("model", "upstream", "generation", "stop"):
-        cleaned[name] = clean(getattr(outcome, name), _LONGEST_NAME)
-    if isinstance(outcome, Failure):
-        detail, partial = clean(outcome.detail, _LONGEST_DETAIL), clean(outcome.partial)
-        return replace(outcome, detail=detail, partial=partial, **cleaned)  # type: ignore[arg-type]
-    return replace(outcome, text=clean(outcome.text), **cleaned)  # type: ignore[arg-type]
+    def outcome(self, outcome: Outcome) -> Outcome:
+        def clean(text: str | None, most: int | None = None) -> str | None:
+            return None if text is None else self.text(text, most)
 
+        cleaned: dict[str, object] = {"reasoning": clean(outcome.reasoning)}
+        for name in ("model", "upstream", "generation", "stop"):
+            cleaned[name] = clean(getattr(outcome, name), _LONGEST_NAME)
+        if outcome.usage.raw is not None:
+            cleaned["usage"] = replace(outcome.usage, raw=self._value(outcome.usage.raw, 0))
+        if isinstance(outcome, Failure):
+            detail, partial = clean(outcome.detail, _LONGEST_DETAIL), clean(outcome.partial)
+            return replace(outcome, detail=detail, partial=partial, **cleaned)  # type: ignore[arg-type]
+        return replace(outcome, text=clean(outcome.text), **cleaned)  # type: ignore[arg-type]
 
-def _clean(text: str, secrets: tuple[Secret, ...], most: int | None) -> str:
-    masked = _without_begun_key(mask(storable(text), secrets), secrets)
-    # Cut last of all: half a key would not be known for one.
-    return masked if most is None or len(masked) <= most else masked[: most - 1] + "…"
+    def text(self, text: str, most: int | None = None) -> str:
+        masked = self._without_begun_key(self._masked(storable(text)))
+        # Cut last of all: half a key would not be known for one.
+        return masked if most is None or len(masked) <= most else masked[: most - 1] + "…"
 
+    def _without_begun_key(self, text: str) -> str:
+        """The text without the beginning of a key at its end, where it was cut in the middle of one."""
+        for key in (secret.reveal().strip() for secret in self._secrets):
+            begun = text.rfind(key[:_LEAST_OF_A_KEY], max(0, len(text) - len(key)))
+            if begun >= 0 and key.startswith(text[begun:]):
+                text = text[:begun] + MASK
+        return text
 
-def _without_begun_key(text: str, secrets: tuple[Secret, ...]) -> str:
-    """The text without the beginning of a key at its end, where it was cut in the middle of one."""
-    for key in (secret.reveal().strip() for secret in secrets):
-        for length in range(min(len(key) - 1, len(text)), _LEAST_OF_A_KEY - 1, -1):
-            if text.endswith(key[:length]):
-                text = text[:-length] + MASK
-                break
-    return text
-
-
-def _safe_usage(usage: Usage, secrets: tuple[Secret, ...]) -> Usage:
-    return usage if usage.raw is None else replace(usage, raw=_safe_value(usage.raw, secrets, 0))
-
-
-def _safe_value(value: Any, secrets: tuple[Secret, ...], depth: int) -> Any:
-    """The provider's own object, string by string without keys, and within what a journal's JSON can hold."""
-    if isinstance(value, str):
-        return _clean(value, secrets, None)
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return str(value)
-    if isinstance(value, (list, dict)) and depth == _DEEPEST:
-        return "…"
-    if isinstance(value, list):
-        return [_safe_value(item, secrets, depth + 1) for item in value]
-    if isinstance(value, dict):
-        return {_clean(name, secrets, None): _safe_value(item, secrets, depth + 1) for name, item in value.items()}
-    return value
+    def _value(self, value: Any, depth: int) -> Any:
+        """The provider's own object, string by string, within what the JSON of a journal can hold."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            return str(value)
+        if isinstance(value, (list, dict)) and depth == _DEEPEST:
+            return "…"
+        if isinstance(value, list):
+            return [self._value(item, depth + 1) for item in value]
+        if isinstance(value, dict):
+            return {self.text(name): self._value(item, depth + 1) for name, item in value.items()}
+        return value

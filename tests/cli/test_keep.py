@@ -77,11 +77,11 @@ def test_verify_answers_programs_one_object_a_line(outputs: Path) -> None:
 
 def test_a_foreign_file_name_cannot_speak_to_the_terminal(outputs: Path) -> None:
     """What lies among the transcripts may be called anything."""
-    (outputs / "talk/main/conversations/memory/\x1b[2Jx.md").touch()
+    (outputs / "talk/main/conversations/memory/\x1b[2J\nx.md").touch()
     said = tertulia("verify", "talk")
     assert said.code == 3
     assert "\x1b" not in said.out
-    assert "\\u{1b}[2Jx.md: should not be there" in said.out
+    assert "\\u{1b}[2J\\u{a}x.md: should not be there" in said.out
 
 
 @pytest.mark.parametrize("command", ["verify", "report", "repair"])
@@ -120,6 +120,7 @@ def test_report_gives_back_the_bytes_that_the_run_wrote(outputs: Path) -> None:
         said.out == "talk/main: 3 transcripts and three pages written from 23 records\n  outputs/talk/main/index.md\n"
     )
     assert views(folder) == before
+    RealDisk().lock(folder / LOCK_FILE, "the next").release()
 
 
 def test_report_without_a_status_tells_of_the_last_record(outputs: Path, night: Night) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,14 @@ def test_status_of_a_run_at_work_is_read_beside_the_process(at_work: Path) -> No
     assert "damaged" not in said
     assert "go on with" not in said
     assert (at_work / LOCK_FILE).read_bytes() == before
+
+
+def test_two_who_look_at_once_do_not_see_each_other(outputs: Path) -> None:
+    """Only a process that works on a run holds it."""
+    folder = cut(outputs, "broken", 4)
+    with (folder / LOCK_FILE).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert "broken off" in tertulia("status", "talk/broken").out
 
 
 def test_a_fresh_status_file_is_believed_and_a_stale_one_is_not(

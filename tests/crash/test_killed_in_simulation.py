@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from random import Random
 
 import pytest
 
 from runner.events import Failed
 from runner.journal import FILE
 from runner.verify import verify
-from tests.memory import MemoryDisk, Operation, at
+from tests.memory import Operation, at
 from tests.nights import Ledger, Night, matrix, provider
 from tests.virtual import Kill
 
@@ -19,10 +18,10 @@ TURNS = 6 * 4
 POINTS = 60
 
 
-def small(order: int | None, disk: int = 0) -> Night:
+def small(order: int | None) -> Night:
     """Six conversations of four turns, a few faults among them."""
     job = matrix(MODELS, rounds=2, send_seed=True)
-    return Night(job, provider(MODELS, rate=0.05), disk=MemoryDisk(Random(disk)), seed=order)
+    return Night(job, provider(MODELS, rate=0.05), seed=order)
 
 
 def changes(night: Night) -> list[Operation]:
@@ -72,7 +71,7 @@ def test_a_kill_at_any_operation_loses_at_most_the_calls_in_flight_and_the_next_
     assert model.live().exit == 0
     texts = {(r.cell, r.turn): r.text for r in model.replies().values()}
     for number in spread(changes(model), POINTS):
-        night = small(order, disk=number)
+        night = small(order)
         assert night.live(fault=at(number, Kill(f"operation {number}"))).exit is None
         assert night.billed <= counted(night), f"operation {number}"
         lost = flying(night)
@@ -92,12 +91,12 @@ def test_a_kill_in_the_middle_of_the_recovery_from_a_kill_is_recovered_from_too(
     model = small(order)
     assert model.live().exit == 0
     first = spread(changes(model), 5)[2]
-    recovery = small(order, disk=first)
+    recovery = small(order)
     recovery.live(fault=at(first, Kill("first")))
     before = len(recovery.disk.operations)
     assert recovery.live().exit == 0
     for number in spread([op for op in changes(recovery) if op.number > before], 15):
-        night = small(order, disk=first)
+        night = small(order)
         night.live(fault=at(first, Kill("first")))
         lost = flying(night)
         assert night.live(fault=at(number, Kill("second"))).exit is None
@@ -114,7 +113,7 @@ def test_a_torn_line_at_the_end_is_set_aside_and_what_it_said_is_not_believed() 
     writes = [op.number for op in model.disk.operations if op.name == "write" and op.path.name == FILE]
     torn = 0
     for number in writes[1 : len(writes) : len(writes) // 12]:
-        night = small(None, disk=number)
+        night = small(None)
         night.live(fault=at(number, Kill("in the midst of a write")))
         left = night.left().read(night.folder / FILE)
         life = night.live()

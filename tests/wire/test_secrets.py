@@ -34,7 +34,7 @@ def events(*chunks: dict[str, Any]) -> bytes:
     return b"".join(b"data: " + orjson.dumps(one) + b"\n\n" for one in chunks) + DONE
 
 
-def streamed(said: str, **fields: Any) -> dict[str, Any]:
+def streamed(**fields: Any) -> dict[str, Any]:
     choice = {"index": 0, "delta": {"content": "Hello", **fields}, "finish_reason": "stop"}
     return {"id": "gen-1", "model": "m", "choices": [choice]}
 
@@ -49,19 +49,19 @@ def halves(said: str) -> tuple[str, str]:
 
 
 PLACES: dict[str, Callable[[str], bytes]] = {
-    "text": lambda said: answer(events(streamed(said, content=f"Hello {said} there"))),
+    "text": lambda said: answer(events(streamed(content=f"Hello {said} there"))),
     "text, over two deltas": lambda said: answer(
         b"".join(chunk(content=half) for half in ("Hello ", *halves(said))) + chunk(finish="stop")
     ),
-    "reasoning": lambda said: answer(events(streamed(said, reasoning=said))),
-    "refusal": lambda said: answer(events(streamed(said, refusal=said, content=None))),
-    "thinking in the text": lambda said: answer(events(streamed(said, content=f"<think>{said}</think>Hello"))),
-    "id": lambda said: answer(events({**streamed(said), "id": said})),
-    "model": lambda said: answer(events({**streamed(said), "model": said})),
-    "upstream": lambda said: answer(events({**streamed(said), "provider": said})),
+    "reasoning": lambda said: answer(events(streamed(reasoning=said))),
+    "refusal": lambda said: answer(events(streamed(refusal=said, content=None))),
+    "thinking in the text": lambda said: answer(events(streamed(content=f"<think>{said}</think>Hello"))),
+    "id": lambda said: answer(events({**streamed(), "id": said})),
+    "model": lambda said: answer(events({**streamed(), "model": said})),
+    "upstream": lambda said: answer(events({**streamed(), "provider": said})),
     "finish reason": lambda said: answer(events({"choices": [{"delta": {"content": "Hi"}, "finish_reason": said}]})),
-    "usage": lambda said: answer(events({**streamed(said), "usage": {"prompt_tokens": said, said: [said]}})),
-    "error inside": lambda said: answer(events(streamed(said), {"error": {"message": said, "code": said}})),
+    "usage": lambda said: answer(events({**streamed(), "usage": {"prompt_tokens": said, said: [said]}})),
+    "error inside": lambda said: answer(events(streamed(), {"error": {"message": said, "code": said}})),
     "partial text": lambda said: answer(chunk(content=f"Hello {said}")),
     "plain answer": lambda said: answer(
         orjson.dumps({"id": said, "choices": [{"message": {"content": f"H {said}"}, "finish_reason": "stop"}]})

@@ -1,0 +1,685 @@
+"""The OpenAI dialect: the bytes of its requests, and what it makes of every answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.call import Failure, Hints, Message, Reply, Sampling, Usage, View
+from runner.providers import Endpoint, openai
+from runner.providers.base import ServerSentEvents, count, retry_after, seconds, whole
+from runner.world import Secret
+from tests.providers.contract import BODIES, STATUSES, WALL, call, essence, failure, heard, reply, told
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+OPENING = Message("user", "What survives of a conversation?")
+TWO = View("You are brief.", (OPENING, Message("assistant", "Its silences."), Message("user", "And then?")))
+THREE = View(None, (OPENING, Message("assistant", "Echoes."), Message("user", "two: Names.\n\nthree: “Nothing.”")))
+HOT = Sampling(temperature=0.7, top_p=0.95, presence_penalty=0.0, frequency_penalty=-0.5)
+
+GOLDEN: Sequence[tuple[str, dict[str, Any], Any, bytes]] = [
+    (
+        "one message",
+        {},
+        "max_tokens",
+        (
+            b'{"model":"m","messages":[{"role":"user","content":"What survives?"}],"max_tokens":400,'
+            b'"stream_options":{"include_usage":true},"stream":true}'
+        ),
+    ),
+    (
+        "two speakers and a system text",
+        {"view": TWO, "sampling": HOT, "seed": 7},
+        "max_tokens",
+        (
+            b'{"model":"m","messages":[{"role":"system","content":"You are brief."},'
+            b'{"role":"user","content":"What survives of a conversation?"},'
+            b'{"role":"assistant","content":"Its silences."},{"role":"user","content":"And then?"}],"max_tokens":400,'
+            b'"temperature":0.7,"top_p":0.95,"presence_penalty":0.0,"frequency_penalty":-0.5,"seed":7,'
+            b'"stream_options":{"include_usage":true},"stream":true}'
+        ),
+    ),
+    (
+        "three speakers, and the other name of the limit",
+        {"view": THREE, "sampling": Sampling(temperature=1.0)},
+        "max_completion_tokens",
+        (
+            b'{"model":"m","messages":[{"role":"user","content":"What survives of a conversation?"},'
+            b'{"role":"assistant","content":"Echoes."},'
+            b'{"role":"user","content":"two: Names.\\n\\nthree: \xe2\x80\x9cNothing.\xe2\x80\x9d"}],'
+            b'"max_completion_tokens":400,"temperature":1.0,"stream_options":{"include_usage":true},"stream":true}'
+        ),
+    ),
+    (
+        "parameters that the model refused",
+        {"sampling": HOT, "seed": 7, "dropped": ("temperature", "seed", "stream_options")},
+        "max_tokens",
+        (
+            b'{"model":"m","messages":[{"role":"user","content":"What survives?"}],"max_tokens":400,'
+            b'"top_p":0.95,"presence_penalty":0.0,"frequency_penalty":-0.5,"stream":true}'
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "limit", "expected"), [row[1:] for row in GOLDEN], ids=[row[0] for row in GOLDEN])
+def test_a_request_has_exactly_these_bytes(changes: dict[str, Any], limit: Any, expected: bytes) -> None:
+    """The journal keeps a hash of these bytes: a change here is a new revision of the dialect."""
+    assert openai.revision == "openai/1"
+    assert openai.body(call(**changes), limit) == expected
+
+
+def test_headers_carry_the_key_where_only_the_wire_can_read_it() -> None:
+    """The key stands in one header, hidden; white space around it is not part of it."""
+    endpoint = Endpoint("p", "openai", "https://x/v1/", Secret(" sk-1\n"), {"X-Title": "T"})
+    found = openai.headers(endpoint)
+    assert repr(found) == (
+        "{'content-type': 'application/json', 'accept': 'text/event-stream', 'X-Title': 'T', 'authorization': ***}"
+    )
+    key = found["authorization"]
+    assert isinstance(key, Secret)
+    assert key.reveal() == "Bearer sk-1"
+    assert openai.url(endpoint) == "https://x/v1/chat/completions"
+    assert "authorization" not in openai.headers(Endpoint("p", "openai", "http://127.0.0.1/v1"))
+
+
+# --- bodies of status 200 --------------------------------------------------------------------------------------------
+
+USAGE: Final = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+
+
+def event(chunk: Any) -> bytes:
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def said(finish: str | None = None, **delta: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return event({"id": "gen-1", "model": "m-1", "choices": [choice]})
+
+
+def used(usage: Any = USAGE) -> bytes:
+    return event({"id": "gen-1", "choices": [], "usage": usage})
+
+
+def plain(finish: str | None = "stop", usage: Any = USAGE, **message: Any) -> bytes:
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", **message}}
+    return orjson.dumps({"id": "gen-1", "model": "m-1", "choices": [choice], "usage": usage})
+
+
+DONE: Final = b"data: [DONE]\n\n"
+HI: Final = said(role="assistant", content="") + said(content="Hi ") + said(content="there")
+STOP: Final = said("stop")
+END: Final = STOP + used() + DONE
+THINK: Final = said(reasoning_content="hm") + said(reasoning_content=" hm")
+REPLY: Final = reply()
+
+ANSWERS: Sequence[tuple[str, bytes]] = [
+    ("a reply", HI + END),
+    ("a reply", plain(content="Hi there")),
+    ("a reply", plain(content=[{"type": "text", "text": "Hi "}, {"type": "text", "text": "there"}])),
+    ("a reply", plain(content=["Hi ", "there"])),
+    ("a reply", b"\n\n\n" + plain(content="Hi there")),
+    ("a reply", b"\xef\xbb\xbf" + plain(content="Hi there")),
+    ("a reply", b": OPENROUTER PROCESSING\n\n: keep-alive\n\n" + HI + END),
+    ("a reply", HI + STOP),
+    ("a reply", HI + END + DONE),
+    ("a reply", HI + END + said(content=" and more") + b"data: junk\n\n"),
+    ("a reply", used({"prompt_tokens": 9, "completion_tokens": 1}) + HI + END),
+    ("a reply", HI + STOP + b"data: {broken\n\n" + DONE),
+    ("a reply", event({"id": "gen-1", "usage": None}) + event({"choices": []}) + b"data:\n\n" + HI + END),
+    ("a reply", (HI + END).replace(b"\n", b"\r\n")),
+    ("a reply", (HI + END).replace(b"\n", b"\r")),
+    ("a reply", (HI + END).replace(b"data: ", b"event: message\nid: 1\nretry: 5\ndata:")),
+    ("a reply", (HI + END).replace(b',"model"', b',\ndata: "model"')),
+    ("a reply", HI + said("stop").replace(b"\n\n", b"\n") + DONE),
+    ("a reply", (HI + END)[:-2]),
+    ("a reply", HI + event({"choices": [{"index": 1, "delta": {"content": " other"}, "finish_reason": None}]}) + END),
+    ("a reply", event({"choices": [{"index": 0, "message": {"content": "Hi there"}, "finish_reason": "stop"}]}) + DONE),
+    ("a reply after thinking", THINK + HI + END),
+    ("a reply after thinking", said(reasoning="hm hm") + HI + END),
+    ("a reply after thinking", said(content="<think>hm") + said(content=" hm</think>\n\n") + HI + END),
+    ("a reply after thinking", plain(content="\n<think>\nhm hm\n</think>\n\nHi there")),
+    ("a reply after thinking", plain(content="hm hm\n</think>\n\nHi there")),
+    ("a reply after thinking", plain(content="<think>hm</think><think>hm</think>Hi there")),
+    (
+        "a reply after thinking",
+        said(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "hm hm"}]}]) + HI + END,
+    ),
+    (
+        "a reply after thinking",
+        plain(content=[{"type": "reasoning", "text": "hm hm"}, {"type": "text", "text": "Hi there"}]),
+    ),
+    ("a reply cut by the limit", HI + said("length") + used() + DONE),
+    ("a reply cut by the limit", plain("model_length", content="Hi there")),
+    ("a refusal with text", said(refusal="I will ") + said(refusal="not.") + END),
+    ("a refusal with text", plain(content=None, refusal="I will not.")),
+    ("a refusal with text", plain(content=[{"type": "refusal", "refusal": "I will not."}])),
+    ("a refusal without text", said("refusal") + used() + DONE),
+    ("filtered after some text", HI + said("content_filter") + used() + DONE),
+    ("filtered after some text", HI + said("SAFETY") + used() + DONE),
+    ("filtered without text", said("content_filter") + used() + DONE),
+    ("blank", said(content="") + END),
+    ("blank", plain(content=None)),
+    ("blank", plain(content=" \n\t ")),
+    ("blank", plain(content="", usage={"prompt_tokens": 9, "completion_tokens": 0})),
+    ("blank", plain(content="", usage={"prompt_tokens": 0, "completion_tokens": 0, "cost": 0})),
+    ("blank, and no figures", said(content="") + STOP + DONE),
+    ("blank, and no figures", plain(content="", usage=None)),
+    ("blank, and all figures zero", plain(content="", usage={"prompt_tokens": 0, "completion_tokens": 0})),
+    ("invisible", plain(content="\u200b\ufeff\u2060\x00", usage=None)),
+    ("only thinking", THINK + END),
+    ("only thinking", plain(content="<think>hm, hm</think>\n")),
+    ("only thinking", plain(content="<think>hm, and then it stops")),
+    ("only thinking", plain(content=[{"type": "thinking", "thinking": "hm"}])),
+    ("only thinking, cut by the limit", THINK + said("length") + used() + DONE),
+    ("an unknown end", HI + said("eos") + used() + DONE),
+    ("an unknown end", HI + said("because") + used() + DONE),
+    ("no end", HI + used({}) + DONE),
+    ("no end", HI),
+    ("no end", plain(None, None, content="Hi there")),
+    ("cut in the middle", said(content="Hi") + said(content=" there")[:-20]),
+    ("damaged in the middle", said(content="Hi ") + b'data: {"choices":[{"del\n\n' + STOP),
+    ("damaged in the middle", said(content="Hi ") + b"data: 7\n\n" + STOP),
+    ("an error in place of an answer", event({"error": {"code": 502, "message": "oh"}})),
+    (
+        "an error in place of an answer",
+        orjson.dumps({"error": {"message": "oh", "type": "server_error", "code": None}}),
+    ),
+    ("an error in place of an answer", orjson.dumps([{"error": {"message": "oh", "code": 500}}])),
+    ("an error in place of an answer", orjson.dumps({"error": "model crashed"})),
+    ("an error in place of an answer", orjson.dumps({"object": "error", "message": "oh", "code": 500})),
+    ("an error in place of an answer", b"event: error\n" + event({"type": "error", "message": "oh"})),
+    ("an error in place of an answer", orjson.dumps({"choices": [{"finish_reason": "error", "error": {"code": 500}}]})),
+    ("an error after some text", said(content="Hi ") + event({"error": {"code": "502", "message": "oh"}})),
+    (
+        "an error after some text",
+        said(content="Hi ") + event({"error": {"code": 429, "message": "slow"}, "choices": []}),
+    ),
+    ("an error after some text", said(content="Hi ") + event({"choices": [{"delta": {}, "error": {"message": "oh"}}]})),
+    ("an end that is an error", HI + said("error") + DONE),
+    ("an end that is an error", HI + said("network_error") + DONE),
+    ("busy, in place of an answer", event({"error": {"code": 429, "message": "slow"}})),
+    ("busy, in place of an answer", event({"error": {"code": "rate_limit_exceeded", "message": "slow"}})),
+    ("out of money, in place of an answer", event({"error": {"code": "insufficient_quota", "message": "pay"}})),
+    ("out of money, in place of an answer", orjson.dumps({"error": {"code": 402, "message": "pay"}})),
+    (
+        "too long, in place of an answer",
+        orjson.dumps({"error": {"code": 400, "message": "maximum context length is 9"}}),
+    ),
+    ("nothing at all", b""),
+    ("nothing at all", b"\n\n: keep-alive\n\n"),
+    ("nothing at all", DONE),
+    ("not this format", b"upstream connect error or disconnect"),
+    ("not this format", b'{"choices": [{"mess'),
+    ("not this format", b"[" * 2000 + b"]" * 2000),
+    ("not this format", b'{"a":' * 900 + b"1" + b"}" * 900),
+    ("not this format", b"{}"),
+    ("a web page", b"<!doctype html><title>Sign in</title>"),
+]
+
+
+def test_every_case_of_the_contract_is_met() -> None:
+    """No row of the contract is left without bytes of this dialect."""
+    assert {name for name, _ in ANSWERS} == set(BODIES)
+
+
+@pytest.mark.parametrize("size", [None, 1, 7])
+@pytest.mark.parametrize(("name", "body"), ANSWERS, ids=[f"{n}-{name}" for n, (name, _) in enumerate(ANSWERS)])
+def test_an_answer_comes_to_what_the_contract_says(name: str, body: bytes, size: int | None) -> None:
+    """However it is cut into pieces."""
+    assert essence(heard(openai, body, size=size)) == BODIES[name]
+
+
+@pytest.mark.parametrize("name", ["a reply after thinking", "only thinking"])
+def test_thinking_is_kept_apart(name: str) -> None:
+    """Whatever form it has, it is in `reasoning` and in no text."""
+    for body in (body for found, body in ANSWERS if found == name):
+        outcome = heard(openai, body)
+        assert outcome.reasoning is not None
+        assert "hm" in outcome.reasoning
+        assert "<think>" not in outcome.reasoning
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["A `<think>` tag.\n</think>\nis its end.", "Say </think> and be done.", "I <think>so</think>.", "a </think"],
+)
+def test_a_text_about_tags_is_left_alone(text: str) -> None:
+    """Only what begins with the tag, or ends a line of its own without one before it, is thinking."""
+    assert essence(heard(openai, plain(content=text))) == reply(text)
+
+
+def test_what_a_reply_says_of_itself_is_kept() -> None:
+    """Model, upstream, generation and the provider's own word for the end."""
+    body = event({"id": "gen-1", "model": "m-1", "provider": "Upstream", "choices": []}) + HI + said("eos") + used()
+    got = heard(openai, body)
+    assert isinstance(got, Reply)
+    assert (got.model, got.upstream, got.generation, got.stop) == ("m-1", "Upstream", "gen-1", "eos")
+    assert got.usage == Usage(9, 3, raw=USAGE)
+
+
+def test_the_cut_is_told_as_it_happened() -> None:
+    """The wire's own words are kept, unless all that matters had come before."""
+    broke = heard(openai, HI, cut="the answer was cut off")
+    assert isinstance(broke, Failure)
+    assert broke.detail == "the answer was cut off"
+    assert isinstance(heard(openai, HI + STOP, cut="the answer was cut off"), Reply)
+
+
+def test_halves_of_a_character_in_two_deltas_are_not_lost() -> None:
+    """A pair that a server splits, and bytes that are no UTF-8, leave the rest of the text as it is."""
+    split = said(content="A").replace(b"A", b"\\ud83c") + said(content="A").replace(b"A", b"\\udf12") + STOP
+    got = heard(openai, split)
+    assert isinstance(got, Reply)
+    assert got.text == "🌒"
+    raw = heard(openai, said(content="A B").replace(b"A", b"\xff") + STOP)
+    assert essence(raw) == reply("\ufffd B")
+
+
+@pytest.mark.parametrize(
+    ("piece", "brought"),
+    [
+        (b": keep-alive\n\n", False),
+        (b"\n", False),
+        (b"data:\n\n", False),
+        (said(role="assistant", content=""), False),
+        (event({"choices": []}), False),
+        (said(content="x"), True),
+        (said(reasoning="x"), True),
+        (said(reasoning_details=[{"type": "encrypted"}]), True),
+        (STOP, True),
+        (used(), True),
+        (event({"error": {"code": 500}}), True),
+        (DONE, True),
+        (plain(content="x"), True),
+    ],
+)
+def test_a_sign_of_life_is_no_data(piece: bytes, brought: bool) -> None:
+    """Only what belongs to the answer resets the clocks."""
+    assert openai.reader(call()).feed(piece) is brought
+
+
+def test_what_is_held_is_counted_before_it_is_understood() -> None:
+    """A line without end, and an event without end, grow in `size` as text does."""
+    for piece in (b"data: " + b"x" * 1000, b"data: x\n" * 200, said(content="x" * 1000), b"{" + b" " * 1000):
+        reader = openai.reader(call())
+        reader.feed(piece)
+        assert 1000 <= reader.size <= 1500
+
+
+# --- usage -----------------------------------------------------------------------------------------------------------
+
+FIGURES: Sequence[tuple[str, Any, dict[str, Any]]] = [
+    ("missing", None, {}),
+    ("no object", "12", {}),
+    ("plain", USAGE, {"input": 9, "output": 3}),
+    ("no output", {"prompt_tokens": 9}, {"input": 9}),
+    ("strings", {"prompt_tokens": "9", "completion_tokens": "3"}, {"trusted": False}),
+    ("floats", {"prompt_tokens": 9.0, "completion_tokens": 3.5}, {"trusted": False}),
+    ("negative", {"prompt_tokens": -9, "completion_tokens": 3}, {"output": 3, "trusted": False}),
+    ("huge", {"prompt_tokens": 9, "completion_tokens": 2**60}, {"input": 9, "trusted": False}),
+    ("true", {"prompt_tokens": 9, "completion_tokens": True}, {"input": 9, "trusted": False}),
+    ("zero beside text", {"prompt_tokens": 9, "completion_tokens": 0}, {"input": 9, "output": 0, "trusted": False}),
+    (
+        "all zero",
+        {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0},
+        {"input": 0, "output": 0, "cost": 0, "trusted": False},
+    ),
+    ("a cost", {**USAGE, "cost": 0.0000123451}, {"input": 9, "output": 3, "cost": 12346}),
+    ("a cost of its own", {"cost": 2}, {"cost": 2_000_000_000}),
+    ("a negative cost", {**USAGE, "cost": -1}, {"input": 9, "output": 3, "trusted": False}),
+    ("a cost in words", {**USAGE, "cost": "0.1"}, {"input": 9, "output": 3, "trusted": False}),
+    (
+        "a fee, and the upstream's cost",
+        {**USAGE, "cost": 0.01, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.02}},
+        {"input": 9, "output": 3, "cost": 30_000_000},
+    ),
+    (
+        "an upstream's cost that is part of it",
+        {**USAGE, "cost": 0.01, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.02}},
+        {"input": 9, "output": 3, "cost": 10_000_000},
+    ),
+    (
+        "details",
+        {
+            "prompt_tokens": 900,
+            "completion_tokens": 400,
+            "prompt_tokens_details": {"cached_tokens": 512, "cache_write_tokens": 100},
+            "completion_tokens_details": {"reasoning_tokens": 250},
+        },
+        {"input": 900, "output": 400, "reasoning": 250, "cached_read": 512, "cached_write": 100},
+    ),
+    ("cached elsewhere", {**USAGE, "prompt_cache_hit_tokens": 5}, {"input": 9, "output": 3, "cached_read": 5}),
+    (
+        "more cached than sent",
+        {**USAGE, "prompt_tokens_details": {"cached_tokens": 10}},
+        {"input": 9, "output": 3, "cached_read": 10, "trusted": False},
+    ),
+    (
+        "thinking beside the output",
+        {
+            "prompt_tokens": 9,
+            "completion_tokens": 3,
+            "total_tokens": 112,
+            "completion_tokens_details": {"reasoning_tokens": 100},
+        },
+        {"input": 9, "output": 103, "reasoning": 100},
+    ),
+    (
+        "more thinking than output",
+        {**USAGE, "completion_tokens_details": {"reasoning_tokens": 4}},
+        {"input": 9, "output": 3, "reasoning": 4, "trusted": False},
+    ),
+    (
+        "details that are none",
+        {**USAGE, "prompt_tokens_details": [1], "completion_tokens_details": 7},
+        {"input": 9, "output": 3},
+    ),
+]
+
+
+@pytest.mark.parametrize(("usage", "expected"), [row[1:] for row in FIGURES], ids=[row[0] for row in FIGURES])
+def test_usage_is_read_or_not_trusted(usage: Any, expected: dict[str, Any]) -> None:
+    """A figure that cannot be is None and spoils the trust in all; what was not said is None and spoils nothing."""
+    got = heard(openai, HI + STOP + used(usage))
+    assert isinstance(got, Reply)
+    assert got.usage == Usage(**expected, raw=usage if isinstance(usage, dict) else None)
+
+
+# --- error statuses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"null", b"Bad Gateway", b'{"error":null}', b'{"error":{"message":7}}', b"\xff[{"]
+)
+def test_a_status_comes_to_what_the_contract_says(status: int, body: bytes) -> None:
+    """Where the words say nothing, the status decides, and it is told."""
+    got = told(openai, status, body)
+    assert essence(got) == STATUSES[status]
+    assert got.status == status
+    assert got.detail.startswith(f"HTTP {status}")
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503, 529])
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "7.5"}, 7.5),
+        ({"retry-after": "1m30s"}, 90.0),
+        ({"retry-after": "Sat, 21 Nov 2026 12:01:00 GMT"}, 60.0),
+        ({"retry-after": "Sat, 21 Nov 2026 12:01:00 GMT", "date": "Sat, 21 Nov 2026 12:00:40 GMT"}, 20.0),
+        ({"retry-after": "99", "retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "36000000"}, 36000.0),
+        ({"retry-after-ms": "soon", "retry-after": "3"}, 3.0),
+        ({"retry-after": "864000"}, 864000.0),
+        ({"retry-after": "0"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "1e300"}, None),
+        ({"retry-after": "1795262460"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Sat, 21 Nov 2026 11:00:00 GMT"}, None),
+        ({"retry-after": "Sat, 99 Nov 20266 11:00:00 GMT"}, None),
+        ({}, None),
+    ],
+)
+def test_a_hint_is_taken_when_it_is_one(status: int, headers: dict[str, str], wait: float | None) -> None:
+    """Seconds, durations, dates and milliseconds; nonsense, and no time at all, are no hint."""
+    got = told(openai, status, headers=headers)
+    assert got.retry_after == wait
+    assert {**essence(got), "retry_after": None} == {**STATUSES[status], "retry_after": None}
+
+
+OVERFLOW: Final = failure(scope="conversation", money="free", overflow=True)
+REFUSED: Final = failure("refused", "conversation", "free")
+PROVIDER: Final = failure(scope="provider", money="free")
+MODEL: Final = failure(scope="model", money="free")
+
+WORDS: Sequence[tuple[int, Mapping[str, Any], Mapping[str, Any]]] = [
+    (429, {"code": "insufficient_quota", "message": "You exceeded your current quota"}, PROVIDER),
+    (429, {"type": "insufficient_quota", "code": None}, PROVIDER),
+    (429, {"code": "credit_balance_exhausted", "type": "insufficient_quota"}, PROVIDER),
+    (429, {"code": "1113", "message": "no balance"}, PROVIDER),
+    (429, {"code": 1113}, PROVIDER),
+    (429, {"code": "1302"}, failure(money="free", busy=True)),
+    (429, {"code": "rate_limit_exceeded"}, failure(money="free", busy=True)),
+    (429, {"code": "rate_limit_exceeded", "message": "Request too large for m on tokens per min"}, OVERFLOW),
+    (402, {"message": "requested up to 65536 tokens, but can only afford 46666"}, PROVIDER),
+    (400, {"code": "context_length_exceeded"}, OVERFLOW),
+    (400, {"type": "exceed_context_size_error", "n_ctx": 4096}, OVERFLOW),
+    (400, {"message": "This model's maximum context length is 4096 tokens."}, OVERFLOW),
+    (400, {"metadata": {"error_type": "context_length_exceeded"}, "code": 400}, OVERFLOW),
+    (400, {"code": 1261}, OVERFLOW),
+    (422, {"message": "Prompt is too long: 9 tokens"}, OVERFLOW),
+    (500, {"message": "context length of the pool"}, failure()),
+    (400, {"code": "content_policy_violation"}, REFUSED),
+    (400, {"code": "content_filter"}, REFUSED),
+    (403, {"code": 403, "metadata": {"reasons": ["violence"], "flagged_input": "x"}}, REFUSED),
+    (403, {"code": "unsupported_country_region_territory"}, PROVIDER),
+    (403, {"message": "no access to m"}, MODEL),
+    (400, {"code": "model_not_found"}, MODEL),
+    (400, {"availability": {"code": "model_not_found", "retryable": False}}, MODEL),
+    (400, {"param": "temperature", "code": "unsupported_value"}, failure(money="free", parameter="temperature")),
+    (400, {"param": "stream_options.include_usage"}, failure(money="free", parameter="stream_options")),
+    (400, {"param": "messages[3]"}, STATUSES[400]),
+    (400, {"param": "max_tokens", "code": "unsupported_parameter"}, MODEL),
+    (400, {"param": "max_tokens", "code": "invalid_value"}, STATUSES[400]),
+    (422, {"detail": [{"loc": ["body", "seed"], "msg": "no"}]}, failure(money="free", parameter="seed")),
+    (422, {"message": {"detail": [{"loc": ["body", "seed"]}]}}, failure(money="free", parameter="seed")),
+    (422, {"detail": [{"loc": ["body", "messages", 0]}]}, STATUSES[422]),
+    (429, {"availability": {"retryable": False}}, PROVIDER),
+    (429, {"availability": {"retryable": True, "retry_after": 9}}, failure(money="free", busy=True, retry_after=9.0)),
+    (503, {"availability": {"retryable": False}}, failure(scope="conversation", money="free")),
+    (400, {"availability": {"retryable": True}}, failure(money="free")),
+]
+
+
+@pytest.mark.parametrize(("status", "error", "expected"), WORDS)
+def test_the_words_of_an_error_say_how_far_it_reaches(
+    status: int, error: Mapping[str, Any], expected: Mapping[str, Any]
+) -> None:
+    """Inside `error`, by itself, or in a list: the same words come to the same thing."""
+    for body in ({"error": error}, error, [{"error": error}]):
+        assert essence(told(openai, status, orjson.dumps(body))) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "expected"),
+    [
+        (500, "false", failure(scope="conversation")),
+        (503, "False", failure(scope="conversation", money="free")),
+        (429, "false", PROVIDER),
+        (400, "true", failure(money="free")),
+        (401, "true", PROVIDER),
+        (500, "perhaps", failure()),
+    ],
+)
+def test_the_providers_own_word_about_another_try_is_obeyed(
+    status: int, word: str, expected: Mapping[str, Any]
+) -> None:
+    """`x-should-retry` decides where it is free to."""
+    assert essence(told(openai, status, headers={"x-should-retry": word})) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "detail"),
+    [
+        (400, b'{"error":{"message":"no such thing"}}', {}, "HTTP 400: no such thing"),
+        (400, b'{"detail":"Not this way"}', {}, "HTTP 400: Not this way"),
+        (400, b'{"error":{"why":[1]}}', {}, 'HTTP 400: {"why":[1]}'),
+        (502, b"  Bad\xff Gateway\n", {}, "HTTP 502: Bad\ufffd Gateway"),
+        (
+            404,
+            b"<html>",
+            {},
+            "HTTP 404: a web page, not a completion: is base_url right, is a proxy or a login page in between?",
+        ),
+        (
+            301,
+            b"",
+            {"location": "https://x/"},
+            "HTTP 301: a redirect to https://x/, and none is followed; is base_url right?",
+        ),
+        (
+            400,
+            b'{"error":{"message":"no max_tokens","param":"max_tokens","code":"unsupported_parameter"}}',
+            {},
+            "HTTP 400: no max_tokens (at this provider, say `limit_field: max_completion_tokens`)",
+        ),
+    ],
+)
+def test_an_error_is_told_in_words_that_help(status: int, body: bytes, headers: dict[str, str], detail: str) -> None:
+    """The status, the provider's words, and where the mistake is ours to mend, how."""
+    assert told(openai, status, body, headers).detail == detail
+
+
+# --- readings that all dialects share --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("7", 7.0),
+        ("7.66s", 7.66),
+        ("6m0s", 360.0),
+        ("12ms", 0.012),
+        ("1h2m3s", 3723.0),
+        ("2m59.56s", 179.56),
+        ("1d", 86400.0),
+        (" 0 ", 0.0),
+        ("", None),
+        ("-1", None),
+        ("s", None),
+        ("1x", None),
+        ("6m 0s", None),
+        ("1e999", None),
+        ("9999999d", None),
+    ],
+)
+def test_durations_are_read_as_headers_write_them(text: str, expected: float | None) -> None:
+    """What is not a duration is None, never a guess."""
+    assert seconds(text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["²", "٣", "1" * 5000, "-1", "1.0", "", None])
+def test_a_strange_number_is_none(text: str | None) -> None:
+    """Digits of other scripts and numbers without end are no whole numbers, and no crash."""
+    assert whole(text) is None
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", None, -1, 10**12, [], {}])
+def test_what_is_no_count_is_none(value: Any) -> None:
+    """Only whole numbers that somebody could have counted."""
+    assert count(value) is None
+
+
+def test_hints_are_read_where_they_make_sense() -> None:
+    """Remaining and reset values; what is missing or absurd is None."""
+    assert openai.hints({}) == Hints()
+    assert openai.hints(
+        {
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-requests": "6m0s",
+            "x-ratelimit-remaining-tokens": "-1",
+            "x-ratelimit-reset-tokens": "1795262460000",
+        }
+    ) == Hints(requests_left=0, requests_reset=360.0)
+
+
+LINES = st.lists(st.sampled_from(["data: a", "data:b", "data", ": c", "event: x", "", "", "data: d"]), max_size=12)
+
+
+@given(LINES, st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 5))
+def test_events_are_the_same_however_they_are_cut(lines: list[str], end: str, size: int) -> None:
+    """Line ends and the borders of pieces change nothing."""
+
+    def data(stream: bytes, step: int) -> list[bytes]:
+        events = ServerSentEvents()
+        found = [one for at in range(0, len(stream), step) for one in events.feed(stream[at : at + step])]
+        return [*found, *events.end()]
+
+    assert data(end.join(lines).encode(), size) == data("\n".join(lines).encode(), 10**6)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["x", "429", "error", "1" * 5000, "\ud800"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *(
+                        "id",
+                        "model",
+                        "choices",
+                        "usage",
+                        "error",
+                        "delta",
+                        "message",
+                        "content",
+                        "finish_reason",
+                        "code",
+                    ),
+                    *("index", "reasoning", "refusal", "type", "text", "thinking", "metadata", "availability", "param"),
+                    *(
+                        "detail",
+                        "loc",
+                        "cost",
+                        "prompt_tokens",
+                        "completion_tokens",
+                        "total_tokens",
+                        "object",
+                        "retry_after",
+                    ),
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(JSON, max_size=4), st.sampled_from([200, 400, 422, 429, 500]))
+def test_no_answer_can_raise(chunks: list[Any], status: int) -> None:
+    """Whatever JSON a server sends, the reader comes to an outcome; its words may be nonsense, its types never."""
+    bodies = [json.dumps(chunk).encode() for chunk in chunks]
+    stream = b"".join(b"data: " + body + b"\n\n" for body in bodies)
+    assert isinstance(heard(openai, stream), (Reply, Failure))
+    for body in bodies:
+        assert isinstance(heard(openai, body), (Reply, Failure))
+        assert isinstance(told(openai, status, body), Failure)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_can_raise(body: bytes) -> None:
+    """Bytes that are no JSON, and no text, are an outcome too."""
+    assert isinstance(heard(openai, body), (Reply, Failure))
+    assert isinstance(told(openai, 500, body), Failure)
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_no_header_can_raise(text: str, date: str) -> None:
+    """Headers are as hostile as bodies."""
+    names = ("retry-after", "retry-after-ms", "x-should-retry", "location", "x-ratelimit-remaining-requests")
+    headers = dict.fromkeys(names, text) | {"date": date, "x-ratelimit-reset-tokens": text}
+    wait = retry_after(headers, WALL)
+    assert wait is None or wait > 0
+    openai.hints(headers)
+    assert isinstance(told(openai, 307, headers=headers), Failure)

@@ -1,0 +1,520 @@
+"""Events and their fold: what is written is read back, and money is counted once, in every account it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from runner.call import Finish, Kind, Money, Scope, Usage
+from runner.conversation import STATUSES
+from runner.events import (
+    Account,
+    Closed,
+    Event,
+    Failed,
+    HistoryError,
+    Opened,
+    Place,
+    Progress,
+    Repaired,
+    Replied,
+    Sent,
+    Started,
+    State,
+    Stopped,
+    from_data,
+    to_data,
+    usage_data,
+    usage_of,
+)
+from runner.journal import FILE, Journal, decode, encode, lines
+from tests.memory import MemoryDisk
+from tests.virtual import FixedClock, run_virtual
+
+# --- as lines ----------------------------------------------------------------------------------------------------
+
+words = st.text(st.characters(codec="utf-8"), max_size=12)
+nanos = st.integers(0, 2**60)
+maybe = st.none() | words
+seconds = st.none() | st.floats(0, 1e9)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=6,
+)
+objects = st.dictionaries(words, plain, max_size=3)
+small = st.integers(1, 10**6)
+names = st.lists(words, max_size=3).map(tuple)
+
+EVENTS: dict[type[Any], st.SearchStrategy[Any]] = {
+    Opened: st.builds(
+        Opened, small, words, words, words, words, words, st.none() | objects,
+        st.dictionaries(words, words, max_size=3), st.dictionaries(words, nanos, max_size=3),
+        st.dictionaries(words, st.dictionaries(words, words)), objects, names,
+    ),
+    Sent: st.builds(
+        Sent, words, small, small, words, words, words, words, words, words, nanos, small, small,
+        seed=st.none() | small, dropped=names,
+    ),
+    Started: st.builds(Started, words, small, small, words),
+    Replied: st.builds(
+        Replied, words, small, small, words, st.sampled_from(get_args(Finish)), nanos,
+        st.sampled_from(["reported", "priced", "unknown"]), st.none() | nanos, objects, st.booleans(),
+        maybe, maybe, maybe, maybe, maybe, seconds, seconds,
+    ),
+    Failed: st.builds(
+        Failed, words, small, small, st.sampled_from([*get_args(Kind), "truncated"]), st.sampled_from(get_args(Scope)),
+        st.sampled_from(get_args(Money)), nanos, st.booleans(), words, st.booleans(), maybe, st.none() | small, seconds,
+        objects, st.booleans(), maybe, maybe, maybe, maybe, maybe, maybe, seconds, seconds,
+    ),
+    Stopped: st.builds(Stopped, words, st.sampled_from(STATUSES), maybe),
+    Closed: st.builds(Closed, small, st.integers(0, 255), names),
+    Repaired: st.builds(Repaired, small, nanos),
+}  # fmt: skip
+any_event: st.SearchStrategy[Any] = st.one_of(*EVENTS.values())
+
+
+@pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: str(kind.kind))
+def test_an_event_is_read_back_as_it_was_written(kind: type[Any]) -> None:
+    """Every kind, with any contents, through one line of a journal."""
+
+    @given(EVENTS[kind], small, st.floats(0, 2e9), st.none() | small)
+    @settings(max_examples=40)
+    def holds(event: Event, seq: int, at: float, synced: int | None) -> None:
+        line = encode(seq, at, event, synced)
+        assert line.endswith(b"}\n")
+        assert line.count(b"\n") == 1
+        assert decode(line[:-1], 7) == (seq, at, synced, event, Place(7, len(line)))
+
+    holds()
+
+
+@given(any_event)
+def test_what_is_left_out_is_empty(event: Event) -> None:
+    """Only what is None or False by default is left out, and what a later version adds is passed over."""
+    data = to_data(event)
+    assert from_data(event.kind, {**data, "later": 1}) == event
+    assert all(getattr(event, name) in (None, False) for name in event.__slots__ if name not in data)
+
+
+@given(
+    st.builds(
+        Usage, st.none() | nanos, st.none() | nanos, st.none() | nanos, st.none() | nanos, st.none() | nanos,
+        st.none() | nanos, st.booleans(), st.none() | objects,
+    )
+)  # fmt: skip
+def test_usage_is_kept_as_it_was(usage: Usage) -> None:
+    """Unknown stays unknown, zero stays zero, and doubt stays doubt."""
+    assert usage_of(usage_data(usage)) == usage
+
+
+# --- the fold ----------------------------------------------------------------------------------------------------
+
+
+def opened(life: int = 1, **more: Any) -> Opened:
+    return Opened(life, "1", "job", "main", "2026-11-21", "UTC", {"a": 1}, {}, {}, {}, {}, **more)
+
+
+def sent(
+    cell: str = "x", turn: int = 1, attempt: int = 1, reserved: int = 100, alias: str = "ada", **more: Any
+) -> Sent:
+    where = "east" if alias < "m" else "west"
+    return Sent(cell, turn, attempt, "a", alias, where, "m", "h", "openai/1", reserved, 10, 20, **more)
+
+
+def reply(cell: str = "x", turn: int = 1, attempt: int = 1, cost: int = 60, **more: Any) -> Replied:
+    usage = more.pop("usage", {"input": 5, "output": 6})
+    source = more.pop("source", "priced")
+    return Replied(cell, turn, attempt, "text", more.pop("finish", "ok"), cost, source, cost, usage, **more)
+
+
+def fail(cell: str = "x", turn: int = 1, attempt: int = 1, cost: int = 0, **more: Any) -> Failed:
+    money = more.pop("money", "free")
+    return Failed(cell, turn, attempt, more.pop("kind", "error"), "call", money, cost, False, "trouble", **more)
+
+
+def fold(*events: Event, at: float = 0.0, state: State | None = None) -> State:
+    state = state or State()
+    for number, event in enumerate(events):
+        state.apply(event, at, Place(100 * number, 100))
+    return state
+
+
+def amounts(account: Account) -> tuple[int, int, int]:
+    return account.settled, account.reserved, account.assumed
+
+
+IMPOSSIBLE: dict[str, tuple[Sequence[Event], str]] = {
+    "two calls at once": ([sent(), sent(turn=2)], "sent turn 2 while turn 1 was open"),
+    "the same call twice": ([sent(), sent()], "while turn 1 was open"),
+    "a turn bought twice": ([sent(), reply(), sent()], "which has its reply"),
+    "an attempt left out": ([sent(attempt=2)], "sent attempt 2 at turn 1 after 0"),
+    "an attempt made twice": ([sent(), fail(), sent()], "sent attempt 1 at turn 1 after 1"),
+    "a reply to nothing": ([reply()], "never sent"),
+    "a failure of nothing": ([fail()], "never sent"),
+    "two replies": ([sent(), reply(), reply()], "two replies"),
+    "a reply to another attempt": ([sent(), reply(attempt=2)], "ended, but 1.1 is open"),
+    "a reply to another turn": ([sent(), reply(turn=2)], "ended, but 1.1 is open"),
+    "a life left out": ([opened(2)], "life 2 opened after life 0"),
+    "a life begun twice": ([opened(1), opened(1)], "life 1 opened after life 1"),
+    "a life closed twice": ([opened(1), Closed(1, 0), Closed(1, 0)], "it was not open"),
+    "another life closed": ([opened(1), Closed(2, 0)], "it was not open"),
+    "a reopened stranger": ([opened(1, reopened=("nobody",))], "nobody"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_what_cannot_have_happened_is_refused(case: str) -> None:
+    """A journal that tells it is not believed."""
+    events, why = IMPOSSIBLE[case]
+    fold(*events[:-1])
+    with pytest.raises(HistoryError, match=why):
+        fold(*events)
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_after_a_repair_nothing_is_refused_that_lost_lines_explain(case: str) -> None:
+    """The run can go on; only a life that is not a later one stays impossible."""
+    events, _ = IMPOSSIBLE[case]
+    if case == "a life begun twice":
+        with pytest.raises(HistoryError):
+            fold(Repaired(3, 1000), *events)
+        return
+    state = fold(Repaired(3, 1000), *events)
+    known = sum(e.cost for e in events if isinstance(e, Replied | Failed))
+    assert state.run.held >= 1000 + known
+
+
+def test_a_reservation_becomes_its_cost() -> None:
+    """Held from the moment of `Sent`, settled by the outcome, in all five places."""
+    state = State()
+    group = state.watch("pairing", "0", ["x", "y"])
+    accounts = [state.run, state.account("x"), group, state.scope("model", "ada"), state.scope("provider", "east")]
+    fold(sent(), state=state)
+    assert [amounts(account) for account in accounts] == [(0, 100, 0)] * 5
+    fold(reply(), state=state)
+    assert [amounts(account) for account in accounts] == [(60, 0, 0)] * 5
+    fold(sent(turn=2), fail(turn=2, cost=100, money="assumed", kind="lost"), state=state)
+    assert [amounts(account) for account in accounts] == [(160, 0, 100)] * 5
+    assert state.largest == 100
+
+
+def test_a_group_that_is_watched_late_begins_with_what_there_is() -> None:
+    """And is kept up to date from then on; other cells are none of it."""
+    state = fold(sent(), reply(), sent("y", reserved=30), sent("z", reserved=5))
+    group = state.watch("pairing", "1", ["x", "y", "later"])
+    assert amounts(group) == (60, 30, 0)
+    fold(reply("y", cost=20), sent("later", reserved=7), state=state)
+    assert amounts(group) == (80, 7, 0)
+    assert state.scope("pairing", "1") is group
+
+
+def test_a_new_life_takes_up_what_is_neither_complete_nor_failed() -> None:
+    """Other statuses are cleared, with their reasons."""
+    stops = [Stopped(status, status, "why") for status in STATUSES]
+    state = fold(opened(1), *stops, Closed(1, 3), opened(2))
+    assert {name: state.of(name).status for name in STATUSES} == dict.fromkeys(STATUSES) | {
+        "complete": "complete",
+        "failed": "failed",
+    }
+    assert state.of("failed").reason == "why"
+    assert state.of("budget").reason is None
+
+
+def test_a_failed_conversation_is_reopened_by_name() -> None:
+    """Its tries begin anew, but no attempt number is used twice."""
+    state = fold(opened(1), sent(), fail(kind="empty"), Stopped("x", "failed", "why"), Closed(1, 3))
+    fold(opened(2, reopened=("x",)), state=state)
+    progress = state.of("x")
+    assert (progress.status, progress.reason, progress.ended) == (None, None, None)
+    assert progress.tried.kinds == {}
+    fold(sent(attempt=2), state=state)
+
+
+def test_a_new_life_forgives_the_provider_and_remembers_the_rest() -> None:
+    """Errors and busy answers of a bad hour do not fail a turn in a better one; what may have been paid counts on."""
+    events: list[Event] = [sent(), fail(busy=True), sent(attempt=2), fail(attempt=2)]
+    events += [sent(attempt=3), fail(attempt=3, kind="lost")]
+    state = fold(opened(1), *events, Stopped("x", "pending", "provider"), Closed(1, 3))
+    assert (state.of("x").tried.busy, state.of("x").tried.kinds) == (1, {"error": 1, "lost": 1})
+    fold(opened(2), state=state)
+    assert (state.of("x").tried.busy, state.of("x").tried.kinds, state.of("x").tried.attempts) == (0, {"lost": 1}, 3)
+
+
+def test_a_call_in_flight_at_a_crash_stays_open_until_it_is_called_lost() -> None:
+    """Its reservation stays charged through the next opening, and a crash in the midst of that changes nothing."""
+    state = fold(opened(1), sent(), opened(2), opened(3))
+    assert [call.sent.cell for call in state.open_calls()] == ["x"]
+    assert amounts(state.run) == (0, 100, 0)
+    fold(fail(kind="lost", cost=100, money="assumed"), sent(attempt=2), state=state)
+    assert amounts(state.run) == (100, 100, 100)
+
+
+def test_a_life_is_open_until_it_is_closed() -> None:
+    """A crash leaves it open, and the next one opens its own."""
+    assert not State().is_open
+    assert fold(opened(1)).is_open
+    assert not fold(opened(1), Closed(1, 0)).is_open
+    assert fold(opened(1), opened(2)).is_open
+    assert not fold(opened(1), opened(2), Closed(2, 0)).is_open
+    assert fold(opened(1), Repaired(4, 0), Closed(2, 0), opened(3)).is_open
+
+
+def test_the_first_byte_tells_the_providers_own_id() -> None:
+    """Of the call that is open, and of no other."""
+    state = fold(sent(turn=3), Started("x", 3, 1, "gen-1"), Started("x", 2, 1, "no"), Started("y", 3, 1, "no"))
+    call = state.of("x").open
+    assert call is not None
+    assert call.generation == "gen-1"
+
+
+def test_tries_are_counted_by_kind_until_the_turn_has_its_reply() -> None:
+    """Busy answers apart; a dropped parameter costs none, but one that was refused without being sent does."""
+    state = fold(
+        sent(),
+        fail(busy=True),
+        sent(attempt=2),
+        fail(attempt=2, parameter="seed"),
+        sent(attempt=3, dropped=("seed",)),
+        fail(attempt=3, kind="empty"),
+        sent(attempt=4, dropped=("seed",)),
+        fail(attempt=4, parameter="seed"),
+    )
+    tried = state.of("x").tried
+    assert (tried.attempts, tried.busy, tried.kinds) == (4, 1, {"empty": 1, "error": 1})
+    fold(sent(attempt=5), reply(attempt=5), state=state)
+    assert state.of("x").tried.attempts == 0
+    assert state.of("x").attempts == {1: 5}
+
+
+def test_a_parameter_that_a_model_refuses_is_known_for_all() -> None:
+    """By alias, each once, in the order in which they were learned."""
+    state = fold(
+        *(sent(), fail(parameter="seed"), sent("y"), fail("y", parameter="seed")),
+        *(sent(attempt=2), fail(attempt=2, parameter="top_p"), sent("z", alias="zoe"), fail("z", parameter="seed")),
+    )
+    assert state.dropped == {"ada": ("seed", "top_p"), "zoe": ("seed",)}
+
+
+def test_flags_count_the_replies_that_were_not_ok() -> None:
+    """Truncated and refused, each for itself; a failed attempt is no flag."""
+    state = fold(
+        *(sent(), reply(finish="truncated"), sent(turn=2), reply(turn=2, finish="refused")),
+        *(sent(turn=3), fail(turn=3, kind="truncated"), sent(turn=3, attempt=2), reply(turn=3, attempt=2)),
+    )
+    assert (state.of("x").truncated, state.of("x").refused) == (1, 1)
+
+
+def test_a_tally_counts_what_came_back_and_what_it_says() -> None:
+    """Sources of cost apart, figures with their coverage, and differences above two per cent."""
+    both = {"input": 5, "output": 6, "reasoning": 2, "cost": 103}
+    state = fold(
+        *(sent(), replace(reply(cost=103, source="reported", usage=both), computed=100)),
+        *(sent(turn=2), replace(reply(turn=2, cost=102, source="reported", usage={**both, "cost": 102}), computed=100)),
+        *(sent(turn=3), reply(turn=3, cost=100, source="unknown", usage={}, overrun=True)),
+        *(sent(turn=4), fail(turn=4, busy=True), sent(turn=4, attempt=2), fail(turn=4, attempt=2, kind="empty")),
+    )
+    tally = state.tallies["ada"]
+    assert (tally.provider, tally.calls, tally.replies, tally.with_figures) == ("east", 5, 3, 2)
+    assert (tally.input, tally.output, tally.reasoning, tally.mean_output) == (10, 12, 4, 6.0)
+    assert (tally.reported, tally.priced, tally.assumed_calls) == (205, 0, 1)
+    assert (tally.compared, tally.compared_reported, tally.compared_computed) == (1, 103, 100)
+    assert tally.failures == {"busy": 1, "empty": 1}
+    assert tally.overrun
+
+
+def test_counts_that_are_not_trusted_are_in_no_sum() -> None:
+    """Neither in the tally nor as the beginning of the next bound."""
+    state = fold(sent(), reply(usage={"input": 5, "output": 6, "trusted": False}))
+    assert (state.tallies["ada"].with_figures, state.tallies["ada"].mean_output) == (0, None)
+    assert state.of("x").reported_input == {}
+
+
+def test_requests_of_the_last_minute_and_day_are_known() -> None:
+    """For lanes that open warm; what is older is forgotten."""
+    state = State()
+    for number, at in enumerate((0.0, 100.0, 130.0, 170.0)):
+        fold(sent(f"c{number}"), at=at, state=state)
+    assert [recent.at for recent in state.recent] == [130.0, 170.0]
+    assert state.day_minutes == {"east": {0: 1, 1: 1, 2: 2}}
+
+
+def test_a_repair_is_counted_in_the_run_and_in_nothing_else() -> None:
+    """Nobody knows any more whose money it was; even when it was none, the run remembers that lines are missing."""
+    state = fold(Repaired(5, 300), Repaired(9, 0))
+    assert amounts(state.run) == (300, 0, 300)
+    assert sum(one.cost for one in state.repaired) == 300
+    assert fold(Repaired(9, 0)).repaired
+
+
+def test_after_a_repair_a_lost_reply_is_asked_for_again_with_all_that_followed() -> None:
+    """What was built on it is void, with its flags and counts; the money stays spent."""
+    state = fold(
+        *(sent(), reply(), sent(turn=2), Repaired(9, 100)),
+        *(sent(turn=3), reply(turn=3, finish="truncated"), Stopped("x", "pending")),
+    )
+    assert (sorted(state.of("x").replies), state.of("x").truncated) == ([1, 3], 1)
+    assert amounts(state.run) == (60 + 100 + 100 + 60, 0, 200)
+    fold(sent(turn=2), state=state)
+    assert (sorted(state.of("x").replies), state.of("x").truncated) == ([1], 0)
+    assert state.of("x").reported_input == {}
+    fold(reply(turn=2), sent(turn=3), reply(turn=3), state=state)
+    assert state.run.held == 60 + 100 + 100 + 60 + 60 + 60
+
+
+# --- the ledger, with a journal and a provider that bills ------------------------------------------------------------
+
+CELLS, MODELS, HOME = ("x", "y", "z"), ("ada", "bo", "zoe"), Path("/run")
+
+
+def parts(state: State) -> dict[str, tuple[int, int, int]]:
+    """Every sum that must be the same as the run's."""
+    lost = sum(one.cost for one in state.repaired)
+
+    def total(accounts: Sequence[Account]) -> tuple[int, int, int]:
+        settled, reserved, assumed = (sum(column) for column in zip(*map(amounts, accounts), strict=True))
+        return settled + lost, reserved, assumed + lost
+
+    none = [Account()]
+    return {
+        "cells": total([*none, *(progress.account for progress in state.cells.values())]),
+        "models": total([*none, *(a for (kind, _), a in state.scopes.items() if kind == "model")]),
+        "providers": total([*none, *(a for (kind, _), a in state.scopes.items() if kind == "provider")]),
+        "groups": total([*none, *(a for (kind, _), a in state.scopes.items() if kind == "pairing")]),
+    }
+
+
+class Ledger(RuleBasedStateMachine):
+    """A run over many lives, against a provider that bills what it likes within each reservation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = MemoryDisk(sync_seconds=(0, 0))
+        self.billed = 0
+        self.life = 0
+        self.queue: list[Event] = []
+        self.kept: list[Event] = []
+        self.truth: dict[str, int] = {}
+        self.state = State()
+        self.open()
+
+    def open(self) -> None:
+        self.life += 1
+        self.record(opened(self.life))
+        for call in list(self.state.open_calls()):
+            one = call.sent
+            self.record(fail(one.cell, one.turn, one.attempt, one.reserved, kind="lost", money="assumed"))
+        self.truth.clear()
+        self.sync()
+
+    def record(self, event: Event) -> None:
+        self.state.apply(event, 0.0, Place(0, 1))
+        self.queue.append(event)
+
+    def sync(self) -> None:
+        """Put down what was recorded, through a real journal, and take its state for ours."""
+        events, self.queue = self.queue, []
+
+        async def put() -> State:
+            self.disk = self.disk.survivor()
+            journal = await Journal.open(self.disk, FixedClock(), HOME, "me")
+            async with journal.writing():
+                for event in events:
+                    journal.record(event)
+                await journal.flushed()
+            journal.close()
+            return journal.state
+
+        self.state = run_virtual(put)
+        self.kept += events
+        self.state.watch("pairing", "0", CELLS[:1])
+        self.state.watch("pairing", "1", CELLS[1:])
+
+    @rule(
+        cell=st.sampled_from(CELLS),
+        alias=st.sampled_from(MODELS),
+        reserved=st.integers(0, 1000),
+        part=st.integers(0, 4),
+    )
+    def send(self, cell: str, alias: str, reserved: int, part: int) -> None:
+        """`Sent` is durable before the provider hears of it, and bills up to the reservation at once."""
+        progress = self.state.of(cell)
+        if progress.open is None:
+            turn = len(progress.replies) + 1
+            self.record(sent(cell, turn, progress.tried.attempts + 1, reserved, alias))
+            self.sync()
+            self.truth[cell] = reserved * part // 4
+            self.billed += self.truth[cell]
+
+    @rule(cell=st.sampled_from(CELLS), known=st.booleans(), durable=st.booleans())
+    def answer(self, cell: str, known: bool, durable: bool) -> None:
+        """The truth is told, or nothing is and the reservation stays; its line may be lost in a crash."""
+        call = self.state.of(cell).open
+        if call is not None and cell in self.truth:
+            one, cost = call.sent, self.truth.pop(cell)
+            source = "priced" if known else "unknown"
+            self.record(reply(cell, one.turn, one.attempt, cost if known else one.reserved, source=source))
+            if durable:
+                self.sync()
+
+    @rule(cell=st.sampled_from(CELLS), money=st.sampled_from(["free", "known", "assumed"]), durable=st.booleans())
+    def trouble(self, cell: str, money: Money, durable: bool) -> None:
+        """A failure: free only where the provider billed nothing."""
+        call = self.state.of(cell).open
+        if call is not None and cell in self.truth and (money != "free" or self.truth[cell] == 0):
+            one, cost = call.sent, self.truth.pop(cell)
+            charged = one.reserved if money == "assumed" else cost
+            self.record(fail(cell, one.turn, one.attempt, charged, money=money))
+            if durable:
+                self.sync()
+
+    @rule(kept=st.integers(0, 3))
+    def crash(self, kept: int) -> None:
+        """What was not durable may be gone; the next life counts what was in flight."""
+        self.queue = self.queue[:kept]
+        self.sync()
+        self.open()
+
+    @precondition(lambda self: not self.queue)
+    @rule()
+    def close(self) -> None:
+        """An orderly end: whatever flies is counted as lost first."""
+        for call in list(self.state.open_calls()):
+            one = call.sent
+            self.record(fail(one.cell, one.turn, one.attempt, one.reserved, kind="lost", money="assumed"))
+        self.record(Closed(self.life, 0))
+        self.sync()
+        self.open()
+
+    @invariant()
+    def what_was_billed_is_held(self) -> None:
+        assert self.state.run.held >= self.billed
+
+    @invariant()
+    def every_account_is_the_sum_of_its_parts(self) -> None:
+        found = parts(self.state)
+        assert found == dict.fromkeys(found, amounts(self.state.run))
+
+    def teardown(self) -> None:
+        """The file tells what was kept, and nothing else."""
+        told = [decode(line, offset) for offset, line, _ in lines(self.disk, HOME / FILE)]
+        assert [record.event for record in told if record is not None] == self.kept
+
+
+TestLedger = Ledger.TestCase
+TestLedger.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestLedger.__doc__ = "Settled and reserved together are never below what the provider billed, whatever crashes when."
+
+
+def test_a_progress_that_nobody_began_is_empty() -> None:
+    """Asking for it creates nothing."""
+    state = State()
+    assert state.of("x") == Progress()
+    assert state.cells == {}
