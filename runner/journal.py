@@ -208,6 +208,9 @@ class Journal:
         try:
             disk.make_dirs(folder)
             lock = disk.lock(folder / LOCK_FILE, holder)
+            for name in disk.listdir(folder):
+                if name.startswith(".") and name.endswith(".tmp"):
+                    disk.remove(folder / name)  # a crash came between writing it and giving it its name
             found = scan(disk, path) if disk.exists(path) else Scan()
             if found.damaged:
                 raise JournalDamaged(path, found.end, found.last + 1)

@@ -43,8 +43,9 @@ def judge(outcome: Outcome, speaker: Participant, tried: Tried, chance: float, d
         if tried.busy + 1 >= MOST_BUSY:
             return Verdict("fail", reason=f"busy {MOST_BUSY} times: {outcome.detail}")
         return Verdict("retry")  # its lane waits as long as the provider says
-    if outcome.parameter is not None and outcome.parameter not in dropped:
-        return Verdict("retry")
+    if outcome.parameter is not None:
+        # Dropped once; a model that refuses what was not even sent will not be pleased by another attempt.
+        return Verdict("retry") if outcome.parameter not in dropped else Verdict("fail", reason=outcome.detail)
     if outcome.overflow:
         return Verdict("stop" if speaker.overflow == "stop" else "fail", reason=f"context full: {outcome.detail}")
     if outcome.scope == "provider":

@@ -319,7 +319,7 @@ class Found(NamedTuple):
 
 
 def look_through(plan: Plan, state: State, options: Options) -> Found:
-    """Hold a plan against its journal: what is asked for, and what of it is missing. CannotBegin when that may not be."""
+    """Hold a plan against its journal: what is asked for, and what of it is missing. CannotBegin if it may not be."""
     selected = select(plan, options.only)
     if not selected:
         raise CannotBegin(EXIT_JOB, f"--only {' '.join(options.only)} names no conversation of {plan.job.name}")
@@ -560,9 +560,15 @@ def endpoint(provider: Provider, environ: Mapping[str, str], built_in: str | Non
         type=provider.type,
         base_url=base_url,
         api_key=None if not key else Secret(key),
-        headers={name: Secret(resolve(value, environ)) for name, value in provider.headers.items()},
+        headers={name: _header(value, environ) for name, value in provider.headers.items()},
         limit_field=provider.limit_field,
     )
+
+
+def _header(value: str, environ: Mapping[str, str]) -> str | Secret:
+    """What comes from the environment is a secret; what stands in the job file, anybody may read."""
+    resolved = resolve(value, environ)
+    return resolved if resolved == value else Secret(resolved)
 
 
 def _endpoints(plan: Plan, source: Source, place: Place) -> dict[str, Endpoint]:

@@ -103,6 +103,12 @@ class Roster:
         reasons = (self._gate.parked(alias, self._lanes[alias]) for _, alias in cell.models)
         return next((reason for reason in reasons if reason is not None), None)
 
+    def drop(self, cell: Cell) -> None:
+        """It will not begin after all."""
+        for queue in self._waiting.values():
+            if cell in queue:
+                queue.remove(cell)
+
     def short_of(self, cell: Cell) -> Ceiling | None:
         """The ceiling that leaves no room for a conversation's expected cost; None when it may begin."""
         if not self.tight or self.begun == 0:

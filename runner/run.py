@@ -134,10 +134,24 @@ class Session:
             if verdict.next == "accept":
                 assert isinstance(outcome, Reply)
                 return outcome.text
-            _unless_over(verdict)
+            self._unless_over(verdict, cell, speaker)
             if verdict.pause:
                 await self.journal.flushed()
                 await self.gate.rest(verdict.pause)
+
+    def _unless_over(self, verdict: Verdict, cell: Cell, speaker: Participant) -> None:
+        """Refused when the conversation does not go on."""
+        if verdict.next in ("wait", "park_provider", "park_model"):
+            raise Refused("pending", verdict.reason)
+        if verdict.next == "fail":
+            raise Refused("failed", verdict.reason)
+        if verdict.next == "stop":
+            raise Refused(self._when_full(cell, speaker), verdict.reason)
+
+    def _when_full(self, cell: Cell, speaker: Participant) -> Status:
+        """What a conversation is whose history fills the window: over, unless nothing was said in it yet."""
+        said_something = bool(self.journal.state.of(cell.id).replies)
+        return "complete" if speaker.overflow == "stop" and said_something else "failed"
 
     def _call(self, conversation: Conversation, line: Line, history: Sequence[str]) -> Call:
         speaker = conversation.participant(line.role)
@@ -149,10 +163,8 @@ class Session:
         speaker = conversation.participant(line.role)
         bound = input_bound(call.view, *_counted_before(conversation, line, history, self.journal.state.of(cell.id)))
         if speaker.context is not None and bound.counted + bound.bytes // _MOST_BYTES_PER_TOKEN > speaker.context:
-            status: Status = "complete" if speaker.overflow == "stop" else "failed"
-            raise Refused(
-                status, f"context full: the prompt cannot fit the {speaker.context} tokens of {speaker.alias}"
-            )
+            reason = f"context full: the prompt cannot fit the {speaker.context} tokens of {speaker.alias}"
+            raise Refused(self._when_full(cell, speaker), reason)
         reserved = ceiling(self.prices[speaker.alias], bound.tokens, call.max_tokens)
         unsaid = len(conversation.lines) - len(history)
         return Ask(
@@ -265,6 +277,14 @@ class Session:
         self.journal.record(self.opened)
         for call in lost:
             self._lose(call.sent, "in flight when the run broke off", call.generation)
+            self._fail_if_never_asked_twice(call.sent)
+
+    def _fail_if_never_asked_twice(self, sent: Sent) -> None:
+        """Where the job would rather lose a turn than perhaps buy it twice, a lost call ends its conversation."""
+        cell = self.plan.by_id.get(sent.cell)
+        if cell is not None and self.plan.conversation(cell).participant(sent.role).outcomes.lost.retry == 0:
+            self.journal.record(Stopped(cell.id, "failed", "lost when the run broke off, and not to be asked again"))
+            self.roster.drop(cell)
 
     def close(self, signalled: int) -> int:
         """Record what became of those that did not begin, and that the life ended; its exit code."""
@@ -299,19 +319,6 @@ class Session:
 
 _MOST_BYTES_PER_TOKEN: Final = 16
 """A prompt whose bytes are more than this many times the window surely does not fit it."""
-
-
-def _unless_over(verdict: Verdict) -> None:
-    """Refused when the conversation does not go on."""
-    ends: dict[str, Status] = {
-        "wait": "pending",
-        "park_provider": "pending",
-        "park_model": "pending",
-        "fail": "failed",
-        "stop": "complete",
-    }
-    if verdict.next in ends:
-        raise Refused(ends[verdict.next], verdict.reason)
 
 
 def _counted_before(

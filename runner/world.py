@@ -141,12 +141,16 @@ class HttpResponse(Protocol):
 
 
 class WireError(Exception):
-    """The exchange broke off. `sent` is False only when the server surely never saw the request."""
+    """The exchange broke off.
 
-    def __init__(self, what: str, sent: bool) -> None:
+    `sent` is False only when the server surely never saw the request; `lasting` is True when trying again cannot help.
+    """
+
+    def __init__(self, what: str, sent: bool, lasting: bool = False) -> None:
         super().__init__(what)
         self.what = what
         self.sent = sent
+        self.lasting = lasting
 
 
 class Wire(Protocol):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
-import anyio.lowlevel
 import pytest
 
 from runner.call import Failure, Reply, Usage

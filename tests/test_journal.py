@@ -440,6 +440,17 @@ def test_an_editors_line_ends_and_marks_are_damage(small: bytes, edit: Callable[
             run_virtual(opened_on, disk)
 
 
+@pytest.mark.parametrize("missing", range(1, 8))
+def test_a_missing_line_is_damage(small: bytes, missing: int) -> None:
+    """Whole lines around a gap are not believed: their numbers must follow each other."""
+    whole = small.splitlines(keepends=True)
+    disk = disk_of(b"".join(line for seq, line in enumerate(whole, 1) if seq != missing))
+    found = scan(disk, PATH)
+    assert (found.last, found.torn) == (missing - 1, True)
+    with pytest.raises(JournalDamaged, match=rf"record {missing}\)"):
+        run_virtual(opened_on, disk)
+
+
 def test_a_figure_that_was_mended_by_hand_is_damage(small: bytes) -> None:
     """The checksum tells, and the place says which line."""
     with pytest.raises(JournalDamaged, match=r"record 4"):
@@ -625,6 +636,28 @@ def test_a_failed_sync_is_never_tried_again(number: int) -> None:
     assert last.count("sync") == number
     found = run_virtual(opened_on, disk.survivor())
     assert found.seq >= sum(map(len, SCRIPT[: number - 1]))
+
+
+def test_what_is_recorded_while_a_sync_fails_is_named_too() -> None:
+    """It stood in the queue behind the group that failed, and will never be written."""
+
+    def broken(operation: Operation) -> None:
+        if operation.name == "sync":
+            raise OSError(errno.EIO, "Input/output error")
+
+    disk = new_disk(broken)
+    disk.sync_seconds = (0.1, 0.1)
+
+    async def main() -> None:
+        journal = await opened_on(disk)
+        async with journal.writing():
+            for event in EVENTS:
+                journal.record(event)
+                await anyio.sleep(0.02)
+        assert journal.lost == EVENTS
+
+    run_virtual(main)
+    assert events_on(disk.survivor()) == EVENTS[:1]
 
 
 def test_a_disk_that_fails_at_opening_gives_the_lock_back(small: bytes) -> None:

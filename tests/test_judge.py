@@ -99,13 +99,12 @@ def test_busy_answers_cost_no_try_until_there_are_too_many() -> None:
 
 
 def test_a_refused_parameter_is_dropped_once() -> None:
-    """The second time it is an error like any other, counted against the tries and ending them."""
+    """Dropped without spending a try; refused once more, though it was not sent, no other try can help."""
     refused = failure(parameter="top_p")
     who = speaker(error=Policy(1))
     assert judge(refused, who, tried(error=9), 0.5, ()) == ("retry", 0.0, "")
     assert verdict(refused, who, tried(error=9), "seed") == "retry"
-    assert verdict(refused, who, tried(), "top_p") == "retry"
-    assert verdict(refused, who, tried(error=1), "top_p") == "fail"
+    assert verdict(refused, who, tried(), "top_p") == "fail"
 
 
 def test_a_model_that_goes_on_refusing_a_dropped_parameter_is_given_up() -> None:
@@ -122,8 +121,8 @@ def test_a_model_that_goes_on_refusing_a_dropped_parameter_is_given_up() -> None
         state.apply(failed(refused, sent, Charge(0, "reported", None, False), found.next == "fail"), 0.0, place)
         if found.next == "fail":
             break
-    # Once to learn it, and then as often as any error.
-    assert attempt == 1 + 3
+    # Once to learn it, and once to learn that it is no use.
+    assert attempt == 2
 
 
 def test_a_wait_that_the_provider_asks_for_is_its_lanes_to_keep() -> None:

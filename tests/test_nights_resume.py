@@ -288,6 +288,10 @@ def test_a_night_over_midnight_keeps_its_date_and_is_continued_under_it() -> Non
     assert any("job/2026-11-21 is not finished: tertulia run job.yaml --run 2026-11-21" in line for line in plain.told)
     assert night.disk.listdir(ROOT / "job") == ["2026-11-21", "2026-11-22"]
 
+    assert night.live(Options(newest_unfinished=True, limit=1)).exit == 0
+    night.key = "2026-11-22"
+    assert statuses(night) == {"complete": 2, "pending": 10}
+
     mark = len(night.engine.received)
     night.key = "2026-11-21"
     named = night.live(Options(key="2026-11-21"))
@@ -297,7 +301,7 @@ def test_a_night_over_midnight_keeps_its_date_and_is_continued_under_it() -> Non
     assert bodies[mark:] and all(b"Today is 2026-11-21." in body for body in bodies[mark:])
 
     night.key = "2026-11-22"
-    assert statuses(night) == {"complete": 1, "pending": 11}
+    assert statuses(night) == {"complete": 2, "pending": 10}
     assert night.live(Options(newest_unfinished=True)).exit == 0
     assert statuses(night) == {"complete": 12}
     assert all(b"Today is 2026-11-22." in (r.body or b"") for r in night.engine.received[-8:])

@@ -40,6 +40,7 @@ def say(line: str) -> None:
 
 def answer_of(error: Exception) -> tuple[int, list[str]] | None:
     """The exit code and the lines for what a command raises for its user; None for a bug."""
+    from runner.events import HistoryError
     from runner.job import JobError
     from runner.journal import JournalDamaged, JournalTooNew, StorageError
     from runner.night import CannotBegin
@@ -55,6 +56,8 @@ def answer_of(error: Exception) -> tuple[int, list[str]] | None:
         return 7, [f"another process holds this run: {error.holder}"]
     if isinstance(error, JournalDamaged | JournalTooNew | StorageError):
         return 8, [str(error)]
+    if isinstance(error, HistoryError):
+        return 8, [f"the journal contradicts itself: {error}"]
     return None
 
 

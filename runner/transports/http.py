@@ -62,7 +62,7 @@ class HttpTransport:
                 await exchange.hold(self._wire)
                 outcome = exchange.outcome()
         except WireError as error:
-            outcome = exchange.broke(error.what, error.sent)
+            outcome = exchange.broke(error.what, error.sent, error.lasting)
         if outcome is None:
             outcome = exchange.broke(f"timed out: not complete after {call.timeouts.total:g} s", True)
         first = None if exchange.first_byte is None else round(exchange.first_byte - begun, 6)
@@ -156,12 +156,12 @@ class _Exchange:
         assert self._reader is not None
         return self._reader.outcome(None)
 
-    def broke(self, what: str, sent: bool) -> Outcome:
+    def broke(self, what: str, sent: bool, lasting: bool = False) -> Outcome:
         """The exchange broke off: surely not received, perhaps received, or cut in the middle of the answer."""
         if self._failure is not None:
             return self._failure
         if not sent:
-            return Failure("error", "call", "free", what)
+            return Failure("error", "provider" if lasting else "call", "free", what)
         if self._reader is None:
             return Failure("lost", "call", "assumed", what)
         # A reply all the same when all that mattered had come, a finish reason and a text; then only usage may be

@@ -20,6 +20,7 @@ import aiohttp
 
 from runner.world import HttpRequest, HttpResponse, Secret, WireError
 
+_DISTRUSTED: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
 _KEEP_ALIVE_SECONDS: Final = 14.0
 _UNSENDABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PIECE: Final = 64 * 1024
@@ -54,22 +55,17 @@ class AiohttpWire:
         response = await self._begin(request)
         if isinstance(response, WireError):
             raise response  # out here, where the library's error does not hang on it
-        finished = False
         try:
             yield _Response(response)
-            finished = True
         finally:
-            if finished and response.content.is_eof():
-                response.release()
-            else:
-                response.close()
+            response.close()  # a connection whose answer was read to its end was given back before this
 
     async def _begin(self, request: HttpRequest) -> aiohttp.ClientResponse | WireError:
         assert self._session is not None, "the wire is used outside its context"
         sent = SimpleNamespace(headers=False)
         if any(_UNSENDABLE.search(text) for header in _revealed(request.headers).items() for text in header):
             # aiohttp would notice too, but only after it has said that they are sent.
-            return WireError("a key or a header has a line break or a control character in it", False)
+            return WireError("a key or a header has a line break or a control character in it", False, lasting=True)
         try:
             return await self._session.request(
                 request.method,
@@ -77,13 +73,11 @@ class AiohttpWire:
                 data=BytesIO(request.body),  # aiohttp sends a stream in pieces; large bytes it would send in one
                 headers=_revealed(request.headers),
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=request.connect_timeout, sock_connect=request.connect_timeout
-                ),
+                timeout=aiohttp.ClientTimeout(total=None, connect=request.connect_timeout),
                 trace_request_ctx=sent,
             )
         except _ERRORS as error:
-            return WireError(_what(error), sent.headers)
+            return WireError(_what(error), sent.headers, isinstance(error, _DISTRUSTED))
 
 
 async def _note_headers_sent(_: object, context: SimpleNamespace, __: object) -> None:
@@ -170,7 +164,7 @@ def _what(error: BaseException) -> str:
     """What happened in our own words: the library's may quote headers, addresses with passwords, or the answer."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the host name is not known"
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)):
+    if isinstance(error, _DISTRUSTED):
         return "the server's certificate or TLS was refused"
     if isinstance(error, (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError)):
         return "timed out while connecting"

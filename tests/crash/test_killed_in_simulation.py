@@ -53,7 +53,9 @@ def is_whole(night: Night, lost: int) -> None:
     ledger = Ledger.of(night.records())
     assert len(ledger.answered) == TURNS and ledger.asked_again == [] and ledger.flying == 0
     assert {line["status"] for line in night.lines()} == {"complete"}
+    assert (night.status()["state"], night.status()["exit"]) == ("closed", 0)
     assert night.billed <= night.counted
+    assert [path for path in night.disk.files if path.name.startswith(".")] == [], "a crash left its litter"
     sent = Counter(sent.request for sent in night.sents())
     came = Counter(received.sha256 for received in night.engine.received)
     assert came <= sent, "the provider was asked something that is not on record"

@@ -165,22 +165,23 @@ def test_the_smallest_useful_job_needs_five_lines() -> None:
     job = read(text)
     assert (job.run_key, job.timezone, job.budget, job.max_wait) == ("main", "UTC", 500_000_000, 900.0)
     assert job.providers["openai"].limit_field == "max_completion_tokens"
-    assert (job.models["ada"].free, job.models["gpt-5"].free) == (True, False)
+    assert (job.models["ada"].free, job.models["gpt-5"].free) == (False, False)
     assert settled([job.defaults]).max_tokens == 4096
 
 
 @pytest.mark.parametrize(
     ("extra", "free"),
     [
-        ("models: {m: {use: sim/m}}", True),
+        ("models: {m: {use: sim/m}}", False),
+        ("models: {m: {use: sim/m, free: true}}", True),
         ("models: {m: {use: sim/m, price: {input: 1, output: 1}}}", False),
         ("models: {m: {use: openai/m, free: true}}", True),
         ("models: {m: {use: openai/m}}\nproviders: {openai: {free: true}}", True),
         ("models: {m: {use: w/m}}\nproviders: {w: {type: openai, base_url: sim}}", False),
     ],
 )
-def test_a_model_is_free_by_word_or_by_type(extra: str, free: bool) -> None:
-    """A price in the job is stronger than the type of its provider."""
+def test_a_model_is_free_by_word_alone(extra: str, free: bool) -> None:
+    """The built-in provider has prices, too; what costs nothing says so, itself or its provider."""
     job = read(f"budget: 1\n{extra}\nprompts: {{t: {{opening: hi, rounds: 1}}}}\npairings: [{{a: m, b: sim/x}}]\n")
     assert job.models["m"].free is free
 
