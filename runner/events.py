@@ -365,8 +365,8 @@ class State:
     jobs: list[Opened] = field(default_factory=list)
     """The lives that brought a job; the last is the one in force."""
     recent: deque[Recent] = field(default_factory=deque)
-    day_minutes: dict[str, dict[int, int]] = field(default_factory=dict)
-    """Provider to (minute of the epoch to requests sent), for daily limits."""
+    day_minutes: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
+    """(Provider, alias) to (minute of the epoch to requests sent), for daily limits."""
     repaired: list[Repaired] = field(default_factory=list)
     """The stretches of the journal that were lost; their cost is in `run` and in no other account."""
     _groups: dict[str, tuple[Account, ...]] = field(default_factory=dict)
@@ -466,7 +466,7 @@ class State:
         self.recent.append(Recent(at, event.provider, event.alias, event.input_bound, event.max_tokens))
         while self.recent and self.recent[0].at < at - _WINDOW_SECONDS:
             self.recent.popleft()
-        minutes = self.day_minutes.setdefault(event.provider, {})
+        minutes = self.day_minutes.setdefault((event.provider, event.alias), {})
         minute = int(at // 60)
         minutes[minute] = minutes.get(minute, 0) + 1
         if len(minutes) > 1500:

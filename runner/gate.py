@@ -25,7 +25,7 @@ from runner.call import Failure, Outcome, Usage
 from runner.conversation import Status
 from runner.events import Sent
 from runner.journal import Journal
-from runner.limits import DAILY_LIMIT, MINUTE, Charged, Lane, Waiter, choose
+from runner.limits import MINUTE, Charged, Lane, Waiter, choose
 
 _NO_BURST_STRETCH: Final = 1.09
 """How much longer than a no-burst provider's interval ours is, because requests do not all travel equally fast."""
@@ -218,9 +218,9 @@ class Gate:
         for lane in self.lanes:
             lane.permit = False
         look_again = min(look_again, self._begin(now))
-        if self.talking == 0 and (self.closed is not None or look_again > now + self.max_wait):
+        if self.talking == 0 and (self.closed is not None or look_again == inf or self._all_shut(now)):
             return None
-        self._give_up_on_parked(look_again, now)
+        self._give_up_on_parked(now)
         return look_again
 
     def _grant(self, waiter: Waiter, now: float) -> None:
@@ -277,15 +277,24 @@ class Gate:
                 begin(Beginning(self, lane))
         return look_again
 
-    def _give_up_on_parked(self, look_again: float, now: float) -> None:
+    def _give_up_on_parked(self, now: float) -> None:
         """When everyone who talks waits for a lane that stays shut too long, the night is over for them."""
         asks = [ask for queue in self._waiting.values() for ask in queue]
-        if asks and len(asks) == self.talking and now + self.max_wait < look_again < inf:
-            self._refuse(
-                asks,
-                lambda ask: Refusal("pending", f"{ask.lane.name}: {ask.lane.pause_reason or DAILY_LIMIT}"),
-            )
+        if asks and len(asks) == self.talking and self._all_shut(now):
+            self._refuse(asks, lambda ask: self.shut(ask.lane))
             self.wake()
+
+    def _all_shut(self, now: float) -> bool:
+        """True when every lane that somebody waits for stays shut for longer than a run waits."""
+        return not any(
+            lane.shut_until(now) <= now + self.max_wait
+            and (self._waiting[lane.name] or any(roster.next_for(lane) is not None for roster in self.rosters))
+            for lane in self.lanes
+        )
+
+    def shut(self, lane: Lane) -> Refusal:
+        """What becomes of those who wait for a lane that stays shut."""
+        return Refusal("pending", f"{lane.name}: {lane.why_shut(anyio.current_time())}")
 
     async def _pace(self, lane: Lane) -> None:
         """Hand out permits at the lane's pace."""
@@ -294,11 +303,22 @@ class Gate:
         if lane.limits.burst == 1:
             limiter = AsyncLimiter(1, MINUTE / rpm * _NO_BURST_STRETCH)
         else:
-            burst = lane.limits.burst or max(2, rpm // 200)
+            # One less than a provider allows: room for requests that overtake each other on the way.
+            burst = max(2, rpm // 200) if lane.limits.burst is None else lane.limits.burst - 1
             limiter = AsyncLimiter(burst, MINUTE / rpm * burst)
+        await limiter.acquire(_level(lane.request_times(), limiter, anyio.current_time()))
         while True:
             await self._wanted[lane.name].wait()
             self._wanted[lane.name] = anyio.Event()
             await limiter.acquire()
             lane.permit = True
             self.wake()
+
+
+def _level(times: Iterable[float], limiter: AsyncLimiter, now: float) -> float:
+    """How full this limiter would be if it had paced these requests of earlier lives."""
+    level, last, drain = 0.0, now, limiter.max_rate / limiter.time_period
+    for at in times:
+        level = max(0.0, level - max(0.0, at - last) * drain) + 1.0
+        last = at
+    return min(limiter.max_rate, max(0.0, level - (now - last) * drain))

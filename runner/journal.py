@@ -196,6 +196,8 @@ class Journal:
     _end: int = 0
     _at: float = 0.0
     _queue: list[tuple[Event, bytes]] = field(default_factory=list)
+    _unwritten: dict[int, bytes] = field(default_factory=dict)
+    """Lines that are not on disk yet, or never will be, by their offsets."""
     _queued: anyio.Event = field(default_factory=anyio.Event)
     _written: anyio.Event = field(default_factory=anyio.Event)
     _closing: bool = False
@@ -242,6 +244,7 @@ class Journal:
         line = encode(self._seq + 1, self._at, event, None if self._queue else self._synced)
         self.state.apply(event, self._at, Place(self._end, len(line)))
         self._seq += 1
+        self._unwritten[self._end] = line
         self._end += len(line)
         if self._broken:
             self.lost.append(event)
@@ -259,8 +262,10 @@ class Journal:
             await self._written.wait()
 
     def read(self, place: Place) -> Record:
-        """A record that is on disk."""
-        return read_record(self.disk, self.folder, place)
+        """A record of this run, also one that is only on its way to the disk."""
+        line = self._unwritten.get(place.offset)
+        record = None if line is None else decode(line[:-1], place.offset)
+        return read_record(self.disk, self.folder, place) if record is None else record
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
@@ -302,6 +307,9 @@ class Journal:
                 self._queue = []
         if not self._broken:
             self._synced = last
+            for _, line in group:
+                del self._unwritten[start]
+                start += len(line)
 
     async def _append_with_spare(self, data: bytes, start: int) -> bool:
         """The disk is full: give the space set aside back, and put down once more what has happened."""

@@ -40,6 +40,8 @@ _LATE_PACE: Final = 1.05
 _BURST_SHARE: Final = 0.02
 _LATE_BURST_SHARE: Final = 0.003
 """The part of a token limit that may be used at once; less where the true amount is known only afterwards."""
+_UP_FRONT_SHARE: Final = 0.99
+"""The part of a limit that is used where tokens are counted up front: how many a prompt has is an estimate."""
 _REFILLED_SHARE: Final = 0.05
 """The part of a limit that should be there again before the next call."""
 _CREDIT_SHARE: Final = 0.01
@@ -130,6 +132,9 @@ class Window:
             if surplus > _RESIDUE:
                 at = max(at, now + surplus / self._pace)
         return at
+
+    def times(self) -> list[float]:
+        return [entry.at for entry in self._entries if entry.at is not None]
 
     def add(self, amount: float, at: float, now: float, later: bool = False) -> Entry:
         """Count a request that leaves now, or left at some time in the past when the window opens warm."""
@@ -258,7 +263,9 @@ class Lane:
         late = limits.count == "used"
         burst = _LATE_BURST_SHARE if late else _BURST_SHARE
         self._tokens = tuple(
-            (kind, Window(limit, MINUTE, limit * burst, late)) for kind, limit in kinds if limit is not None
+            (kind, Window(limit if late else limit * _UP_FRONT_SHARE, MINUTE, limit * burst, late))
+            for kind, limit in kinds
+            if limit is not None
         )
 
     @property
@@ -291,6 +298,20 @@ class Lane:
             at = max(at, window.when(_amount(kind, input_tokens, output_tokens), now))
         return at
 
+    def shut_until(self, now: float) -> float:
+        """When it opens again, a minute's limits aside: they make a call wait, but never park a lane."""
+        if self.dead is not None:
+            return inf
+        return max(now, self.paused_until, now if self._day is None else self._day.when(1, now))
+
+    def why_shut(self, now: float) -> str:
+        """What `shut_until` waits for."""
+        return self.pause_reason if self.paused_until >= self.shut_until(now) else DAILY_LIMIT
+
+    def request_times(self) -> list[float]:
+        """When the requests of the last minute left, also those of earlier lives; none where there is no such limit."""
+        return [] if self._minute is None else self._minute.times()
+
     def take(self, input_tokens: float, output_tokens: float, now: float, at: float | None = None) -> Charged:
         """Count a call in every window; `at` lies in the past when a lane opens warm."""
         at = now if at is None else at
@@ -304,7 +325,9 @@ class Lane:
                 amount = has_input * input_tokens + has_output * output_tokens
                 entry = window.add(amount, at, now, later=window.late and has_output)
                 tokens.append(Tokens(has_input, has_output, window, entry))
-        requests = tuple((w, w.add(1, at, now)) for w in (self._minute, self._day) if w is not None)
+        # Days of the past are counted by `warm_day`.
+        windows = (self._minute, self._day) if at >= now else (self._minute,)
+        requests = tuple((w, w.add(1, at, now)) for w in windows if w is not None)
         return Charged(requests, tuple(tokens), input_tokens, output_tokens)
 
     def warm_day(self, minutes: Iterable[tuple[float, int]], now: float) -> None:

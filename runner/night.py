@@ -24,12 +24,13 @@ import orjson
 from runner import __version__
 from runner.conversation import Conversation, view
 from runner.events import HistoryError, Opened, State
+from runner.foreign import one_line
 from runner.gate import Gate
 from runner.job import Job, MissingVariable, Provider, resolve, unsafe
-from runner.journal import FILE, Journal, JournalDamaged, StorageError
+from runner.journal import FILE, Journal, JournalDamaged, StorageError, scan
 from runner.limits import MINUTE, Lane, Limits
 from runner.money import FREE, Nanos, Price, ceiling, dollars, shown
-from runner.outputs import STATUS, STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views
+from runner.outputs import STATUS, STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views, reading_of
 from runner.plan import Cell, Model, Plan, make_plan, slug
 from runner.prices import input_bound
 from runner.providers import Endpoint
@@ -80,6 +81,8 @@ class Source:
     job: Job
     file: str
     environ: Mapping[str, str]
+    sets: tuple[str, ...] = ()
+    """What `--set` changed in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,27 +157,28 @@ def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
     failed = sum(one.journal.state.of(cell.id).status == "failed" for cell in one.selected)
     if failed:
         tell(f"{one.name}: 0 calls; {failed} failed, and nothing else is missing")
-        tell(f"  to take them up again: tertulia run {one.source.file} --run {one.key} --retry-failed")
+        tell(f"  to take them up again: {one.views.reading.command()}")
         return EXIT_UNFINISHED
     since = closed[-1][0] if closed else clock.wall()
-    tell(f"{one.name}: complete since {date_of(since, one.plan.job.timezone)}, 0 calls")
+    tell(f"{one.name}: nothing to do, complete since {date_of(since, one.plan.job.timezone)}, 0 calls")
     if clock.wall() - since > _STALE_SECONDS and "{date}" not in one.plan.job.run_key:
         tell('  this run is complete and stays so; for a new one every night give the job `run_key: "{date}"`')
     return 0
 
 
 def _views_are_up_to_date(one: Ready) -> bool:
-    """False when a crash came between the end of the journal and that of the views; the status is the last of them."""
+    """False when a crash or a repair came after the views were written; the status is the last of them."""
     try:
         status = orjson.loads(one.journal.disk.read(one.journal.folder / STATUS))
     except (OSError, orjson.JSONDecodeError):
         return False
-    return bool(status.get("records") == one.journal.seq)
+    figures = one.views.reading.figures(one.journal.seq)
+    return bool({**status, "heartbeat": None} == {**orjson.loads(orjson.dumps(figures)), "heartbeat": None})
 
 
 def _has_news(one: Ready) -> bool:
     """True when the job says something that the journal does not: a label, a price, a ceiling."""
-    return one.opened.job is not None and one.journal.state.job is not None
+    return one.opened.job is not None and one.journal.seq > 0
 
 
 async def _work(
@@ -183,7 +187,7 @@ async def _work(
     by_alias = lanes_of([(one.plan, one.endpoints) for one in working])
     now = anyio.current_time()
     for one, mine in zip(working, by_alias, strict=True):
-        _warm(one.journal.state, mine, world.clock.wall(), now)
+        _warm(one.journal.state, one.plan, mine, world.clock.wall(), now)
     lanes = list({id(lane): lane for mine in by_alias for lane in mine.values()}.values())
     gate = Gate(lanes, max(one.plan.job.max_wait for one in working))
     sessions = [_session(world, one, mine, gate) for one, mine in zip(working, by_alias, strict=True)]
@@ -210,8 +214,15 @@ async def _work(
 async def _write_views(one: Ready, tell: Tell) -> int:
     """Write every view of a run that has ended; the exit code when that cannot be done."""
     _say_what_was_lost(one, tell)
+    views, records = one.views, one.journal.seq
     try:
-        await one.views.all(one.journal.seq)
+        if one.journal.lost:
+            # The state tells of records that are nowhere; what is shown must be computed from those that are kept.
+            kept = scan(one.journal.disk, one.journal.folder / FILE)
+            if kept.state.job is None:
+                return EXIT_STORAGE
+            views, records = Views(reading_of(one.journal.disk, one.journal.folder, kept), one.journal.clock), kept.last
+        await views.all(records)
     except OSError as error:
         tell(f"{one.name}: the views could not be written ({error.strerror}); the journal is sound: tertulia report")
         return EXIT_STORAGE
@@ -237,7 +248,8 @@ async def _keep_views(one: Ready, gate: Gate, clock: Clock) -> None:
     """`status.json` every two seconds, the index and the lines at most once a minute."""
     seq = 0
     next_night = anyio.current_time() + VIEW_SECONDS
-    while True:
+    # Not beyond the end: a status that tells of the last record stands for all the other views as well.
+    while one.journal.state.is_open:
         now = anyio.current_time()
         try:
             await one.views.status(one.journal.seq, gate.lanes, now)
@@ -283,8 +295,8 @@ async def _ready(world: World, source: Source, options: Options, place: Place, t
             key=key,
             selected=found.selected,
             missing=found.missing,
-            opened=_opened(plan, key, state, found.reopened, _options_data(options, source.file, place.root)),
-            views=Views(Reading(world.disk, folder, state, plan, key), world.clock),
+            opened=_opened(plan, key, state, found.reopened, _options_data(options, source, place.root)),
+            views=Views(Reading(world.disk, folder, state, plan, key, journal), world.clock),
         )
     except BaseException:
         journal.close()
@@ -295,7 +307,7 @@ async def _open(world: World, folder: Path, name: str, holder: str) -> Journal:
     try:
         return await Journal.open(world.disk, world.clock, folder, holder)
     except LockHeld as held:
-        raise CannotBegin(EXIT_HELD, f"{name} is held by another process: {held.holder}") from None
+        raise CannotBegin(EXIT_HELD, f"{name} is held by {in_words(held.holder)}") from None
     except JournalDamaged as damage:
         raise CannotBegin(
             EXIT_STORAGE,
@@ -306,6 +318,15 @@ async def _open(world: World, folder: Path, name: str, holder: str) -> Journal:
         raise CannotBegin(EXIT_STORAGE, str(error)) from None
     except HistoryError as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE} contradicts itself: {error}") from None
+
+
+def in_words(holder: str) -> str:
+    """What a process wrote about itself when it took a lock: `process 4711 on north since 2026-11-21 02:00:00`."""
+    try:
+        known = orjson.loads(holder)
+        return one_line(f"process {known['pid']} on {known['host']} since {known['since']}")
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return one_line(holder) or "a process that left no name"
 
 
 class Found(NamedTuple):
@@ -327,14 +348,15 @@ def look_through(plan: Plan, state: State, options: Options) -> Found:
     if changed and not options.accept_changes:
         raise CannotBegin(
             EXIT_JOB,
-            f"{plan.job.name}: {len(changed)} complete conversations have changed and would be bought again:",
+            f"{plan.job.name}: would be bought again, complete as they are, because the job has changed them:",
             *_first(changed),
             "  run again with --accept-changes to do so, or with --new to leave this run as it is",
         )
     names = {cell.name for cell in selected if not state.of(cell.id).lasting}
     too_dear = [line for line in first_calls_that_do_not_fit(plan) if line.partition(": ")[0] in names]
     if too_dear:
-        raise CannotBegin(EXIT_JOB, *_first(too_dear), "  raise the ceiling, or lower max_tokens")
+        head = f"{plan.job.name}: not even one turn of these fits its ceilings:"
+        raise CannotBegin(EXIT_JOB, head, *_first(too_dear), "  raise the ceiling, or lower max_tokens")
     reopened = tuple(cell.id for cell in selected if _is_reopened(plan, cell, state, options))
     missing = [cell for cell in selected if cell.id in reopened or not state.of(cell.id).lasting]
     if options.limit is not None:
@@ -465,8 +487,10 @@ def _price_data(price: Price) -> dict[str, str]:
     return {name: str(figure) for name, figure in figures.items() if figure is not None}
 
 
-def _options_data(options: Options, file: str, root: Path) -> dict[str, Any]:
-    given: dict[str, Any] = {"file": file, "outputs": str(root)}
+def _options_data(options: Options, source: Source, root: Path) -> dict[str, Any]:
+    given: dict[str, Any] = {"file": source.file, "outputs": str(root)}
+    if source.sets:
+        given["sets"] = list(source.sets)
     for name in ("budget", "limit", "max_time", "retry_failed", "accept_changes"):
         if getattr(options, name):
             given[name] = getattr(options, name)
@@ -630,16 +654,19 @@ def tighter(one: Limits, other: Limits) -> Limits:
     )
 
 
-def _warm(state: State, lanes: Mapping[str, Lane], wall: float, now: float) -> None:
-    """Count what earlier lives sent in the last minute and day."""
+def _warm(state: State, plan: Plan, lanes: Mapping[str, Lane], wall: float, now: float) -> None:
+    """Count what earlier lives sent in the last minute and day, also for models that the job has no more."""
+    shared = {m.provider: lanes[alias] for alias, m in plan.models.items() if lanes[alias].limits.per == "provider"}
     for sent in state.recent:
         ago = wall - sent.at
-        if sent.alias in lanes and 0 <= ago < MINUTE:
-            lanes[sent.alias].take(float(sent.input), float(sent.max_tokens), now, now - ago)
-    for provider, minutes in state.day_minutes.items():
-        lane = next((lane for lane in lanes.values() if lane.name.split("/")[0] == provider), None)
+        lane = lanes.get(sent.alias, shared.get(sent.provider))
+        if lane is not None and 0 <= ago < MINUTE:
+            lane.take(float(sent.input), float(sent.max_tokens), now, now - ago)
+    for (provider, alias), minutes in state.day_minutes.items():
+        lane = lanes.get(alias, shared.get(provider))
         if lane is not None:
-            lane.warm_day([(wall - minute * MINUTE, n) for minute, n in minutes.items()], now)
+            # Each minute at its end, so that none of its requests is forgotten too soon.
+            lane.warm_day([(max(0.0, wall - (minute + 1) * MINUTE), n) for minute, n in minutes.items()], now)
 
 
 def _session(

@@ -20,7 +20,7 @@ from runner.call import Message, Usage
 from runner.conversation import STATUSES, Conversation, Line, Status, Transcript, Turn, said, view
 from runner.events import Failed, Place, Progress, Replied, Sent, State, usage_of
 from runner.job import Job
-from runner.journal import FILE, Scan, read_record, scan
+from runner.journal import FILE, Journal, Record, Scan, read_record, scan
 from runner.limits import RUN_BUDGET, Lane
 from runner.money import dollars
 from runner.plan import Cell, Plan, make_plan
@@ -49,6 +49,8 @@ class Reading:
     state: State
     plan: Plan
     key: str
+    journal: Journal | None = None
+    """Where this process writes the run itself: the state is then ahead of the file."""
 
     @property
     def job(self) -> str:
@@ -170,20 +172,23 @@ class Reading:
             error=None if failed is None else {"kind": failed.failure, "message": failed.detail},
         )
 
+    def _record(self, place: Place) -> Record:
+        return read_record(self.disk, self.folder, place) if self.journal is None else self.journal.read(place)
+
     def _replied(self, place: Place) -> Replied:
-        event = read_record(self.disk, self.folder, place).event
+        event = self._record(place).event
         assert isinstance(event, Replied)
         return event
 
     def _failed(self, place: Place) -> Failed:
-        event = read_record(self.disk, self.folder, place).event
+        event = self._record(place).event
         assert isinstance(event, Failed)
         return event
 
     def _sent(self, place: Place | None) -> Sent | None:
         if place is None:
             return None
-        event = read_record(self.disk, self.folder, place).event
+        event = self._record(place).event
         assert isinstance(event, Sent)
         return event
 
@@ -253,6 +258,7 @@ class Reading:
                 "tertulia run",
                 quote(str(options.get("file", f"{self.job}.yaml"))),
                 *([] if options.get("outputs", OUTPUTS) == OUTPUTS else [f"--outputs {quote(options['outputs'])}"]),
+                *(f"--set {quote(change)}" for change in options.get("sets", ())),
                 *([] if self.key == "main" else [f"--run {self.key}"]),
                 *([] if missing else ["--retry-failed"]),
                 *([] if more is None else [f"--budget {dollars(more)}"]),

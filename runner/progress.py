@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -710,7 +711,7 @@ class Progress:
                 dearest = max(dearest, *bills(conversation, session.prices.__getitem__), 0)
             if number % _CELLS_AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
-        self._tell_of(run, begun_text(run.name, session, len(run.open), calls, dearest))
+        self._tell_of(run, begun_text(run.name, session, run.open.values(), calls, dearest))
         self._send(
             {
                 "event": "begun",
@@ -808,17 +809,20 @@ class Progress:
         self._report(end_data(code, forgiven, tuple(reasons), runs))
 
 
-def begun_text(name: str, session: Session, missing: int, calls: int, dearest: Nanos) -> str:
+def begun_text(name: str, session: Session, missing: Collection[Cell], calls: int, dearest: Nanos) -> str:
     """What a life is about, and what is at stake at any one time."""
     total, most = len(session.plan.cells), session.plan.budget.run
     goes_on = f"goes on (life {session.opened.life}), " if session.opened.life > 1 else ""
-    parts = [f"{name}: {goes_on}{missing:,} of {counted(total, 'conversation')} to hold, {counted(calls, 'call')}"]
+    parts = [f"{name}: {goes_on}{len(missing):,} of {counted(total, 'conversation')} to hold, {counted(calls, 'call')}"]
     parts.append("no ceiling" if most is None else f"ceiling {shown(most)}")
     lanes = {lane.name: lane for lane in session.lanes.values()}
-    at_once = min(missing, sum(int(min(lane.slots, missing)) for lane in lanes.values()))
+    users = Counter(name for cell in missing for name in {session.lanes[alias].name for _, alias in cell.models})
+    at_once = min(len(missing), sum(int(min(lane.slots, users[lane.name])) for lane in lanes.values()))
     if dearest and at_once:
-        together = shown(at_once * dearest)
-        parts.append(f"up to {counted(at_once, 'call')} at once, the largest about {shown(dearest)}: {together}")
+        at_stake = f"up to {counted(at_once, 'call')} at once, the largest about {shown(dearest)}: "
+        together = at_once * dearest
+        fits = most is None or together <= most - session.journal.state.run.held
+        parts.append(at_stake + (shown(together) if fits else "as many as the ceiling lets through"))
     return "; ".join(parts)
 
 

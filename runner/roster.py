@@ -16,7 +16,7 @@ from runner.events import State, Stopped
 from runner.forecast import AT_MOST, Guess, expecting, loads
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
-from runner.limits import DAILY_LIMIT, RUN_BUDGET, Ceiling, Lane
+from runner.limits import RUN_BUDGET, Ceiling, Lane
 from runner.money import Nanos, Price
 from runner.plan import Cell, Plan
 
@@ -139,11 +139,19 @@ class Roster:
         """Every ceiling that a call of this speaker must fit."""
         names = ("run", f"pairing:{cell.pairing}", f"model:{speaker.alias}", f"provider:{speaker.provider}")
         found = [self.ceilings[name] for name in names if name in self.ceilings]
+        own = self._own_ceiling(cell)
+        return found if own is None else [*found, own]
+
+    def _own_ceiling(self, cell: Cell) -> Ceiling | None:
         budget = self._plan.budget
         own = [most for most in (budget.conversation, budget.conversations.get(cell.pairing)) if most is not None]
-        if own:
-            found.append(Ceiling("the budget of one conversation", self._state.account(cell.id), min(own)))
-        return found
+        return Ceiling("the budget of one conversation", self._state.account(cell.id), min(own)) if own else None
+
+    def passed(self, cells: Sequence[Cell]) -> bool:
+        """True when more was spent than a ceiling over all, or over one of these, allows."""
+        own = (self._own_ceiling(cell) for cell in cells)
+        every = (*self.ceilings.values(), *(ceiling for ceiling in own if ceiling is not None))
+        return any(ceiling.account.settled > ceiling.most for ceiling in every)
 
     def _in_reach(self, missing: Sequence[Cell]) -> bool:
         if not self.ceilings:
@@ -186,6 +194,8 @@ class Roster:
 
     def stopped(self, cell: Cell) -> Stopped | None:
         """Why a conversation has not begun when the life ends; None when it was only not its turn yet."""
+        if self._journal.failing is not None:
+            return None
         parked = self.parked(cell)
         if parked is not None:
             return Stopped(cell.id, "pending", parked)
@@ -195,8 +205,7 @@ class Roster:
         ceiling = self.short_of(cell)
         if ceiling is not None:
             return Stopped(cell.id, "budget", ceiling.name)
-        lane = self.first_lane(cell)
-        return Stopped(cell.id, "pending", f"{lane.name}: {lane.pause_reason or DAILY_LIMIT}")
+        return Stopped(cell.id, *self._gate.shut(self.first_lane(cell)))
 
 
 def _ceilings(plan: Plan, state: State) -> dict[str, Ceiling]:

@@ -306,7 +306,8 @@ class Session:
             found[signalled] = "interrupted"
         if "budget" in statuses:
             found[EXIT_BUDGET] = "budget"
-        if any(c.account.settled > c.most for c in self.roster.ceilings.values()):
+        # Without an overrun on record it was the ceiling that moved.
+        if any(tally.overrun for tally in state.tallies.values()) and self.roster.passed(self.selected):
             found[EXIT_BUDGET] = "overrun"
         if "deadline" in statuses:
             found[EXIT_DEADLINE] = "deadline"
@@ -374,7 +375,7 @@ async def run(
                 for session in sessions:
                     codes.append(session.close(signalled[0] if signalled else 0))
                     with anyio.CancelScope(shield=True):
-                        await _flushed(session.journal)
+                        codes.append(await _flushed(session.journal))
                 looking.cancel_scope.cancel()
             if finish is not None:
                 codes.append(await finish())
@@ -382,11 +383,12 @@ async def run(
     return worst(codes)
 
 
-async def _flushed(journal: Journal) -> None:
+async def _flushed(journal: Journal) -> int:
     try:
         await journal.flushed()
     except StorageError:
-        pass  # the journal knows what it could not keep, and the exit code says so
+        return EXIT_STORAGE  # also when nothing but the last records could not be kept
+    return 0
 
 
 async def _hold_all(sessions: Sequence[Session], gate: Gate) -> None:

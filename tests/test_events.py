@@ -343,7 +343,7 @@ def test_requests_of_the_last_minute_and_day_are_known() -> None:
     for number, at in enumerate((0.0, 100.0, 130.0, 170.0)):
         fold(sent(f"c{number}"), at=at, state=state)
     assert [recent.at for recent in state.recent] == [130.0, 170.0]
-    assert state.day_minutes == {"east": {0: 1, 1: 1, 2: 2}}
+    assert state.day_minutes == {("east", "ada"): {0: 1, 1: 1, 2: 2}}
 
 
 def test_a_repair_is_counted_in_the_run_and_in_nothing_else() -> None:

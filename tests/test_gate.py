@@ -184,9 +184,9 @@ def test_a_pause_is_waited_for_but_not_for_ever() -> None:
     ]
 
 
-@pytest.mark.parametrize(("burst", "at_once"), [(1, 1), (3, 3)])
+@pytest.mark.parametrize(("burst", "at_once"), [(1, 1), (3, 2)])
 def test_requests_leave_at_the_lanes_pace(burst: int, at_once: int) -> None:
-    """A small burst, then evenly; no burst at all where the job says so."""
+    """A burst of one less than is allowed, then evenly; no burst at all where the job says so."""
     lane = Lane("p", Limits(rpm=60, concurrency=99, burst=burst))
 
     async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
@@ -199,6 +199,32 @@ def test_requests_leave_at_the_lanes_pace(burst: int, at_once: int) -> None:
     assert sum(t < 0.5 for t in times) == at_once
     gaps = [b - a for a, b in zip(times[at_once:], times[at_once + 1 :], strict=False)]
     assert all(0.9 <= gap <= 1.3 for gap in gaps)
+
+
+@pytest.mark.parametrize(("burst", "earlier", "first"), [(1, [-1.0], 9.9), (1, [-20.0], 0.1), (3, [-1.0, -0.5], 9.0)])
+def test_the_pace_goes_on_where_an_earlier_life_left_it(burst: int, earlier: list[float], first: float) -> None:
+    """A lane that opens warm is not let off its pace: a crash is no way around a limit."""
+    lane = Lane("p", Limits(rpm=6, concurrency=99, burst=burst))
+    for left in earlier:
+        lane.take(1, 1, 0.0, left)
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        tasks.start_soon(bench.talk, bench.ask("a", lane), 0.01)
+        await anyio.lowlevel.checkpoint()
+
+    assert float(on_bench([lane], script).log[0].rpartition(" ")[2]) == pytest.approx(first, abs=0.15)
+
+
+def test_a_minutes_limit_never_parks_a_lane() -> None:
+    """However short the wait for parked lanes is: a full minute is waited for."""
+    lane = Lane("p", Limits(rpm=1))
+    lane.take(1, 1, 0.0, -10.0)
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        tasks.start_soon(bench.talk, bench.ask("a", lane))
+        await anyio.lowlevel.checkpoint()
+
+    assert "a flies at 50." in on_bench([lane], script, max_wait=1.0).log[0]
 
 
 def test_nothing_is_held_while_a_request_is_paced() -> None:

@@ -136,6 +136,27 @@ def test_a_daily_limit_is_counted_over_a_day() -> None:
     assert 23 * 3600 <= lane.when(1, 1, 0.0) <= 23.5 * 3600
 
 
+def test_a_lane_is_shut_by_its_day_and_its_pause_but_not_by_its_minute() -> None:
+    """What shuts it is named: a pause that is over is no reason."""
+    lane = Lane("p", Limits(rpm=1, rpd=2))
+    lane.take(1, 1, 0.0)
+    assert lane.when(1, 1, 0.0) > 60.0 and lane.shut_until(0.0) == 0.0
+    lane.pause(30.0, "busy")
+    assert (lane.shut_until(0.0), lane.why_shut(0.0)) == (30.0, "busy")
+    lane.take(1, 1, 40.0)
+    assert lane.shut_until(40.0) > 80_000.0
+    assert lane.why_shut(40.0) == "its daily limit is reached"
+
+
+def test_a_warm_lane_counts_a_request_of_the_last_minute_once_in_its_day() -> None:
+    """The day is told by its minutes; the last of them is not added to it again."""
+    lane = Lane("p", Limits(rpm=60, rpd=3))
+    lane.take(1, 1, 100.0, 70.0)
+    lane.warm_day([(30.0, 1)], 100.0)
+    lane.take(1, 1, 100.0)
+    assert lane.shut_until(100.0) == 100.0
+
+
 # --- what a lane counts ------------------------------------------------------------------------------------------
 
 

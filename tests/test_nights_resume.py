@@ -168,7 +168,7 @@ def test_a_changed_prompt_is_bought_again_only_when_that_is_accepted_and_the_old
     assert f"replaced: 2, {shown}" in accepted.screen
     assert round(night.status()["spent"]["total"] * 1e9) == night.billed == night.counted
     assert "better gift" in night.text("conversations/gift/m0~m1.md")
-    assert night.live().told == ["job/main: complete since 2026-11-21, 0 calls"]
+    assert night.live().told == ["job/main: nothing to do, complete since 2026-11-21, 0 calls"]
 
 
 def test_an_added_model_adds_only_its_own_conversations() -> None:
@@ -252,7 +252,9 @@ def test_a_new_run_begins_beside_the_old_one_and_a_named_one_where_it_is_told() 
     journal = night.disk.read(night.folder / "journal.jsonl")
     assert night.live(Options(new=True)).exit == 0
     assert night.live(Options(key="rehearsal")).exit == 0
-    assert night.live(Options(key="rehearsal")).told == ["job/rehearsal: complete since 2026-11-21, 0 calls"]
+    assert night.live(Options(key="rehearsal")).told == [
+        "job/rehearsal: nothing to do, complete since 2026-11-21, 0 calls"
+    ]
     assert night.disk.listdir(ROOT / "job") == ["main", "main.2", "rehearsal"]
     assert night.disk.read(night.folder / "journal.jsonl") == journal
     assert night.engine.bill.accepted == 3 * 16
@@ -266,10 +268,10 @@ def test_nothing_left_to_do_is_exit_0_without_a_call_and_after_a_day_a_word_abou
     assert night.live().exit == 0
     before = night.disk.read(night.folder / "journal.jsonl")
     soon = night.live()
-    assert (soon.exit, soon.told) == (0, ["job/main: complete since 2026-11-21, 0 calls"])
+    assert (soon.exit, soon.told) == (0, ["job/main: nothing to do, complete since 2026-11-21, 0 calls"])
     night.wall += 21 * 3600
     late = night.live()
-    assert late.exit == 0 and late.told[0] == "job/main: complete since 2026-11-21, 0 calls"
+    assert late.exit == 0 and late.told[0] == "job/main: nothing to do, complete since 2026-11-21, 0 calls"
     assert 'run_key: "{date}"' in late.told[1]
     assert night.disk.read(night.folder / "journal.jsonl") == before
 

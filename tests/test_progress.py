@@ -127,6 +127,14 @@ def seen(night: Night, quiet: bool = False) -> tuple[Watched, Seen]:
 # --- whole nights ----------------------------------------------------------------------------------------------------
 
 
+def test_what_is_at_stake_at_once_is_never_said_to_pass_the_ceiling() -> None:
+    """Two calls of $0.0011 do not fly together under $0.0020, and the first line does not say that they may."""
+    watched, display = seen(Night(JOB, sim()))
+    watched.live(Options(budget=2_000_000))
+    assert "ceiling $0.0020; " in display.lines[0]
+    assert display.lines[0].endswith("the largest about $0.0011: as many as the ceiling lets through")
+
+
 def test_a_quiet_night_in_plain_lines() -> None:
     """What begins, what ends and what it came to: the same lines for the same night, on the screen and in the log."""
     watched, display = seen(Night(JOB, sim()))

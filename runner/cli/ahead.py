@@ -559,7 +559,7 @@ def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Pa
     known = environment(job.variables(), [path.parent, Path.cwd()], os.environ)
     for warning in known.warnings:
         findings.warning(warning)
-    source = Source(job, str(path), known.values)
+    source = Source(job, str(path), known.values, tuple(sets))
     try:
         standing = stand(source, Options(), outputs)
     except CannotBegin as cannot:

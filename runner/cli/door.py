@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from errno import EDQUOT, ENOSPC
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -43,7 +44,7 @@ def answer_of(error: Exception) -> tuple[int, list[str]] | None:
     from runner.events import HistoryError
     from runner.job import JobError
     from runner.journal import JournalDamaged, JournalTooNew, StorageError
-    from runner.night import CannotBegin
+    from runner.night import CannotBegin, in_words
     from runner.world import LockHeld
 
     if isinstance(error, JobError):
@@ -53,9 +54,11 @@ def answer_of(error: Exception) -> tuple[int, list[str]] | None:
     if isinstance(error, CannotBegin):
         return error.code, list(error.lines)
     if isinstance(error, LockHeld):
-        return 7, [f"another process holds this run: {error.holder}"]
+        return 7, [f"this run is held by {in_words(error.holder)}"]
     if isinstance(error, JournalDamaged | JournalTooNew | StorageError):
         return 8, [str(error)]
+    if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+        return 8, [f"{error.filename or 'what was to be written'}: {error.strerror}"]
     if isinstance(error, HistoryError):
         return 8, [f"the journal contradicts itself: {error}"]
     return None
@@ -76,6 +79,8 @@ def answered(command: Callable[P, Any]) -> Callable[P, int]:
             answer = answer_of(error)
             if answer is None:
                 raise
+            if isinstance(error, OSError):
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115
             code, lines = answer
             for line in lines:
                 say(line)

@@ -175,7 +175,7 @@ def load_all(jobs: Sequence[Path], sets: Sequence[str] = ()) -> list[Source]:
         known = environment(job.variables(), [path.parent, Path.cwd()], os.environ)
         for warning in known.warnings:
             say(f"warning: {warning}")
-        found.append(Source(job, str(path), known.values))
+        found.append(Source(job, str(path), known.values, tuple(sets)))
     if problems:
         raise JobError(problems)
     return found

@@ -119,8 +119,9 @@ def report(runs: tuple[str, ...], outputs: Path) -> int:
 def _report(run: Run) -> int:
     import anyio
 
-    from runner.cli.runs import in_words, me, reading, scanned
+    from runner.cli.runs import me, reading, scanned
     from runner.journal import LOCK_FILE, JournalDamaged
+    from runner.night import in_words
     from runner.outputs import INDEX, Views
     from runner.render.figures import counted
     from runner.world import LockHeld, RealDisk
@@ -181,9 +182,10 @@ def repair(run: str, outputs: Path) -> int:
     """
     import anyio
 
-    from runner.cli.runs import find, in_words, me, scanned
+    from runner.cli.runs import find, me, scanned
     from runner.journal import repair as repaired
     from runner.money import shown
+    from runner.night import in_words
     from runner.render.figures import counted
     from runner.world import LockHeld, RealClock, RealDisk
 

@@ -109,6 +109,7 @@ def holder(run: Run) -> str | None:
     import fcntl
 
     from runner.journal import LOCK_FILE
+    from runner.night import in_words
 
     try:
         file = open(run.folder / LOCK_FILE, "rb")  # noqa: SIM115
@@ -121,19 +122,6 @@ def holder(run: Run) -> str | None:
         except BlockingIOError:
             return in_words(file.read(4096).decode("utf-8", "replace"))
     return None
-
-
-def in_words(holder: str) -> str:
-    """What a process wrote about itself when it took a lock: `process 4711 on north since 2026-11-21 02:00:00`."""
-    import json
-
-    from runner.foreign import one_line
-
-    try:
-        known: Any = json.loads(holder)
-        return one_line(f"process {known['pid']} on {known['host']} since {known['since']}")
-    except (ValueError, KeyError, TypeError):
-        return one_line(holder) or "a process that left no name"
 
 
 def me() -> str:

@@ -86,7 +86,7 @@ def _why_incomplete(t: Transcript) -> list[str]:
     lines = [f"**Not complete: {t.status}.** {len(t.done)} of {counted(len(t.turns), 'turn')} were said."]
     if t.reason:
         lines.append(f"Reason: {brief(t.reason)}")
-    if t.error is not None:
+    if t.error is not None and str(t.error.get("message") or "?") not in (t.reason or ""):
         lines.append(f"Error: {_error(t.error.get('kind'), t.error.get('message'))}")
     return lines
 

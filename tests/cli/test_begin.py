@@ -106,7 +106,7 @@ def test_the_demo_holds_a_dozen_conversations_with_troubles_on_the_way() -> None
     assert any(reply.model == "basil" and (reply.first_byte or 0) > 2 for reply in night.replies().values())
     assert 10 < life.seconds < 30
     asked = night.engine.bill.accepted
-    assert night.live().told == ["demo/main: complete since 2026-11-21, 0 calls"]
+    assert night.live().told == ["demo/main: nothing to do, complete since 2026-11-21, 0 calls"]
     assert night.engine.bill.accepted == asked
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -292,3 +294,19 @@ def test_what_a_model_said_cannot_reach_the_terminal_alive(tmp_path: Path, monke
     assert "hello \\u{1b}[2J\\u{7} there" in said.out
     assert "\x1b" not in said.out
     assert tertulia("verify", "talk").code == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_an_answer_that_finds_no_room_is_said_in_one_line(tmp_path: Path) -> None:
+    """A list that is written to a full disk ends with exit 8, and not with a traceback."""
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "runner", "completion", "bash"],
+            cwd=Path(__file__).parents[2],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 8
+    assert ended.stderr == "what was to be written: No space left on device\n"

@@ -228,7 +228,7 @@ def test_an_answer_that_breaks_off_is_a_failure_that_may_be_billed(
     """Whatever a server does after it was asked, the call ends, fails alone, and stays charged."""
     (got,), server = outcome_of(behave, asked)
     assert isinstance(got.outcome, Failure)
-    assert (got.outcome.kind, got.outcome.scope, got.outcome.money) == (kind, "call", money)
+    assert (got.outcome.kind, got.outcome.scope, got.outcome.money) == (kind, "call", money), got.outcome.detail
     assert said in got.outcome.detail
     assert server.connections == 1
 
