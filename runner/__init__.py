@@ -50,7 +50,7 @@ says, and that stands above it:
 |                 | lanes and the gate; the one entry for every world  | gate, job, journal, limits, money, outputs,
 |                 |                                                    | plan, prices, providers, roster, run, sim,
 |                 |                                                    | transports, world
-| `progress`      | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
+| `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, limits, money, night, outputs, plan,
 |                 |                                                    | render, run, world
 | `verify`        | every figure and every hash, computed again        | call, conversation, events, foreign, job,

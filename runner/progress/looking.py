@@ -1,0 +1,324 @@
+"""The eye: it looks at the sessions by itself, and tells the displays what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+
+from runner.conversation import Status
+from runner.events import Failed
+from runner.foreign import visible
+from runner.gate import Gate
+from runner.journal import Journal, JournalDamaged, StorageError
+from runner.night import Ready
+from runner.outputs import Reading
+from runner.plan import Cell
+from runner.progress.display import Display, Log
+from runner.progress.picture import NOTHING_KNOWN, Picture, Rest, bills, name_of, picture
+from runner.progress.words import (
+    amount,
+    begun_text,
+    conversation_data,
+    end_data,
+    ended_text,
+    last_lines,
+    left_text,
+    money_text,
+    short,
+    talk_text,
+)
+from runner.render.figures import counted, duration
+from runner.run import Session, Watcher
+from runner.world import World
+
+LOOK_SECONDS: Final = 0.2
+LINE_SECONDS: Final = 30.0
+IDLE_LINE_SECONDS: Final = 300.0
+"""So seldom a line says that nothing has changed."""
+FORECAST_SECONDS: Final = 5.0
+SHARE: Final = 20.0
+"""Looking and forecasting take no more than one part in this of the time, however large the night."""
+_LOG_SECONDS: Final = 1.0
+_SHORTEST_PAUSE_TOLD: Final = 5.0
+_CELLS_AT_ONCE: Final = 20
+
+
+Report = Callable[[Mapping[str, Any]], None]
+"""Takes what happened as data, for programs."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run that is watched: what it has not told yet."""
+
+    session: Session
+    reading: Reading
+    log: Log
+    name: str
+    open: dict[str, Cell]
+    """The conversations that this life is to hold and that have not ended."""
+
+    def ended(self) -> list[Cell]:
+        """Those that have ended since the last time."""
+        cells = self.session.journal.state.cells
+        found = [c for id_, c in self.open.items() if id_ in cells and cells[id_].status is not None]
+        for cell in found:
+            del self.open[cell.id]
+        return found
+
+
+class Progress:
+    """Watches the sessions of a night, and tells people, programs and logs how it goes."""
+
+    def __init__(self, world: World, display: Display, report: Report | None = None) -> None:
+        self._world = world
+        self._display = display
+        self._report = report
+        self._runs: list[_Run] = []
+        self._found: dict[Path, tuple[Reading, Journal]] = {}
+        self._early: list[str] = []
+        self._logged = anyio.Event()
+        self._forecast = NOTHING_KNOWN
+        self._stopped: set[str] = set()
+        self._pauses_told: dict[str, float] = {}
+
+    # -- being told ------------------------------------------------------------------------------------------------
+
+    def found(self, one: Ready) -> None:
+        """A run of the night, also when nothing of it is missing."""
+        self._found[one.journal.folder] = (one.views.reading, one.journal)
+
+    def tell(self, line: str) -> None:
+        """A line for people, and for the logs of all runs."""
+        line = visible(line, keep_newlines=False)
+        self._display.line(line)
+        if not self._runs:
+            self._early.append(line)
+        for run in self._runs:
+            run.log.line(line)
+        self._logged.set()
+
+    def watch(self, sessions: Sequence[Session], gate: Gate) -> Sequence[Watcher]:
+        """What has to run beside the sessions."""
+        for session in sessions:
+            folder = session.journal.folder
+            reading = Reading(self._world.disk, folder, session.journal.state, session.plan, session.opened.key)
+            self._found.setdefault(folder, (reading, session.journal))
+            log = Log(self._world, session.journal)
+            for line in self._early:
+                log.line(line)
+            open_ = {cell.id: cell for cell in session.roster.waiting}
+            self._runs.append(_Run(session, reading, log, name_of(session), open_))
+
+        async def look() -> None:
+            await self._look(gate)
+
+        async def foresee() -> None:
+            await self._foresee(gate)
+
+        return [look, foresee, self._keep_logs]
+
+    async def finish(self, code: int, forgiven: bool = False) -> None:
+        """The last lines; `code` is what the whole night came to."""
+        self._display.close()
+        for run in self._runs:
+            for line in last_lines(run.reading):
+                self._tell_of(run, line)
+        if len(self._found) > 1:
+            self.tell(f"{len(self._found)} runs: exit {code}")
+        if forgiven:
+            self.tell(f"exit {code} is forgiven by --ok-on")
+        with anyio.CancelScope(shield=True):
+            for run in self._runs:
+                await run.log.put_down()
+        self._report_end(code, forgiven)
+
+    def close(self) -> None:
+        """Give terminal and logs back."""
+        self._display.close()
+        for run in self._runs:
+            run.log.close()
+
+    # -- the watchers ----------------------------------------------------------------------------------------------
+
+    async def _look(self, gate: Gate) -> None:
+        seqs: list[int] = []
+        try:
+            for run in self._runs:
+                await self._begin(run)
+            next_line = anyio.current_time() + LINE_SECONDS
+            idle_line = anyio.current_time() + IDLE_LINE_SECONDS
+            told: list[int] = []
+            while True:
+                before = anyio.current_time()
+                now_at = [run.session.journal.seq for run in self._runs]
+                if now_at != seqs:
+                    seqs = now_at
+                    await self._tell_ended()
+                now = anyio.current_time()
+                seen = picture(self._sessions, gate, now, self._forecast)
+                self._tell_lanes(seen, now)
+                self._display.draw(seen)
+                if now >= next_line and (now_at != told or now >= idle_line):
+                    self._tell_progress(seen)
+                    told = now_at
+                    next_line, idle_line = now + LINE_SECONDS, now + IDLE_LINE_SECONDS
+                await anyio.sleep(max(LOOK_SECONDS, SHARE * (anyio.current_time() - before)))
+        finally:
+            # The life is over, and everything of it is on disk: what ended since the last look has not been told.
+            for run in self._runs:
+                self._tell_of_ended(run, run.ended())
+            self._display.close()
+
+    async def _foresee(self, gate: Gate) -> None:
+        began = anyio.current_time()
+        while True:
+            before = anyio.current_time()
+            rest, number = Rest(), 0
+            for session in self._sessions:
+                for cell in session.selected:
+                    rest.add(session, cell)
+                    number += 1
+                    if number % _CELLS_AT_ONCE == 0:
+                        await anyio.lowlevel.checkpoint()
+            now = anyio.current_time()
+            self._forecast = rest.forecast(gate.lanes, now - began, now)
+            await anyio.sleep(max(FORECAST_SECONDS, SHARE * (now - before)))
+
+    async def _keep_logs(self) -> None:
+        while True:
+            await self._logged.wait()
+            self._logged = anyio.Event()
+            for run in self._runs:
+                await run.log.put_down()
+            await anyio.sleep(_LOG_SECONDS)
+
+    @property
+    def _sessions(self) -> list[Session]:
+        return [run.session for run in self._runs]
+
+    # -- telling ---------------------------------------------------------------------------------------------------
+
+    def _tell_of(self, run: _Run, line: str, *, to_person: bool = True) -> None:
+        line = visible(line, keep_newlines=False)
+        run.log.line(line)
+        self._logged.set()
+        if to_person:
+            self._display.line(line)
+
+    async def _begin(self, run: _Run) -> None:
+        session, state = run.session, run.session.journal.state
+        dearest, calls = 0, 0
+        scenes: set[tuple[Any, ...]] = set()
+        for number, cell in enumerate(run.open.values(), 1):
+            conversation = session.plan.conversation(cell)
+            done = state.of(cell.id).replies
+            calls += sum(line.given is None and line.number not in done for line in conversation.lines)
+            scene = (cell.prompt, cell.pairing, cell.models)
+            if scene not in scenes:
+                scenes.add(scene)
+                dearest = max(dearest, *bills(conversation, session.prices.__getitem__), 0)
+            if number % _CELLS_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
+        self._tell_of(run, begun_text(run.name, session, run.open.values(), calls, dearest))
+        self._send(
+            {
+                "event": "begun",
+                **self._of(run.reading),
+                "life": session.opened.life,
+                "missing": len(run.open),
+                "total": len(session.plan.cells),
+                "calls": calls,
+                "ceilings": [{"name": name, "most": amount(most)} for name, most, _ in run.reading.ceilings()],
+            }
+        )
+
+    async def _tell_ended(self) -> None:
+        for run in self._runs:
+            ended = run.ended()
+            if ended:
+                try:
+                    await run.session.journal.flushed()
+                except StorageError:
+                    pass  # the night says itself what could not be kept
+                self._tell_of_ended(run, ended)
+
+    def _tell_of_ended(self, run: _Run, ended: Sequence[Cell]) -> None:
+        unbegun: dict[tuple[Status, str | None], int] = {}
+        for cell in ended:
+            row, progress = run.reading.row(cell), run.session.journal.state.of(cell.id)
+            if progress.started is None:
+                unbegun[row.status, row.reason] = unbegun.get((row.status, row.reason), 0) + 1
+            else:
+                name = f"{run.name} " if len(self._runs) > 1 else ""
+                line = ended_text(row, self._failed_at(run, cell))
+                self._tell_of(run, line, to_person=False)
+                if not (self._display.quiet and row.status == "complete"):
+                    self._display.line(visible(name + line, keep_newlines=False))
+            self._send(conversation_data(self._of(run.reading), cell, row))
+        for (status, reason), number in unbegun.items():
+            what = f"{counted(number, 'conversation')} not begun: {status}: {short(reason or '')}"
+            self._tell_of(run, f"{run.name}: {what}")
+
+    def _failed_at(self, run: _Run, cell: Cell) -> str:
+        """Which attempt was the last of a failed conversation; nothing when it did not fail, or nobody can read it."""
+        progress = run.session.journal.state.of(cell.id)
+        place = progress.tried.last
+        if progress.status != "failed" or place is None:
+            return ""
+        try:
+            event = run.session.journal.read(place).event
+        except (OSError, JournalDamaged):
+            return ""
+        assert isinstance(event, Failed)
+        return f" ({event.failure} at turn {event.turn}, attempt {event.attempt})"
+
+    def _tell_lanes(self, seen: Picture, now: float) -> None:
+        for reason in seen.stopped:
+            if reason not in self._stopped:
+                self._stopped.add(reason)
+                self.tell(f"no more calls: {short(reason)}; conversations that need it stay pending")
+        for lane in seen.lanes:
+            if lane.paused < _SHORTEST_PAUSE_TOLD or lane.dead is not None:
+                continue
+            if now < self._pauses_told.get(lane.name, -inf):
+                continue
+            self._pauses_told[lane.name] = now + max(LINE_SECONDS, lane.paused)
+            line = f"{lane.name}: paused for {duration(lane.paused)}: {short(lane.reason)}"
+            for run in self._runs:
+                self._tell_of(run, line, to_person=False)
+            if not self._display.quiet:
+                self._display.line(visible(line, keep_newlines=False))
+
+    def _tell_progress(self, seen: Picture) -> None:
+        left = left_text(seen.seconds_left) if seen.stopping is None else ""
+        for run, row in zip(self._runs, seen.runs, strict=True):
+            line = f"{row.name}: {talk_text(row)}; {money_text(row)}" + (f"; {left}" if left else "")
+            self._tell_of(run, line, to_person=not self._display.quiet)
+
+    # -- for programs ----------------------------------------------------------------------------------------------
+
+    def _send(self, data: Mapping[str, Any]) -> None:
+        if self._report is not None:
+            self._report(data)
+
+    def _of(self, reading: Reading) -> dict[str, Any]:
+        return {"job": reading.job, "run": reading.key, "folder": str(reading.folder)}
+
+    def _report_end(self, code: int, forgiven: bool) -> None:
+        if self._report is None:
+            return
+        runs: list[dict[str, Any]] = []
+        reasons: dict[str, None] = {}
+        for reading, journal in self._found.values():
+            figures = {**self._of(reading), **reading.figures(journal.seq)}
+            del figures["schema"], figures["lanes"], figures["in_flight"]
+            reasons.update(dict.fromkeys(figures["reasons"]))
+            runs.append(figures)
+        self._report(end_data(code, forgiven, tuple(reasons), runs))

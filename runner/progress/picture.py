@@ -1,0 +1,228 @@
+"""The night in figures, as a pure function of the sessions and their gate; and what is expected of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from runner.conversation import STATUSES, Conversation, Status
+from runner.forecast import AT_MOST, expecting, loads
+from runner.gate import Gate
+from runner.limits import Lane
+from runner.money import Nanos, Price
+from runner.plan import Cell
+from runner.run import Session
+
+_CALLS_FOR_A_RATE: Final = 5
+_SECONDS_FOR_A_RATE: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRow:
+    """One lane now. Calls and tokens are those of all lives of the runs."""
+
+    name: str
+    in_flight: int
+    slots: float
+    waiting: int
+    done: int
+    """Calls that have come back, however."""
+    tokens_in: int | None
+    tokens_out: int | None
+    busy: int
+    failures: int
+    """Attempts that failed otherwise."""
+    paused: float
+    """Seconds until it goes on; 0 when it goes."""
+    reason: str
+    dead: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run now. The counts add up to `total`."""
+
+    name: str
+    total: int
+    ended: Mapping[Status, int]
+    under_way: int
+    waiting: int
+    left_out: int
+    """Not complete, and not part of what this life is about."""
+    truncated: int
+    refused: int
+    settled: Nanos
+    assumed: Nanos
+    """The part of `settled` that is a reservation nobody could settle better."""
+    reserved: Nanos
+    ceiling: Nanos | None
+    expected: Nanos | None
+    """What it will have spent in the end, if replies stay as long as they were; None while that is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a person may want to know at a glance."""
+
+    lanes: tuple[LaneRow, ...]
+    runs: tuple[RunRow, ...]
+    seconds_left: float | None
+    """None while it is unknown."""
+    stopping: str | None
+    stopped: tuple[str, ...]
+    """Why which lanes and models get no more calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is expected of the rest of the night."""
+
+    rests: Mapping[str, Nanos] = field(default_factory=dict)
+    """By the name of the run; one that cannot be known yet is missing."""
+    seconds_left: float | None = None
+
+
+NOTHING_KNOWN: Final = Forecast()
+
+
+def picture(sessions: Sequence[Session], gate: Gate, now: float, forecast: Forecast = NOTHING_KNOWN) -> Picture:
+    """How the night stands at this moment."""
+    stopped: dict[str, None] = {}
+    for session in sessions:
+        for alias, lane in session.lanes.items():
+            reason = gate.parked(alias, lane)
+            if reason is not None:
+                stopped[reason] = None
+    return Picture(
+        tuple(_lane_row(lane, sessions, gate, now) for lane in gate.lanes),
+        tuple(_run_row(session, forecast.rests.get(name_of(session))) for session in sessions),
+        forecast.seconds_left,
+        None if gate.closed is None else gate.closed.reason,
+        tuple(stopped),
+    )
+
+
+def name_of(session: Session) -> str:
+    """`job/key`."""
+    return f"{session.plan.job.name}/{session.opened.key}"
+
+
+def _lane_row(lane: Lane, sessions: Sequence[Session], gate: Gate, now: float) -> LaneRow:
+    tallies = [
+        session.journal.state.tallies[alias]
+        for session in sessions
+        for alias, own in session.lanes.items()
+        if own is lane and alias in session.journal.state.tallies
+    ]
+    known = any(tally.with_figures for tally in tallies)
+    failed = sum(sum(tally.failures.values()) for tally in tallies)
+    busy = sum(tally.failures.get("busy", 0) for tally in tallies)
+    paused = max(0.0, lane.paused_until - now)
+    return LaneRow(
+        name=lane.name,
+        in_flight=lane.flying,
+        slots=lane.slots,
+        waiting=gate.waiting(lane),
+        done=sum(tally.replies for tally in tallies) + failed,
+        tokens_in=sum(tally.input for tally in tallies) if known else None,
+        tokens_out=sum(tally.output for tally in tallies) if known else None,
+        busy=busy,
+        failures=failed - busy,
+        paused=paused,
+        reason=lane.pause_reason if paused else "",
+        dead=lane.dead,
+    )
+
+
+def _run_row(session: Session, rest: Nanos | None) -> RunRow:
+    state, cells = session.journal.state, session.plan.cells
+    ended = dict.fromkeys(STATUSES, 0)
+    truncated = refused = still_open = 0
+    selected = {cell.id for cell in session.selected}
+    left_out = 0
+    for cell in cells:
+        progress = state.cells.get(cell.id)
+        if progress is not None:
+            truncated += progress.truncated
+            refused += progress.refused
+        if progress is not None and progress.status is not None:
+            ended[progress.status] += 1
+        elif cell.id in selected:
+            still_open += 1
+        else:
+            left_out += 1
+    # At the end of the life those that never began get their status while they are still on the roster.
+    waiting = min(still_open, len(session.roster.waiting))
+    return RunRow(
+        name=name_of(session),
+        total=len(cells),
+        ended=ended,
+        under_way=still_open - waiting,
+        waiting=waiting,
+        left_out=left_out,
+        truncated=truncated,
+        refused=refused,
+        settled=state.run.settled,
+        assumed=state.run.assumed,
+        reserved=state.run.reserved,
+        ceiling=session.plan.budget.run,
+        expected=None if rest is None else state.run.settled + rest,
+    )
+
+
+# --- what is expected -----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Rest:
+    """What is still to be said, added up conversation by conversation."""
+
+    costs: dict[str, Nanos] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+    """Runs with a model of which no reply has told yet how long its replies are."""
+    calls: dict[str, int] = field(default_factory=dict)
+    """By lane."""
+
+    def add(self, session: Session, cell: Cell) -> None:
+        state, name = session.journal.state, name_of(session)
+        tallies = state.tallies
+        guess = expecting(lambda alias: tallies[alias].mean_output if alias in tallies else None)
+        self.costs.setdefault(name, 0)
+        if state.of(cell.id).status is not None or session.roster.parked(cell) is not None:
+            return
+        conversation = session.plan.conversation(cell)
+        for alias, load in loads(conversation, session.prices.__getitem__, guess, state.of(cell.id).replies).items():
+            self.costs[name] += load.cost
+            lane = session.lanes[alias].name
+            self.calls[lane] = self.calls.get(lane, 0) + load.calls
+            if alias not in tallies or tallies[alias].mean_output is None:
+                self.unknown.add(name)
+
+    def forecast(self, lanes: Iterable[Lane], seconds: float, now: float) -> Forecast:
+        """The forecast, after this life has gone on for so many seconds."""
+        return Forecast(
+            {name: cost for name, cost in self.costs.items() if name not in self.unknown},
+            seconds_left(self.calls, lanes, seconds, now),
+        )
+
+
+def seconds_left(calls: Mapping[str, int], lanes: Iterable[Lane], seconds: float, now: float) -> float | None:
+    """How long the slowest lane needs for its calls, at its pace so far; None while the pace of one is unknown."""
+    longest = 0.0
+    for lane in lanes:
+        ahead, done = calls.get(lane.name, 0), lane.granted - lane.flying
+        if not ahead or lane.dead is not None:
+            continue
+        if done < _CALLS_FOR_A_RATE or seconds < _SECONDS_FOR_A_RATE:
+            return None
+        longest = max(longest, ahead * seconds / done + max(0.0, lane.paused_until - now))
+    return longest
+
+
+def bills(conversation: Conversation, prices: Callable[[str], Price]) -> Iterator[Nanos]:
+    """About the most that the last and dearest call of each speaker can cost."""
+    lines = [line for line in conversation.lines if line.given is None]
+    for last in {line.role: line.number for line in lines}.values():
+        others = {line.number for line in lines} - {last}
+        yield sum(load.cost for load in loads(conversation, prices, AT_MOST, others).values())

@@ -1,0 +1,160 @@
+"""The figures in words: the lines that people read, and the objects that programs read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from runner.conversation import STATUSES, Status
+from runner.money import Nanos, dollars, shown
+from runner.outputs import INDEX, Reading
+from runner.plan import Cell
+from runner.progress.picture import RunRow
+from runner.render.figures import counted, usd
+from runner.render.summary import Row
+from runner.run import Session
+
+_LONGEST_REASON: Final = 300
+
+
+def counts_text(total: int, ended: Mapping[Status, int], others: Mapping[str, int]) -> str:
+    """`3 of 6 complete, 0 failed, 2 under way, 1 waiting`: what is not zero, and what everybody looks for."""
+    parts = [f"{ended['complete']:,} of {total:,} complete", f"{ended['failed']:,} failed"]
+    parts += [f"{ended[status]:,} {status}" for status in STATUSES[2:] if ended[status]]
+    parts += [f"{number:,} {what}" for what, number in others.items() if number]
+    return ", ".join(parts)
+
+
+def talk_text(run: RunRow) -> str:
+    """The conversations of a run."""
+    others = {"under way": run.under_way, "waiting": run.waiting, "left out": run.left_out}
+    flags = flags_text(run.truncated, run.refused)
+    return counts_text(run.total, run.ended, others) + (f"; {flags}" if flags else "")
+
+
+def money_text(run: RunRow) -> str:
+    """What is spent, against the ceiling, and what it may come to."""
+    text = f"{shown(run.settled)} spent"
+    if run.ceiling is not None:
+        text += f" of {shown(run.ceiling)}"
+    if run.reserved:
+        text += f", {shown(run.reserved)} reserved"
+    if run.expected is not None and (run.under_way or run.waiting):
+        if run.ceiling is not None and run.expected > run.ceiling:
+            text += f", all of it would take about {shown(run.expected)}"
+        else:
+            text += f", about {shown(run.expected)} in all"
+    return text
+
+
+def flags_text(truncated: int, refused: int) -> str:
+    """`2 turns truncated, 1 refused`; nothing when there are none."""
+    if truncated and refused:
+        return f"{counted(truncated, 'turn')} truncated, {refused:,} refused"
+    if truncated:
+        return f"{counted(truncated, 'turn')} truncated"
+    return f"{counted(refused, 'turn')} refused" if refused else ""
+
+
+def left_text(seconds: float | None) -> str:
+    """`about 12 min to go`; nothing while it is unknown."""
+    if seconds is None or seconds <= 0:
+        return ""
+    if seconds < 90:
+        return f"about {max(5, round(seconds / 5) * 5)} s to go"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min to go" if minutes < 90 else f"about {seconds / 3600:.1f} h to go"
+
+
+def ended_text(row: Row, where: str) -> str:
+    """One conversation that came to an end; `where` says at which attempt it failed."""
+    flags = flags_text(row.truncated, row.refused)
+    rounds = f"{row.rounds_done} of {counted(row.rounds_planned, 'round')}"
+    text = ", ".join([f"{row.name}: {row.status}", rounds, *([flags] if flags else []), usd(row.cost)])
+    return f"{text}{where}: {short(row.reason)}" if row.reason else f"{text}{where}"
+
+
+def short(reason: str) -> str:
+    """A reason on one line, not too long: a provider may say whatever it likes."""
+    line = " ".join(reason[: 4 * _LONGEST_REASON].split())
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1].rstrip() + "…"
+
+
+def last_lines(reading: Reading) -> list[str]:
+    """What a run came to when its life is over, where to look, and how to go on."""
+    state = reading.state
+    closed = state.closed[-1][1]
+    parts = [counts_text(len(reading.plan.cells), reading.counts(), {})]
+    cells = [state.of(cell.id) for cell in reading.plan.cells]
+    flags = flags_text(sum(c.truncated for c in cells), sum(c.refused for c in cells))
+    if flags:
+        parts.append(flags)
+    replaced = reading.replaced()
+    if replaced:
+        parts.append(f"replaced: {len(replaced):,}, {usd(sum(p.account.held for p in replaced))}")
+    most = reading.plan.budget.run
+    spent = f"{usd(state.run.held)} spent" + ("" if most is None else f" of {usd(most)}")
+    assumed = state.run.assumed + state.run.reserved
+    if assumed:
+        calls = sum(t.assumed_calls for t in state.tallies.values()) + sum(1 for _ in state.open_calls())
+        spent += f" (of it {usd(assumed)} assumed for {counted(calls, 'call')})"
+    parts.append(spent)
+    parts.append(f"exit {closed.exit}" + (f": {', '.join(closed.reasons)}" if closed.reasons else ""))
+    lines = [f"{reading.job}/{reading.key}: {'; '.join(parts)}", f"  look at {reading.folder / INDEX}"]
+    command = reading.command()
+    if command is not None:
+        lines.append(f"  what is missing goes on with: {command}")
+    return lines
+
+
+def begun_text(name: str, session: Session, missing: Collection[Cell], calls: int, dearest: Nanos) -> str:
+    """What a life is about, and what is at stake at any one time."""
+    total, most = len(session.plan.cells), session.plan.budget.run
+    goes_on = f"goes on (life {session.opened.life}), " if session.opened.life > 1 else ""
+    parts = [f"{name}: {goes_on}{len(missing):,} of {counted(total, 'conversation')} to hold, {counted(calls, 'call')}"]
+    parts.append("no ceiling" if most is None else f"ceiling {shown(most)}")
+    lanes = {lane.name: lane for lane in session.lanes.values()}
+    users = Counter(name for cell in missing for name in {session.lanes[alias].name for _, alias in cell.models})
+    at_once = min(len(missing), sum(int(min(lane.slots, users[lane.name])) for lane in lanes.values()))
+    if dearest and at_once:
+        at_stake = f"up to {counted(at_once, 'call')} at once, the largest about {shown(dearest)}: "
+        together = at_once * dearest
+        fits = most is None or together <= most - session.journal.state.run.held
+        parts.append(at_stake + (shown(together) if fits else "as many as the ceiling lets through"))
+    return "; ".join(parts)
+
+
+def conversation_data(of: Mapping[str, Any], cell: Cell, row: Row) -> dict[str, Any]:
+    """One conversation that came to an end, for programs."""
+    return {
+        "event": "conversation",
+        **of,
+        "name": row.name,
+        "id": cell.id,
+        "status": row.status,
+        "reason": row.reason,
+        "flags": {"truncated": row.truncated, "refused": row.refused},
+        "rounds": {"planned": row.rounds_planned, "done": row.rounds_done},
+        "cost": amount(row.cost),
+        "file": row.file,
+    }
+
+
+def end_data(
+    code: int, forgiven: bool, reasons: Sequence[str], runs: Sequence[Mapping[str, Any]], errors: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the night came to, for programs; `errors` say why it could not begin."""
+    return {
+        "event": "end",
+        "exit": code,
+        "forgiven": forgiven,
+        "reasons": list(reasons),
+        "errors": list(errors),
+        "runs": list(runs),
+    }
+
+
+def amount(nanos: Nanos) -> float:
+    """Dollars with at most nine decimals."""
+    return float(dollars(nanos))
