@@ -46,10 +46,11 @@ says, and that stands above it:
 |                 |                                                    | journal, limits, money, plan, render, world
 | `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
 |                 | what is new or changed, its cost, its time         | limits, money, plan
-| `night`         | from job files to runs: keys, prices, journals,    | call, conversation, events, foreign, forecast,
-|                 | lanes and the gate; the one entry for every world  | gate, job, journal, limits, money, outputs,
-|                 |                                                    | plan, prices, providers, roster, run, sim,
-|                 |                                                    | transports, world
+| `preflight`     | what must be known before anything is sent:        | conversation, job, limits, money, plan, prices,
+|                 | prices, keys, addresses, lanes                     | providers, sim, world
+| `night`         | from job files to runs: journals, lanes and the    | events, foreign, gate, job, journal, limits,
+|                 | gate; the one entry for every world                | money, outputs, plan, preflight, providers,
+|                 |                                                    | roster, run, transports, world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, limits, money, night, outputs, plan,
 |                 |                                                    | render, run, world

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -22,40 +21,25 @@ import anyio
 import orjson
 
 from runner import __version__
-from runner.conversation import Conversation, view
 from runner.events import HistoryError, Opened, State
 from runner.foreign import one_line
 from runner.gate import Gate
-from runner.job import Job, MissingVariable, Provider, resolve, unsafe
+from runner.job import Job
 from runner.journal import FILE, Journal, JournalDamaged, StorageError, scan
-from runner.limits import MINUTE, Lane, Limits
-from runner.money import FREE, Nanos, Price, ceiling, dollars, shown
+from runner.limits import MINUTE, Lane
+from runner.money import Nanos, Price, shown
 from runner.outputs import STATUS, STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views, reading_of
-from runner.plan import Cell, Model, Plan, make_plan, slug
-from runner.prices import input_bound
+from runner.plan import Cell, Plan, make_plan, slug
+from runner.preflight import EXIT_JOB, CannotBegin, endpoints_of, first_calls_that_do_not_fit, lanes_of, prices
 from runner.providers import Endpoint
 from runner.roster import Roster
 from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
-from runner.sim.config import SimConfig, load_config, price_of
 from runner.transports.http import HttpTransport
-from runner.world import Clock, Disk, LockHeld, Secret, World
+from runner.world import Clock, Disk, LockHeld, World
 
 VERSION: Final = __version__
-EXIT_JOB: Final = 2
-EXIT_PREFLIGHT: Final = 6
 EXIT_HELD: Final = 7
-BUILT_IN: Final = "sim"
-DEFAULT_CONCURRENCY: Final = 16
 _STALE_SECONDS: Final = 20 * 3600.0
-
-
-class CannotBegin(Exception):
-    """Why nothing was sent, line by line, and the exit code for it."""
-
-    def __init__(self, code: int, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.code = code
-        self.lines = lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +258,7 @@ async def _ready(world: World, source: Source, options: Options, place: Place, t
     key = key_of(world.disk, home, job, today, options)
     folder = home / key
     plan = make_plan(job, today)
-    endpoints = _endpoints(plan, source, place)
+    endpoints = endpoints_of(plan, source.environ, place.built_in)
     if not world.disk.exists(folder / FILE):
         look_through(plan, State(), options)  # so that a night that cannot begin leaves nothing behind
     journal = await _open(world, folder, f"{job.name}/{key}", place.holder)
@@ -497,161 +481,6 @@ def _options_data(options: Options, source: Source, root: Path) -> dict[str, Any
     if options.only:
         given["only"] = list(options.only)
     return given
-
-
-# --- prices and places --------------------------------------------------------------------------------------------
-
-
-def prices(plan: Plan) -> dict[str, Price]:
-    """What each model charges: the job's word, else the provider's catalogue; CannotBegin where neither tells."""
-    found: dict[str, Price] = {}
-    unknown: list[str] = []
-    for alias, model in plan.models.items():
-        provider = plan.providers[model.provider]
-        price = _price(model, provider)
-        if price is None and provider.type == BUILT_IN:
-            known = ", ".join(sim_config(provider).models)
-            what = f"{provider.name}: the built-in provider has no model {model.id}, but {known}"
-            raise CannotBegin(EXIT_PREFLIGHT, what)
-        if price is None:
-            unknown.append(
-                f"  models: {{{alias}: {{use: {model.provider}/{model.id}, price: {{input: ..., output: ...}}}}}}"
-            )
-        else:
-            found[alias] = price
-    if unknown:
-        raise CannotBegin(
-            EXIT_PREFLIGHT,
-            "the price of these models is not known; give it in the job file, in dollars per million tokens:",
-            *unknown,
-        )
-    return found
-
-
-def _price(model: Model, provider: Provider) -> Price | None:
-    if model.price is not None:
-        return model.price
-    if model.free or provider.free:
-        return FREE
-    return price_of(sim_config(provider), model.id) if provider.type == BUILT_IN else None
-
-
-def sim_config(provider: Provider) -> SimConfig:
-    """The configuration of the built-in server behind a provider."""
-    return load_config(provider.sim or {}).config
-
-
-def first_calls_that_do_not_fit(plan: Plan) -> list[str]:
-    """A line for each cell of which not even one turn fits its ceilings."""
-    known = prices(plan)
-    budget = plan.budget
-    found: list[str] = []
-    worst_by_scene: dict[tuple[str, int, tuple[tuple[str, str], ...]], tuple[Nanos, str]] = {}
-    for cell in plan.cells:
-        scene = (cell.prompt, cell.pairing, cell.models)
-        if scene not in worst_by_scene:
-            worst_by_scene[scene] = _first_call(plan.conversation(cell), known)
-        need, alias = worst_by_scene[scene]
-        caps = {
-            "the budget of the run": budget.run,
-            "the budget of one conversation": budget.conversation,
-            f"the budget of pairing {cell.pairing}": budget.pairings.get(cell.pairing),
-            f"the budget of one conversation of pairing {cell.pairing}": budget.conversations.get(cell.pairing),
-            f"the budget of model {alias}": budget.models.get(alias),
-            f"the budget of provider {plan.models[alias].provider}": budget.providers.get(plan.models[alias].provider),
-        }
-        for name, most in caps.items():
-            if most is not None and need > most:
-                found.append(f"{cell.name}: its first call may cost ${dollars(need)}, and {name} is ${dollars(most)}")
-                break
-    return found
-
-
-def _first_call(conversation: Conversation, known: Mapping[str, Price]) -> tuple[Nanos, str]:
-    line = next(line for line in conversation.lines if line.given is None)
-    speaker = conversation.participant(line.role)
-    history = [x.given or "" for x in conversation.lines[: line.number - 1]]
-    bound = input_bound(view(conversation, line.role, history, line.instruct), None, None)
-    return ceiling(known[speaker.alias], bound.tokens, speaker.max_tokens), speaker.alias
-
-
-def endpoint(provider: Provider, environ: Mapping[str, str], built_in: str | None) -> Endpoint:
-    """Where a provider is, with its key filled in. Raises MissingVariable."""
-    key = None if provider.api_key is None else resolve(provider.api_key, environ)
-    base_url = built_in if built_in is not None else resolve(provider.base_url, environ)
-    return Endpoint(
-        name=provider.name,
-        type=provider.type,
-        base_url=base_url,
-        api_key=None if not key else Secret(key),
-        headers={name: _header(value, environ) for name, value in provider.headers.items()},
-        limit_field=provider.limit_field,
-    )
-
-
-def _header(value: str, environ: Mapping[str, str]) -> str | Secret:
-    """What comes from the environment is a secret; what stands in the job file, anybody may read."""
-    resolved = resolve(value, environ)
-    return resolved if resolved == value else Secret(resolved)
-
-
-def _endpoints(plan: Plan, source: Source, place: Place) -> dict[str, Endpoint]:
-    found: dict[str, Endpoint] = {}
-    troubles: list[str] = []
-    for name, provider in plan.providers.items():
-        built_in = place.built_in.get((plan.job.name, name))
-        try:
-            found[name] = endpoint(provider, source.environ, built_in)
-        except MissingVariable as missing:
-            troubles.append(f"provider {name}: {missing}")
-            continue
-        danger = None if built_in is not None else unsafe(found[name].base_url, keyed=bool(found[name].secrets))
-        if danger is not None:
-            troubles.append(f"provider {name}: {danger}")
-    if troubles:
-        raise CannotBegin(EXIT_PREFLIGHT, *troubles)
-    return found
-
-
-def lanes_of(plans: Sequence[tuple[Plan, Mapping[str, Endpoint]]]) -> list[dict[str, Lane]]:
-    """The lane of each model of each plan: one for a provider and key, whichever job uses it, at the tighter limits."""
-    limits: dict[tuple[str, ...], Limits] = {}
-    names: dict[tuple[str, ...], str] = {}
-    identities: list[dict[str, tuple[str, ...]]] = []
-    for plan, endpoints in plans:
-        mine: dict[str, tuple[str, ...]] = {}
-        for alias, model in plan.models.items():
-            provider, end = plan.providers[model.provider], endpoints[model.provider]
-            own = provider.limits.per == "model"
-            key = "" if end.api_key is None else sha256(end.api_key.reveal().encode()).hexdigest()
-            identity = mine[alias] = (end.base_url, key, model.id if own else "")
-            said = replace(provider.limits, concurrency=provider.limits.concurrency or DEFAULT_CONCURRENCY)
-            limits[identity] = tighter(limits[identity], said) if identity in limits else said
-            name = f"{provider.name}/{alias}" if own else provider.name
-            if identity not in names:
-                names[identity] = name if name not in names.values() else f"{name} ({plan.job.name})"
-        identities.append(mine)
-    lanes = {identity: Lane(names[identity], one) for identity, one in limits.items()}
-    return [{alias: lanes[identity] for alias, identity in mine.items()} for mine in identities]
-
-
-def tighter(one: Limits, other: Limits) -> Limits:
-    """What both allow."""
-
-    def least(name: str) -> int | None:
-        return min((v for v in (getattr(one, name), getattr(other, name)) if v is not None), default=None)
-
-    return Limits(
-        concurrency=least("concurrency"),
-        rpm=least("rpm"),
-        rpd=least("rpd"),
-        tpm=least("tpm"),
-        input_tpm=least("input_tpm"),
-        output_tpm=least("output_tpm"),
-        burst=least("burst"),
-        count="reserved" if "reserved" in (one.count, other.count) else "used",
-        per=one.per,
-    )
 
 
 def _warm(state: State, plan: Plan, lanes: Mapping[str, Lane], wall: float, now: float) -> None:

@@ -21,8 +21,9 @@ from runner.events import Event, Failed, Replied, Sent
 from runner.job import Files, Job, load
 from runner.job.files import Misread
 from runner.journal import FILE, SPARE_FILE, Record, decode, lines
-from runner.night import CannotBegin, Options, Place, Source, Watch, night
+from runner.night import Options, Place, Source, Watch, night
 from runner.outputs import Reading, read
+from runner.preflight import CannotBegin
 from runner.progress import Lines, Progress
 from runner.sim.config import load_config
 from runner.sim.engine import Engine

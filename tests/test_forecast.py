@@ -17,8 +17,8 @@ from runner.conversation import Conversation, Line, Participant, view
 from runner.forecast import AT_MOST, FIRST_OUTPUT_SHARE, Load, Total, expecting, loads, minutes_alone, pace
 from runner.limits import Limits
 from runner.money import Price
-from runner.night import prices
 from runner.plan import make_plan
+from runner.preflight import prices
 from tests.nights import Night, job_of
 
 PRICE = Price(Decimal(1), Decimal(4))

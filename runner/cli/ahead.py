@@ -74,8 +74,9 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
 
     from runner.events import HistoryError, State
     from runner.journal import FILE, JournalTooNew, scan
-    from runner.night import CannotBegin, date_of, key_of
+    from runner.night import date_of, key_of
     from runner.plan import make_plan, slug
+    from runner.preflight import CannotBegin
     from runner.run import EXIT_STORAGE
     from runner.world import RealDisk
 
@@ -176,7 +177,8 @@ def plan(
 ) -> int:
     """Show what a run would hold, what it would cost and how long it would take. Spends nothing, needs no key."""
     from runner.job import JobError
-    from runner.night import CannotBegin, Options
+    from runner.night import Options
+    from runner.preflight import CannotBegin
 
     options = Options(key=key, budget=None if budget is None else dollars_of(budget), only=only)
     asked = Asked(options, outputs, sets, why)
@@ -202,8 +204,9 @@ def plan(
 
 def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list[str]]:
     """How a job stands, what is ahead of it, and the names of those that would be bought again."""
-    from runner.night import DEFAULT_CONCURRENCY, EXIT_JOB, CannotBegin, bought_again, prices, select
+    from runner.night import bought_again, select
     from runner.outlook import outlook
+    from runner.preflight import DEFAULT_CONCURRENCY, EXIT_JOB, CannotBegin, prices
 
     standing = stand(source, asked.options, asked.outputs)
     job, plan, state = standing.plan.job, standing.plan, standing.state
@@ -221,7 +224,7 @@ def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list
 
 def _misfits(standing: Standing, selected: Sequence[Cell]) -> list[str]:
     """The conversations of which not even one turn fits its ceilings, and what to do; nothing when all fit."""
-    from runner.night import first_calls_that_do_not_fit
+    from runner.preflight import first_calls_that_do_not_fit
 
     names = {cell.name for cell in selected}
     lines = [line for line in first_calls_that_do_not_fit(standing.plan) if line.split(": ", 1)[0] in names]
@@ -548,7 +551,8 @@ def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Pa
     import os
 
     from runner.job import JobError, environment, load
-    from runner.night import CannotBegin, Options, Source
+    from runner.night import Options, Source
+    from runner.preflight import CannotBegin
 
     try:
         job = load(path, sets=sets)
@@ -596,7 +600,7 @@ def _variables(text: str | None) -> tuple[str, ...]:
 
 def _check_keys(findings: _Findings, standing: Standing) -> None:
     from runner.job import MissingVariable, resolve, unsafe
-    from runner.night import BUILT_IN, EXIT_PREFLIGHT
+    from runner.preflight import BUILT_IN, EXIT_PREFLIGHT
 
     environ = standing.source.environ
     for name, provider in standing.plan.providers.items():
@@ -618,7 +622,7 @@ def _check_keys(findings: _Findings, standing: Standing) -> None:
 
 
 def _check_money(findings: _Findings, standing: Standing) -> None:
-    from runner.night import CannotBegin, prices
+    from runner.preflight import CannotBegin, prices
 
     try:
         prices(standing.plan)
@@ -631,7 +635,8 @@ def _check_money(findings: _Findings, standing: Standing) -> None:
 
 
 def _check_changes(findings: _Findings, standing: Standing) -> None:
-    from runner.night import EXIT_JOB, bought_again
+    from runner.night import bought_again
+    from runner.preflight import EXIT_JOB
 
     again = bought_again(standing.plan, standing.state)
     if again:

@@ -44,7 +44,8 @@ def answer_of(error: Exception) -> tuple[int, list[str]] | None:
     from runner.events import HistoryError
     from runner.job import JobError
     from runner.journal import JournalDamaged, JournalTooNew, StorageError
-    from runner.night import CannotBegin, in_words
+    from runner.night import in_words
+    from runner.preflight import CannotBegin
     from runner.world import LockHeld
 
     if isinstance(error, JobError):

@@ -129,7 +129,8 @@ async def _hold(
     from runner.cli.door import terminal
     from runner.cli.outlet import Outlet
     from runner.cli.runs import me
-    from runner.night import BUILT_IN, Place, night, sim_config
+    from runner.night import Place, night
+    from runner.preflight import BUILT_IN, sim_config
     from runner.progress import Lines, Progress, Screen
     from runner.sim.engine import Engine
     from runner.sim.server import serve
@@ -230,7 +231,7 @@ def held(folder: Path) -> Held | None:
     import time
 
     from runner.journal import LOCK_FILE
-    from runner.night import CannotBegin
+    from runner.preflight import CannotBegin
 
     try:
         lock = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
@@ -282,7 +283,7 @@ def stop(run: str | None, outputs: Path, now: bool) -> int:
     import socket
 
     from runner.cli.door import say
-    from runner.night import CannotBegin
+    from runner.preflight import CannotBegin
 
     one = _only(outputs) if run is None else _named(run, outputs)
     if one.host != socket.gethostname():
@@ -325,7 +326,7 @@ def _stop(one: Held, now: bool) -> int:
 
 
 def _only(outputs: Path) -> Held:
-    from runner.night import CannotBegin
+    from runner.preflight import CannotBegin
 
     found = running(outputs)
     if not found:
@@ -339,8 +340,8 @@ def _only(outputs: Path) -> Held:
 def _named(run: str, outputs: Path) -> Held:
     """The run that is meant; by the name of a job, the newest of it that is going on."""
     from runner.cli.runs import find
-    from runner.night import CannotBegin
     from runner.plan import slug
+    from runner.preflight import CannotBegin
 
     going_on = [] if "/" in run or Path(run).exists() else running(outputs, slug(run))
     if going_on:
@@ -358,7 +359,7 @@ def _ask(one: Held) -> bool:
     import signal
 
     from runner.cli.door import say
-    from runner.night import CannotBegin
+    from runner.preflight import CannotBegin
 
     try:
         os.kill(one.pid, signal.SIGINT)
