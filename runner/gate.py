@@ -216,7 +216,7 @@ class Gate:
         for lane in choice.want_permit:
             self._wanted[lane.name].set()
         for lane in self.lanes:
-            lane.permit = False
+            lane.permit = False  # one that nobody could use would let two requests leave together later
         look_again = min(look_again, self._begin(now))
         if self.talking == 0 and (self.closed is not None or look_again == inf or self._all_shut(now)):
             return None

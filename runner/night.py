@@ -336,8 +336,8 @@ def look_through(plan: Plan, state: State, options: Options) -> Found:
             *_first(changed),
             "  run again with --accept-changes to do so, or with --new to leave this run as it is",
         )
-    names = {cell.name for cell in selected if not state.of(cell.id).lasting}
-    too_dear = [line for line in first_calls_that_do_not_fit(plan) if line.partition(": ")[0] in names]
+    misfits = first_calls_that_do_not_fit(plan, prices(plan))
+    too_dear = [misfits[cell.id] for cell in selected if cell.id in misfits and not state.of(cell.id).lasting]
     if too_dear:
         head = f"{plan.job.name}: not even one turn of these fits its ceilings:"
         raise CannotBegin(EXIT_JOB, head, *_first(too_dear), "  raise the ceiling, or lower max_tokens")

@@ -75,11 +75,10 @@ def sim_config(provider: Provider) -> SimConfig:
     return load_config(provider.sim or {}).config
 
 
-def first_calls_that_do_not_fit(plan: Plan) -> list[str]:
-    """A line for each cell of which not even one turn fits its ceilings."""
-    known = prices(plan)
+def first_calls_that_do_not_fit(plan: Plan, known: Mapping[str, Price]) -> dict[str, str]:
+    """A line for each cell, by id, of which not even one turn fits its ceilings."""
     budget = plan.budget
-    found: list[str] = []
+    found: dict[str, str] = {}
     worst_by_scene: dict[tuple[str, int, tuple[tuple[str, str], ...]], tuple[Nanos, str]] = {}
     for cell in plan.cells:
         scene = (cell.prompt, cell.pairing, cell.models)
@@ -96,7 +95,9 @@ def first_calls_that_do_not_fit(plan: Plan) -> list[str]:
         }
         for name, most in caps.items():
             if most is not None and need > most:
-                found.append(f"{cell.name}: its first call may cost ${dollars(need)}, and {name} is ${dollars(most)}")
+                found[cell.id] = (
+                    f"{cell.name}: its first call may cost ${dollars(need)}, and {name} is ${dollars(most)}"
+                )
                 break
     return found
 

@@ -224,10 +224,10 @@ def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list
 
 def _misfits(standing: Standing, selected: Sequence[Cell]) -> list[str]:
     """The conversations of which not even one turn fits its ceilings, and what to do; nothing when all fit."""
-    from runner.preflight import first_calls_that_do_not_fit
+    from runner.preflight import first_calls_that_do_not_fit, prices
 
-    names = {cell.name for cell in selected}
-    lines = [line for line in first_calls_that_do_not_fit(standing.plan) if line.split(": ", 1)[0] in names]
+    misfits = first_calls_that_do_not_fit(standing.plan, prices(standing.plan))
+    lines = [misfits[cell.id] for cell in selected if cell.id in misfits]
     if not lines:
         return []
     whole = f"{standing.source.file}: not even one turn of {_counted(len(lines), 'conversation')} fits its ceilings:"
