@@ -8,7 +8,7 @@ Every view is a function of it, so two processes that read the same journal writ
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from shlex import quote
 from typing import Any, Final
@@ -112,31 +112,19 @@ class Reading:
     def _turn(
         self, conversation: Conversation, line: Line, progress: Progress, replies: Mapping[int, Replied], spoken: int
     ) -> Turn:
-        speaker = conversation.participant(line.role)
+        planned = _planned(conversation, line)
         reply = replies.get(line.number)
-        is_said = line.number <= spoken
-        if line.given is not None:
-            text = line.given if is_said else None
-            return Turn(
-                line.number, line.round, line.role, speaker.label, line.label, True, text, "ok" if is_said else "open"
-            )
-        if reply is None or not is_said:
-            return self._open_turn(conversation, line, progress, line.number == spoken + 1)
+        if line.number > spoken:
+            return self._open_turn(planned, progress) if line.number == spoken + 1 and not planned.given else planned
+        if reply is None:
+            return replace(planned, text=line.given, outcome="ok")
         sent = self._sent(progress.sents.get(line.number))
-        return Turn(
-            number=line.number,
-            round=line.round,
-            role=line.role,
-            speaker=speaker.label,
-            label=line.label,
-            given=False,
+        return replace(
+            planned,
             text=reply.text,
             outcome=reply.finish,
             reasoning=reply.reasoning,
             stop=reply.stop,
-            alias=speaker.alias,
-            provider=speaker.provider,
-            model=speaker.model,
             served=reply.model,
             upstream=reply.upstream,
             usage=_believed(usage_of(reply.usage)),
@@ -150,24 +138,15 @@ class Reading:
             request=None if sent is None else sent.request,
         )
 
-    def _open_turn(self, conversation: Conversation, line: Line, progress: Progress, current: bool) -> Turn:
-        speaker = conversation.participant(line.role)
+    def _open_turn(self, planned: Turn, progress: Progress) -> Turn:
+        """The first turn that has no reply: what was tried, and how the last attempt failed."""
         tried = progress.tried
-        failed = self._failed(tried.last) if current and tried.last is not None else None
-        sent = self._sent(tried.sent) if current else None
-        return Turn(
-            number=line.number,
-            round=line.round,
-            role=line.role,
-            speaker=speaker.label,
-            label=line.label,
-            given=False,
-            text=None,
+        failed = None if tried.last is None else self._failed(tried.last)
+        sent = self._sent(tried.sent)
+        return replace(
+            planned,
             outcome="open" if failed is None else "failed",
-            alias=speaker.alias,
-            provider=speaker.provider,
-            model=speaker.model,
-            attempts=tried.attempts if current else 0,
+            attempts=tried.attempts,
             request=None if sent is None else sent.request,
             error=None if failed is None else {"kind": failed.failure, "message": failed.detail},
         )
@@ -361,6 +340,23 @@ class Reading:
             "continue": self.command(),
             "records": records,
         }
+
+
+def _planned(conversation: Conversation, line: Line) -> Turn:
+    """A turn of which nothing is known yet but who is to speak."""
+    speaker = conversation.participant(line.role)
+    return Turn(
+        number=line.number,
+        round=line.round,
+        role=line.role,
+        speaker=speaker.label,
+        label=line.label,
+        given=line.given is not None,
+        text=None,
+        alias=speaker.alias if speaker.live else None,
+        provider=speaker.provider if speaker.live else None,
+        model=speaker.model if speaker.live else None,
+    )
 
 
 def read(folder: Path, disk: Disk) -> Reading:
