@@ -35,6 +35,26 @@ from tests.virtual import Kill, ScriptedSignals, VirtualClock, run_virtual
 ROOT = Path("outputs")
 START = 1_795_262_400.0  # 2026-11-21 12:00 UTC
 
+TALK = """
+name: talk
+budget: {run: 0.50, conversation: 0.20, models: {ada: 0.40}, providers: {sim: 0.45}}
+defaults: {max_tokens: 500}
+providers: {sim: {}}
+models:
+  ada: {use: sim/m, label: Ada, price: {input: 1, output: 3}}
+  bo: {use: sim/n, label: Bo, price: {input: 2, output: 5}}
+prompts:
+  memory: {opening: "What survives?", rounds: 2}
+  letter: {roles: {a: {script: ["Dear friend"]}, b: {}}}
+pairings:
+  - {prompt: memory, a: ada, b: bo, budget: 0.30}
+  - {prompt: letter, b: [ada, bo]}
+"""
+"""A small job with a ceiling of each kind, for tests of what a run leaves behind."""
+TALKERS: Mapping[str, Any] = {"price": {"input": 1, "output": 3}, "reply": {"mean": 12}}
+TALK_SIM: Mapping[str, Any] = {"models": {"m": TALKERS, "n": TALKERS}}
+"""The provider that holds it."""
+
 
 class TextFiles(Files):
     """Job files that exist only in a test."""

@@ -16,34 +16,17 @@ from runner.money import dollars
 from runner.night import Options
 from runner.outputs import INDEX, LINES, STATUS, Reading, Views, read, rounds_done
 from tests.memory import MemoryDisk
-from tests.nights import Night
+from tests.nights import TALK, TALK_SIM, TALKERS, Night
 from tests.virtual import FixedClock
 
-JOB = """
-name: talk
-budget: {run: 0.50, conversation: 0.20, models: {ada: 0.40}, providers: {sim: 0.45}}
-defaults: {max_tokens: 500}
-providers: {sim: {}}
-models:
-  ada: {use: sim/m, label: Ada, price: {input: 1, output: 3}}
-  bo: {use: sim/n, label: Bo, price: {input: 2, output: 5}}
-prompts:
-  memory: {opening: "What survives?", rounds: 2}
-  letter: {roles: {a: {script: ["Dear friend"]}, b: {}}}
-pairings:
-  - {prompt: memory, a: ada, b: bo, budget: 0.30}
-  - {prompt: letter, b: [ada, bo]}
-"""
-MODEL: dict[str, Any] = {"price": {"input": 1, "output": 3}, "reply": {"mean": 12}}
-SIM: dict[str, Any] = {"models": {"m": MODEL, "n": MODEL}}
-REFUSES: dict[str, Any] = {"models": {"m": MODEL, "n": {**MODEL, "faults": [{"kind": "refusal"}]}}}
-STRICT = JOB.replace("max_tokens: 500", "max_tokens: 500, outcomes: {refused: {retry: 1, then: fail}}")
+REFUSES: dict[str, Any] = {"models": {"m": TALKERS, "n": {**TALKERS, "faults": [{"kind": "refusal"}]}}}
+STRICT = TALK.replace("max_tokens: 500", "max_tokens: 500, outcomes: {refused: {retry: 1, then: fail}}")
 
 
 @pytest.fixture(scope="module")
 def ended() -> Night:
     """A small run that ended well."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, TALK_SIM)
     assert night.live().exit == 0
     return night
 
@@ -117,7 +100,7 @@ def test_each_ceiling_is_shown_with_what_it_holds(ended: Night) -> None:
 
 def test_the_lines_stand_in_plan_order_and_none_is_missing() -> None:
     """A conversation that was never begun has its line, too."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, TALK_SIM)
     assert night.live(Options(only=("letter/bo",))).exit == 0
     assert [line["name"] for line in night.lines()] == ["memory/ada~bo", "letter/ada", "letter/bo"]
     assert [line["status"] for line in night.lines()] == ["pending", "pending", "complete"]
@@ -127,10 +110,10 @@ def test_the_lines_stand_in_plan_order_and_none_is_missing() -> None:
 
 def test_what_was_replaced_counts_and_is_not_listed() -> None:
     """Money once spent stays spent when its conversation has changed."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, TALK_SIM)
     assert night.live().exit == 0
     before = night.counted
-    assert night.live(Options(accept_changes=True), job=JOB.replace("survives", "remains")).exit == 0
+    assert night.live(Options(accept_changes=True), job=TALK.replace("survives", "remains")).exit == 0
     status = night.status()
     assert status["replaced"]["conversations"] == 1
     assert status["conversations"]["total"] == 3
@@ -142,7 +125,7 @@ def test_what_was_replaced_counts_and_is_not_listed() -> None:
 
 def test_a_broken_off_conversation_shows_what_it_has() -> None:
     """A run that is stopped tells how far each conversation came, and goes on with one command."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, TALK_SIM)
     assert night.live(signals=[(0.05, 2)]).exit == 130
     memory = night.lines()[0]
     assert memory["status"] == "interrupted"
@@ -167,7 +150,7 @@ def test_a_failed_turn_tells_its_error_and_how_to_take_it_up() -> None:
 @pytest.mark.parametrize(("options", "command"), [(Options(key="b"), " --run b"), (Options(), "")])
 def test_the_command_that_goes_on_names_the_run(options: Options, command: str) -> None:
     """With another key than the usual one, the key is part of it; of a complete run nothing goes on."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, TALK_SIM)
     night.live(options, signals=[(0.05, 2)])
     folder = night.folder.with_name(options.key or "main")
     assert read(folder, night.disk).command() == f"tertulia run job.yaml{command}"

@@ -19,40 +19,24 @@ from runner.night import Options
 from runner.outputs import Views, read
 from runner.verify import Verified, verify
 from tests.memory import MemoryDisk, at
-from tests.nights import Night
+from tests.nights import TALK, TALKERS, Night
 from tests.virtual import FixedClock, Kill, kill, run_virtual
 
-JOB = """
-name: talk
-budget: {run: 0.50, conversation: 0.20, models: {ada: 0.40}, providers: {sim: 0.45}}
-defaults: {max_tokens: 500}
-providers: {sim: {}}
-models:
-  ada: {use: sim/m, label: Ada, price: {input: 1, output: 3}}
-  bo: {use: sim/n, label: Bo, price: {input: 2, output: 5}}
-prompts:
-  memory: {opening: "What survives?", rounds: 2}
-  letter: {roles: {a: {script: ["Dear friend"]}, b: {}}}
-pairings:
-  - {prompt: memory, a: ada, b: bo, budget: 0.30}
-  - {prompt: letter, b: [ada, bo]}
-"""
 EDITED = (
-    JOB.replace("What survives?", "What remains?")
+    TALK.replace("What survives?", "What remains?")
     .replace("label: Bo", "label: Bob")
     .replace("output: 3}", "output: 4}")
 )
-MODEL: dict[str, Any] = {"price": {"input": 1, "output": 3}, "reply": {"mean": 12}}
-SIM: dict[str, Any] = {"models": {"m": MODEL, "n": {**MODEL, "price": {"input": 2, "output": 5}}}}
+SIM: dict[str, Any] = {"models": {"m": TALKERS, "n": {**TALKERS, "price": {"input": 2, "output": 5}}}}
 FAULTS = [{"kind": "blank", "request": 1}, {"kind": "cut", "request": 2}, {"kind": "filtered", "request": 3}]
-FAULTY: dict[str, Any] = {"models": {"m": {**MODEL, "faults": FAULTS}, "n": SIM["models"]["n"]}}
-OVERRUN: dict[str, Any] = {"models": {"m": {**MODEL, "faults": [{"kind": "overrun", "times": 99}]}, "n": MODEL}}
+FAULTY: dict[str, Any] = {"models": {"m": {**TALKERS, "faults": FAULTS}, "n": SIM["models"]["n"]}}
+OVERRUN: dict[str, Any] = {"models": {"m": {**TALKERS, "faults": [{"kind": "overrun", "times": 99}]}, "n": TALKERS}}
 
 
 @pytest.fixture(scope="module")
 def whole() -> dict[Path, bytes]:
     """The files of a small run that ended well."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, SIM)
     assert night.live().exit == 0
     return night.disk.files
 
@@ -64,7 +48,7 @@ def disk_of(files: dict[Path, bytes]) -> MemoryDisk:
     return disk
 
 
-FOLDER = Night(JOB, SIM).folder
+FOLDER = Night(TALK, SIM).folder
 JOURNAL = FOLDER / FILE
 
 
@@ -85,7 +69,7 @@ def test_a_run_that_ended_well_is_sound(whole: dict[Path, bytes]) -> None:
 
 def test_a_run_with_failed_attempts_is_sound() -> None:
     """Retries, dropped connections and refused replies are rebuilt and add up like everything else."""
-    night = Night(JOB, FAULTY)
+    night = Night(TALK, FAULTY)
     assert night.live().exit == 0
     found = verify(night.folder, night.disk)
     assert found.problems == ()
@@ -94,7 +78,7 @@ def test_a_run_with_failed_attempts_is_sound() -> None:
 
 def test_three_lives_with_an_edited_job_are_sound() -> None:
     """Each request is rebuilt from the job of the life that sent it; replaced conversations still count."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, SIM)
     assert night.live(signals=[(0.05, 2)]).exit == 130
     assert night.live().exit == 0
     assert night.live(Options(accept_changes=True), job=EDITED).exit == 0
@@ -106,7 +90,7 @@ def test_three_lives_with_an_edited_job_are_sound() -> None:
 
 def test_a_transcript_as_an_earlier_job_had_it_is_not_what_the_run_came_to() -> None:
     """When the run has come to rest, its views are those of the job in force."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, SIM)
     assert night.live().exit == 0
     name = night.folder / "conversations/letter/bo.md"
     old = night.disk.files[name]
@@ -193,7 +177,7 @@ def test_an_empty_journal_is_sound_and_one_beside_views_is_not(whole: dict[Path,
 
 def rewritten(files: dict[Path, bytes], change: Callable[[Event], Event | None]) -> dict[Path, bytes]:
     """The files with a journal whose records are changed or left out, numbered and summed like true ones."""
-    night = Night(JOB, SIM, disk=disk_of(files))
+    night = Night(TALK, SIM, disk=disk_of(files))
     events = [(record.at, change(record.event)) for record in night.records()]
     kept = [(at_, event) for at_, event in events if event is not None]
     lines = [encode(seq, at_, event, seq - 1) for seq, (at_, event) in enumerate(kept, 1)]
@@ -267,7 +251,7 @@ def test_a_call_past_any_ceiling_of_the_job_is_found(whole: dict[Path, bytes], b
             job[name] = dict.fromkeys(job[name], 1_000_000)
         return replace(event, job=job)
 
-    assert amount in JOB
+    assert amount in TALK
     assert said in "\n".join(found_in(rewritten(whole, only(Opened, lowered))).differences)
 
 
@@ -285,7 +269,7 @@ def test_money_held_back_at_the_close_is_found(whole: dict[Path, bytes]) -> None
 
 def test_an_overrun_that_is_flagged_is_the_truth() -> None:
     """A server that ignores the limit is told of in the journal, and that is no fault of the journal."""
-    night = Night(JOB.replace("run: 0.50", "run: 0.01"), OVERRUN)
+    night = Night(TALK.replace("run: 0.50", "run: 0.01"), OVERRUN)
     assert night.live().exit == 4
     assert any(isinstance(r.event, Replied | Failed) and r.event.overrun for r in night.records())
     assert verify(night.folder, night.disk).problems == ()
@@ -294,7 +278,7 @@ def test_an_overrun_that_is_flagged_is_the_truth() -> None:
 @pytest.mark.parametrize(("money", "cost"), [("free", 1), ("assumed", 0)])
 def test_a_failed_attempt_is_charged_as_its_money_says(money: str, cost: int) -> None:
     """What was free costs nothing, and what may have been billed at least its reservation."""
-    night = Night(JOB, FAULTY)
+    night = Night(TALK, FAULTY)
     assert night.live().exit == 0
     change = only(Failed, lambda e: replace(e, money=money, cost=cost))
     found = found_in(rewritten(night.disk.files, change))
@@ -398,11 +382,11 @@ def test_of_many_problems_some_are_shown_and_the_rest_counted(whole: dict[Path, 
 
 def test_of_a_run_that_broke_off_the_ended_conversations_are_checked() -> None:
     """A kill leaves the index behind; the transcripts that were written are whole, and are checked."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, SIM)
     assert night.live(Options(only=("letter/*",))).exit == 0
     whole = 0
     for more in (10, 13, 16, 19, 22, 25, 28):
-        left = Night(JOB, SIM, disk=disk_of(night.disk.files), wall=night.wall)
+        left = Night(TALK, SIM, disk=disk_of(night.disk.files), wall=night.wall)
         assert left.live(fault=at(len(left.disk.operations) + more, Kill("here"))).exit is None
         found = verify(left.folder, disk_of(left.disk.files))
         if any("torn off" in text for text in found.damage):
@@ -418,7 +402,7 @@ def test_of_a_run_that_broke_off_the_ended_conversations_are_checked() -> None:
 
 def test_transcripts_of_an_earlier_job_pass_until_the_run_comes_to_rest() -> None:
     """A life with an edited job that is killed at once leaves the files as the life before wrote them."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, SIM)
     assert night.live().exit == 0
     night.live(Options(accept_changes=True), job=EDITED, before=_die)
     assert night.reading().state.is_open
@@ -430,7 +414,7 @@ def test_transcripts_of_an_earlier_job_pass_until_the_run_comes_to_rest() -> Non
 
 def test_a_transcript_that_a_later_life_goes_on_with_is_not_checked() -> None:
     """It shows how the conversation stood when an earlier life broke it off."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, SIM)
     assert night.live(signals=[(0.05, 2)]).exit == 130
     night.live(before=_die)
     found = verify(night.folder, disk_of(night.disk.files))
@@ -452,7 +436,7 @@ def test_while_a_process_is_at_work_its_pages_are_left_alone(whole: dict[Path, b
 
 def test_whatever_is_lost_a_repaired_run_verifies_and_goes_on() -> None:
     """One record or two in a row, anywhere in three lives: never less counts than before, and all adds up."""
-    night = Night(JOB, SIM)
+    night = Night(TALK, SIM)
     assert night.live(signals=[(0.05, 2)]).exit == 130
     assert night.live().exit == 0
     assert night.live(Options(accept_changes=True), job=EDITED).exit == 0
