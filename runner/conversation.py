@@ -179,12 +179,9 @@ def call_for(
     )
 
 
-def has_nothing_to_read(conversation: Conversation) -> bool:
+def has_nothing_to_read(first: Line, context: str | None, opening: str | None) -> bool:
     """True when the first speaker is live and would be shown nothing but its system text."""
-    first = conversation.lines[0]
-    if first.given is not None:
-        return False
-    return not any(has_text(t) for t in (conversation.context, conversation.opening, first.instruct))
+    return first.given is None and not any(has_text(t) for t in (context, opening, first.instruct))
 
 
 # --- what it came to ---------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Replies, providers' error messages and model names are hostile data, and keys ar
   `obeyed` takes it back: a run of backslashes is doubled only where it stands before `u{`, so ordinary text,
   Windows paths and regular expressions stay as they were written;
 - `storable` makes any string fit for UTF-8 and JSON;
-- `mask` comes first, before text is shown or stored: it knows the keys as they are, not as `visible` shows them.
+- `masker` comes first, before text is shown or stored: it knows the keys as they are, not as `visible` shows them.
 """
 
 from __future__ import annotations
@@ -93,13 +93,11 @@ _SHORTEST_BASE64: Final = 8
 """A shorter piece of base64 would be found in ordinary words."""
 
 
-def mask(text: str, secrets: Iterable[Secret]) -> str:
-    """The text with every known key replaced, also where it stands URL-encoded, in base64 or JSON-escaped."""
-    return masker(secrets)(text)
-
-
 def masker(secrets: Iterable[Secret]) -> Callable[[str], str]:
-    """`mask` for these keys, for many texts: the forms of a key cost more than the search for them."""
+    """What replaces every one of these keys in a text, also where it stands URL-encoded, in base64 or JSON-escaped.
+
+    Made once for many texts: the forms of a key cost more than the search for them.
+    """
     forms = _forms(secrets)
 
     def masked(text: str) -> str:

@@ -279,8 +279,9 @@ class Gate:
 
     def _give_up_on_parked(self, now: float) -> None:
         """When everyone who talks waits for a lane that stays shut too long, the night is over for them."""
-        asks = [ask for queue in self._waiting.values() for ask in queue]
-        if asks and len(asks) == self.talking and self._all_shut(now):
+        waiting = sum(map(len, self._waiting.values()))
+        if waiting and waiting == self.talking and self._all_shut(now):
+            asks = [ask for queue in self._waiting.values() for ask in queue]
             self._refuse(asks, lambda ask: self.shut(ask.lane))
             self.wake()
 

@@ -230,7 +230,6 @@ class Lane:
     pause_reason: str = ""
     dead: str | None = None
     permit: bool = False
-    wants_permit: bool = False
     busy_in_a_row: int = 0
     strikes: int = 0
     """Errors in a row, each of a call that was made after the one before it was known."""

@@ -259,14 +259,15 @@ async def _ready(world: World, source: Source, options: Options, place: Place, t
     folder = home / key
     plan = make_plan(job, today)
     endpoints = endpoints_of(plan, source.environ, place.built_in)
-    if not world.disk.exists(folder / FILE):
-        look_through(plan, State(), options)  # so that a night that cannot begin leaves nothing behind
+    # Looked through before there is a journal, so that a night that cannot begin leaves nothing behind.
+    found = None if world.disk.exists(folder / FILE) else look_through(plan, State(), options)
     journal = await _open(world, folder, f"{job.name}/{key}", place.holder)
     try:
         state = journal.state
         if state.jobs and state.jobs[0].date != today:
             plan = make_plan(job, state.jobs[0].date)
-        found = look_through(plan, state, options)
+        if found is None or state.lives:
+            found = look_through(plan, state, options)
         if journal.torn is not None:
             tell(f"{folder}: the last lines of the journal were torn by a crash; they were moved to {journal.torn}")
         for line in unfinished_elsewhere(world.disk, home, key):

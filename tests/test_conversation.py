@@ -147,23 +147,28 @@ def test_the_two_sentences_of_the_house_are_these() -> None:
     assert (BEGINS, GO_ON) == ("(The conversation begins.)", "(Please go on.)")
 
 
+def silent(one: Conversation) -> bool:
+    """True when the conversation's first speaker has nothing to read."""
+    return has_nothing_to_read(one.lines[0], one.context, one.opening)
+
+
 @pytest.mark.parametrize("blank", ["", " \n", "\u200b", "\u2800"], ids=ascii)
 def test_what_nobody_could_see_is_not_sent(blank: str) -> None:
     """A blank system text, context, opening or instruction is none."""
     line = Line(1, 1, "a", instruct=blank)
     one = talk((line,), side("a", blank), context=blank, opening=blank)
     assert seen(one) == [f"user: {BEGINS}"]
-    assert has_nothing_to_read(one)
+    assert silent(one)
 
 
 def test_a_first_speaker_needs_something_to_read() -> None:
     """Context, opening or instruction will do, or a line that it need not generate."""
     one = talk(planned("ab"), side("a", "A system text is not enough."), side("b"))
-    assert has_nothing_to_read(one)
-    assert not has_nothing_to_read(replace(one, context="Essay"))
-    assert not has_nothing_to_read(replace(one, opening="Hello"))
-    assert not has_nothing_to_read(replace(one, lines=(replace(one.lines[0], instruct="Speak."), one.lines[1])))
-    assert not has_nothing_to_read(talk(planned("ab", a1="Given.")))
+    assert silent(one)
+    assert not silent(replace(one, context="Essay"))
+    assert not silent(replace(one, opening="Hello"))
+    assert not silent(replace(one, lines=(replace(one.lines[0], instruct="Speak."), one.lines[1])))
+    assert not silent(talk(planned("ab", a1="Given.")))
 
 
 # --- who is next -------------------------------------------------------------------------------------------------

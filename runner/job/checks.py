@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from runner.call import has_text
+from runner.conversation import has_nothing_to_read
 from runner.job.cells import Casting, Scene, matched, size
 from runner.job.fields import LONGEST, OWN_FIELDS, ROLE_FIELDS, fields, template
 from runner.job.job import Exclusion, Job, Pairing, Prompt, SetRule
@@ -150,9 +151,7 @@ class Checks(Section):
         for casting in scene.castings():
             stage = scene.stage(casting)
             first = stage.lines[0]
-            if first.given is None and not any(
-                has_text(text) for text in (stage.context, stage.opening, first.instruct)
-            ):
+            if has_nothing_to_read(first, stage.context, stage.opening):
                 self.note(
                     where,
                     f"`{first.role}` speaks first and has nothing to read",

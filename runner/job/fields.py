@@ -25,11 +25,6 @@ def fields(text: str) -> Iterator[tuple[str, int]]:
         yield found[1], found.start()
 
 
-def fill(text: str, values: Mapping[str, str]) -> str:
-    """The text with every known field filled in; others stay as they are."""
-    return FIELD.sub(lambda found: values.get(found[1], found[0]), text) if "{{" in text else text
-
-
 @dataclass(frozen=True, slots=True)
 class Template:
     """A text, parted at its fields, so that filling it is one join."""

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 from runner.job.files import Files, Misread
 
 MOST_BYTES: Final = 4 * 1024 * 1024
-TURN_MARK: Final = "<!-- turn -->"
 _MARK_LINE: Final = re.compile(r"^[ \t]*<!--[ \t]*turn[ \t]*-->[ \t]*$", re.MULTILINE)
 _FENCE: Final = re.compile(r"---[ \t]*")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.job import Job, JobError, load
-from runner.job.fields import fill
+from runner.job.fields import template
 from runner.job.texts import Written, parted, prompt_file
 from runner.plan import make_plan
 from tests.job.memory import read
@@ -176,7 +176,7 @@ def test_fields_are_filled_in_once() -> None:
         {PAIRINGS}
     """
     assert opening(read(text)) == "{{y}} {{date}}|no|2026-11-21|{x}|{{ }}|{{1}}"
-    assert fill("{{a}}{{b}}", {"a": "{{b}}", "b": "x"}) == "{{b}}x"
+    assert template("{{a}}{{b}}", {"a": "{{b}}", "b": "x"}).fixed == "{{b}}x"
 
 
 def test_the_innermost_value_of_a_field_holds_and_files_can_give_it() -> None:
