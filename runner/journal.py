@@ -11,22 +11,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC
-from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from zlib import crc32
 
 import anyio
-import orjson
 
 from runner.events import KINDS, Event, Failed, Opened, Place, Repaired, Replied, Sent, State, from_data, to_data
+from runner.lines import Damaged, StorageError, TooNew, cut, free_name, seal, split, storage_error, unseal
 from runner.money import Nanos
-from runner.world import Appender, Clock, Disk, Lock
+from runner.world import Appender, Clock, Disk, Lock, taken
 
 VERSION: Final = 1
 FILE: Final = "journal.jsonl"
@@ -35,27 +32,8 @@ SPARE_FILE: Final = "spare"
 """Space set aside, given back to the disk when it is full so that what is in flight can still be kept."""
 
 _SPARE_BYTES: Final = 4 * 1024 * 1024
-_READ_BYTES: Final = 8 * 1024 * 1024
-_CRC: Final = b',"crc":"'
-_CRC_TAIL: Final = len(b',"crc":"00000000"}')
-
-
-class StorageError(Exception):
-    """The disk would not keep what was written; nothing more may be granted."""
-
-
-class JournalDamaged(Exception):
-    """Lines that had been synced cannot be read; the money behind them is unknown."""
-
-    def __init__(self, path: Path, offset: int, seq: int) -> None:
-        super().__init__(f"{path}: damaged at byte {offset:,}" + (f" (record {seq:,})" if seq else ""))
-        self.path = path
-        self.offset = offset
-        self.seq = seq
-
-
-class JournalTooNew(Exception):
-    """Written by a later version of the format."""
+_LOOKED_AT_SECONDS: Final = 0.1
+"""Whoever only looks whether a lock is held, holds it for a moment: that is not the one to give way to."""
 
 
 # --- lines -------------------------------------------------------------------------------------------------------
@@ -66,17 +44,7 @@ def encode(seq: int, at: float, event: Event, synced: int | None = None) -> byte
     head: dict[str, Any] = {"v": VERSION, "seq": seq, "at": at, "kind": event.kind}
     if synced is not None:
         head["synced"] = synced
-    body = _dumped(head | to_data(event))[:-1]
-    return b'%b,"crc":"%08x"}\n' % (body, crc32(body))
-
-
-def _dumped(data: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(data)
-    except orjson.JSONEncodeError:
-        # What has cost money is written down whatever is in it: half a surrogate pair as a question mark, a number of
-        # any length.
-        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return seal(head | to_data(event))
 
 
 class Record(NamedTuple):
@@ -90,42 +58,24 @@ class Record(NamedTuple):
 
 
 def decode(line: bytes, offset: int) -> Record | None:
-    """The record of a line without its end, None when the line is not whole; JournalTooNew when it is, but unknown."""
-    body, tail = line[:-_CRC_TAIL], line[-_CRC_TAIL:]
-    # Compared as written, not as a number: one number has many spellings, and here each byte counts.
-    if tail != b'%b%08x"}' % (_CRC, crc32(body)):
-        return None
+    """The record of a line without its end, None when the line is not whole; TooNew when it is, but unknown."""
     try:
-        data = orjson.loads(line)
+        data = unseal(line)
+        if data is None:
+            return None
         seq, version, kind = data["seq"], data["v"], data["kind"]
         if version > VERSION or kind not in KINDS:
-            raise JournalTooNew(
+            raise TooNew(
                 f"record {seq} has format {version} and kind {kind!r}, which this version does not know: "
                 "use the version of Tertulia that wrote it, or a later one"
             )
         event = from_data(kind, data)
         return Record(seq, data["at"], data.get("synced"), event, Place(offset, len(line) + 1))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise JournalTooNew(
+        raise TooNew(
             f"the line at byte {offset:,} is whole, but not a record that this version understands: "
             "use the version of Tertulia that wrote it"
         ) from None
-
-
-def lines(disk: Disk, path: Path) -> Iterator[tuple[int, bytes, bool]]:
-    """Every line of a file as (offset, line without its end, whether it had one), read in pieces."""
-    offset, start, rest, size = 0, 0, b"", disk.size(path)
-    while start < size:
-        piece = disk.read(path, start, _READ_BYTES)
-        if not piece:
-            break
-        start += len(piece)
-        *whole, rest = (rest + piece).split(b"\n")
-        for line in whole:
-            yield offset, line, True
-            offset += len(line) + 1
-    if rest:
-        yield offset, rest, False
 
 
 @dataclass(slots=True)
@@ -156,8 +106,11 @@ def scan(disk: Disk, path: Path) -> Scan:
     """Fold a journal file. HistoryError when whole lines contradict each other; damage is told, not raised."""
     found = Scan(size=disk.size(path))
     whole = True
-    for offset, line, ended in lines(disk, path):
+    for offset, line, ended in split(disk, path):
         record = decode(line, offset) if ended else None
+        if record is None and ended and (rewritten := decode(line.removesuffix(b"\r"), offset)) is not None:
+            # No crash puts a return before the end of a line, an editor does: what it rewrote had been there.
+            found.synced = max(found.synced, rewritten.seq)
         if record is not None and record.synced is not None:
             found.synced = max(found.synced, record.synced)
         if record is None or record.seq != found.last + 1:
@@ -204,26 +157,29 @@ class Journal:
 
     @classmethod
     async def open(cls, disk: Disk, clock: Clock, folder: Path, holder: str) -> Journal:
-        """Take the lock, read what is there, cut a torn tail. LockHeld, JournalDamaged or StorageError otherwise."""
+        """Take the lock, read what is there, cut a torn tail. LockHeld, Damaged or StorageError otherwise."""
         path = folder / FILE
         lock: Lock | None = None
         try:
             disk.make_dirs(folder)
-            lock = disk.lock(folder / LOCK_FILE, holder)
+            lock = await taken(disk, folder / LOCK_FILE, holder, _LOOKED_AT_SECONDS)
             for name in disk.listdir(folder):
                 if name.startswith(".") and name.endswith(".tmp"):
                     disk.remove(folder / name)  # a crash came between writing it and giving it its name
             found = scan(disk, path) if disk.exists(path) else Scan()
             if found.damaged:
-                raise JournalDamaged(path, found.end, found.last + 1)
-            torn = await _cut(disk, path, found) if found.torn else None
+                raise Damaged(path, found.end, found.last + 1)
+            torn = await cut(disk, path, found.end) if found.torn else None
             if not disk.exists(folder / SPARE_FILE):
                 await disk.replace(folder / SPARE_FILE, bytes(_SPARE_BYTES))
-            journal = cls(disk, clock, folder, found.state, lock, disk.appender(path), torn)
+            appender = disk.appender(path)
+            # What a dead process had written, and not synced, the next loss of power could still take back.
+            await appender.append(b"")
+            journal = cls(disk, clock, folder, found.state, lock, appender, torn)
         except OSError as error:
             if lock is not None:
                 lock.release()
-            raise _storage_error(path, error) from error
+            raise storage_error(path, error) from error
         except BaseException:
             if lock is not None:
                 lock.release()
@@ -299,7 +255,7 @@ class Journal:
         try:
             await self.appender.append(data)
         except OSError as error:
-            self.failing = self.failing or _storage_error(self.folder / FILE, error)
+            self.failing = self.failing or storage_error(self.folder / FILE, error)
             # A sync that failed is never tried again: the kernel may already have dropped what it could not write.
             if error.errno not in (ENOSPC, EDQUOT) or not await self._append_with_spare(data, start):
                 self._broken = True
@@ -328,33 +284,11 @@ class Journal:
 
 
 def read_record(disk: Disk, folder: Path, place: Place) -> Record:
-    """The record at a place; JournalDamaged when it is not whole any more."""
+    """The record at a place; Damaged when it is not whole any more."""
     record = decode(disk.read(folder / FILE, place.offset, place.size)[:-1], place.offset)
     if record is None:
-        raise JournalDamaged(folder / FILE, place.offset, 0)
+        raise Damaged(folder / FILE, place.offset, 0)
     return record
-
-
-def _storage_error(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"{path}: {error.strerror or error}")
-
-
-def _free_name(disk: Disk, folder: Path, stem: str) -> str:
-    taken = set(disk.listdir(folder))
-    return next(name for n in count(1) if (name := f"{stem}-{n}") not in taken)
-
-
-async def _cut(disk: Disk, path: Path, found: Scan) -> str:
-    """Set a torn tail aside in a file of its own and cut it from the journal."""
-    name = _free_name(disk, path.parent, "journal.torn")
-    tail = disk.read(path, found.end)
-    try:
-        await disk.replace(path.with_name(name), tail, durable=True)
-    except OSError as error:
-        # With no room for a copy the cut still has to be made: the lines in it were never relied upon.
-        name = f"nowhere ({error.strerror})"
-    disk.truncate(path, found.end)
-    return name
 
 
 class Repair(NamedTuple):
@@ -374,7 +308,7 @@ async def repair(disk: Disk, clock: Clock, folder: Path, holder: str) -> Repair 
     None when nothing that had been synced is damaged. The damaged file is kept beside the mended one.
     """
     path = folder / FILE
-    lock = disk.lock(folder / LOCK_FILE, holder)
+    lock = await taken(disk, folder / LOCK_FILE, holder, _LOOKED_AT_SECONDS)
     try:
         found = scan(disk, path)
         if not found.damaged:
@@ -395,13 +329,13 @@ async def repair(disk: Disk, clock: Clock, folder: Path, holder: str) -> Repair 
                 continue
             if record.seq > last + 1:
                 bridge(record.seq - 1)
-            mended.append(disk.read(path, record.place.offset, record.place.size))
+            mended.append(disk.read(path, record.place.offset, record.place.size - 1) + b"\n")
             last = record.event.through if isinstance(record.event, Repaired) else record.seq
             last_at = record.at
         if found.synced > last:
             bridge(found.synced)
         _fold(mended)
-        copy = _free_name(disk, folder, "journal.damaged")
+        copy = free_name(disk, folder, "journal.damaged")
         await disk.replace(path.with_name(copy), disk.read(path), durable=True)
         await disk.replace(path, b"".join(mended), durable=True)
         return Repair(lost, lost * each, copy)
@@ -436,7 +370,7 @@ def _most_of_one_line(disk: Disk, path: Path) -> Nanos:
 
 
 def _readable(disk: Disk, path: Path) -> Iterator[Record]:
-    for offset, line, ended in lines(disk, path):
-        record = decode(line, offset) if ended else None
+    for offset, line, ended in split(disk, path):
+        record = decode(line.removesuffix(b"\r"), offset) if ended else None
         if record is not None:
             yield record

@@ -30,13 +30,18 @@ from runner.events import (
     Repaired,
     Replied,
     Sent,
+    Settled,
     State,
     Stopped,
     usage_of,
 )
 from runner.foreign import one_line, visible
 from runner.job import Job, JobError
-from runner.journal import FILE, JournalTooNew, Record, decode, lines, read_record
+from runner.journal import FILE, Record, decode, read_record
+from runner.ledger import FILE as LEDGER
+from runner.ledger import Book, Entry, run_id, truths_of
+from runner.ledger import read as read_ledger
+from runner.lines import Damaged, TooNew, split
 from runner.money import Nanos, Price, ceiling, cost, dollars
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Reading
 from runner.plan import Cell, Plan, make_plan
@@ -97,6 +102,7 @@ def verify(folder: Path, disk: Disk, *, running: bool = False) -> Verified:
         check.notes.append("the views were not checked, because the journal that they are computed from is not sound")
     else:
         check.views(standing)
+        check.ledger(folder.parent.parent / LEDGER)
     return Verified(
         records=check.records,
         rebuilt=check.rebuilt,
@@ -154,7 +160,7 @@ class _Check:
         if not self.disk.exists(path):
             self.damage.append(f"there is no {FILE}")
             return
-        for number, (offset, line, ended) in enumerate(lines(self.disk, path), 1):
+        for number, (offset, line, ended) in enumerate(split(self.disk, path), 1):
             where = f"{FILE}:{number}"
             if not ended and self.running:
                 return  # it is just being written
@@ -167,7 +173,7 @@ class _Check:
         record = None
         try:
             record = decode(line, offset) if ended else None
-        except JournalTooNew as error:
+        except TooNew as error:
             self.damage.append(f"{where}: {one_line(str(error), 300)}")
         except (KeyError, TypeError, ValueError):
             self.damage.append(f"{where}: whole, but not a record that this version understands")
@@ -216,6 +222,8 @@ class _Check:
                 self._talks.pop(event.cell, None)
             case Repaired():
                 self._terms = False
+            case Settled() if event.cost < 0:
+                self.differences.append(f"{where}: a call is settled at ${dollars(event.cost)}")
             case Closed() if state.run.reserved and not state.repaired:
                 self.differences.append(f"{where}: the life closed with ${dollars(state.run.reserved)} still reserved")
             case _:
@@ -246,6 +254,44 @@ class _Check:
         """The call that is open when an outcome comes; None when its `Sent` was lost."""
         progress = self.state.cells.get(event.cell)
         return None if progress is None or progress.open is None else progress.open.sent
+
+    # -- the ledger ------------------------------------------------------------------------------------------------
+
+    def ledger(self, path: Path) -> None:
+        """The day and the month must count what the journal says, and no slice may have been drawn past a ceiling."""
+        if not self.disk.exists(path):
+            if not any(truth.amount for truth in truths_of(self.state).values()):
+                return
+            self.notes.append(f"there is no {LEDGER}, so what the days count was not checked")
+            return
+        try:
+            lines = read_ledger(self.disk, path)
+        except (Damaged, TooNew) as error:
+            self.damage.append(one_line(str(error), 300))
+            return
+        book = Book()
+        for entry in lines.entries:
+            book.take(entry)
+            for what, total, most in book.over(entry) if entry.kind == "drawn" else ():
+                drawn = f"after line {entry.seq:,} ${dollars(total)} is drawn for {what}"
+                self.differences.append(f"{LEDGER}:{entry.seq}: {drawn}, past its ceiling of ${dollars(most)}")
+        run = self._run_id()
+        for day, truth in truths_of(self.state).items():
+            self._counts(book.standing.get((run, day)), day, truth.amount)
+
+    def _run_id(self) -> str:
+        born = self.state.live.born if self.state.live is not None else 0.0
+        return run_id(f"{self.folder.parent.name}/{self.folder.name}", born)
+
+    def _counts(self, entry: Entry | None, day: str, held: Nanos) -> None:
+        counts = 0 if entry is None else entry.amount
+        if counts < held and self.state.repaired:
+            self.notes.append(f"{LEDGER} does not count yet what was repaired; the next `tertulia run` sees to it")
+            return
+        if counts < held or (counts > held and entry is not None and not entry.ahead and not self.running):
+            self.differences.append(
+                f"{LEDGER}: this run counts ${dollars(counts)} on {day}, and its journal says ${dollars(held)}"
+            )
 
     # -- requests and money ----------------------------------------------------------------------------------------
 
@@ -330,6 +376,8 @@ class _Check:
 
     def _ceilings(self, where: str, sent: Sent) -> None:
         """No call may leave, or cost more than was reserved for it, past a ceiling of its life."""
+        if self.state.repaired:
+            return  # what a repair counted, nobody knew yet when the lines behind it were written
         for name, most, account in self._ceilings_over(sent) if self._terms else ():
             if account.held > most:
                 held = f"${dollars(account.held)} is settled or reserved"
@@ -433,7 +481,7 @@ class _Check:
 
     def _lines(self, reading: Reading) -> None:
         """Line by line, because all of them together may be large."""
-        there = lines(self.disk, self.folder / LINES)
+        there = split(self.disk, self.folder / LINES)
         turns = 0
 
         def computed() -> Iterator[bytes]:

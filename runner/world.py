@@ -11,17 +11,22 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVarTuple, Unpack
 
 import anyio
 import anyio.to_thread
 
+_Args = TypeVarTuple("_Args")
+
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+_FIRST_LOOK_SECONDS: Final = 0.001
+_LONGEST_LOOK_SECONDS: Final = 0.02
 
 
 class Secret:
@@ -92,7 +97,9 @@ class Disk(Protocol):
 
     def read(self, path: Path, offset: int = 0, size: int | None = None) -> bytes: ...
 
-    def make_dirs(self, path: Path) -> None: ...
+    def make_dirs(self, path: Path) -> None:
+        """Make a folder and those it is in, their names durable."""
+        ...
 
     def remove(self, path: Path) -> None: ...
 
@@ -101,7 +108,7 @@ class Disk(Protocol):
         ...
 
     def lock(self, path: Path, holder: str) -> Lock:
-        """Take the lock and leave `holder` in its file, or raise `LockHeld`."""
+        """Take the lock and leave `holder` in its file, or raise `LockHeld` at once."""
         ...
 
     def appender(self, path: Path) -> Appender:
@@ -180,6 +187,20 @@ class World:
     signals: Signals
 
 
+async def taken(disk: Disk, path: Path, holder: str, patience: float) -> Lock:
+    """A lock that others may have for a moment; LockHeld when it is not free within `patience` seconds."""
+    pause = _FIRST_LOOK_SECONDS
+    until = anyio.current_time() + patience
+    while True:
+        try:
+            return disk.lock(path, holder)
+        except LockHeld:
+            if anyio.current_time() >= until:
+                raise
+        await anyio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+
+
 # --- the real ones (the real wire is `transports.http.AiohttpWire`) ----------------------------------------------
 
 
@@ -219,7 +240,7 @@ class RealAppender:
 
     async def append(self, data: bytes) -> None:
         # Not abandoned on cancel: whoever awaits this must know whether the bytes are down.
-        await anyio.to_thread.run_sync(_write_and_sync, self.descriptor, data)
+        await _aside(_write_and_sync, self.descriptor, data)
 
     def close(self) -> None:
         os.close(self.descriptor)
@@ -249,7 +270,7 @@ class RealDisk:
             return file.read(-1 if size is None else size)
 
     def make_dirs(self, path: Path) -> None:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_dirs(path)
 
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -261,25 +282,45 @@ class RealDisk:
 
     def lock(self, path: Path, holder: str) -> Lock:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not _flocked(descriptor):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             found = os.pread(descriptor, 4096, 0).decode("utf-8", "replace")
             os.close(descriptor)
-            raise LockHeld(found)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.encode(), 0)
+            raise LockHeld(found) from None
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
+        except OSError:
+            os.close(descriptor)  # or we would hold a lock that nobody can release
+            raise
         return RealLock(descriptor)
 
     def appender(self, path: Path) -> Appender:
-        new = not path.exists()
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if new:
-            os.fsync(descriptor)
-            _sync_dir(path.parent)
+        # Whoever made a file that is still empty may have died before its name was durable.
+        if os.fstat(descriptor).st_size == 0:
+            try:
+                os.fsync(descriptor)
+                _sync_dir(path.parent)
+            except OSError:
+                os.close(descriptor)
+                raise
         return RealAppender(descriptor)
 
     async def replace(self, path: Path, data: bytes, durable: bool = False) -> None:
         temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}-{next(self._temporary)}.tmp")
-        await anyio.to_thread.run_sync(_replace, path, temporary, data, durable)
+        await _aside(_replace, path, temporary, data, durable)
+
+
+async def _aside(work: Callable[[Unpack[_Args]], None], *args: *_Args) -> None:
+    """Do what may take long in a thread, while everybody else goes on."""
+    try:
+        await anyio.to_thread.run_sync(work, *args)
+    except RuntimeError:
+        # Not from the work, which raises OSError: no thread could be started. A machine that is so short of memory or
+        # of processes keeps everybody waiting, but it keeps what has cost money.
+        work(*args)
 
 
 @contextmanager
@@ -291,17 +332,21 @@ def _descriptor(path: Path, flags: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _flocked(descriptor: int) -> bool:
-    # Whoever only looks whether the lock is held, holds it for a moment: that is not the one to give way to.
-    for attempt in range(4):
-        if attempt:
-            time.sleep(0.02)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        return True
-    return False
+def _is_empty(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
+def _make_dirs(path: Path) -> None:
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    found = missing[-1].parent if missing else path
+    # Whoever made a folder that is still empty may have died before its name was durable.
+    if found.is_dir() and found != found.parent and _is_empty(found):
+        _sync_dir(found.parent)
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync_dir(folder.parent)  # a file is no safer than the names of the folders it is in
+    path.mkdir(exist_ok=True)
 
 
 def _sync(descriptor: int) -> None:
@@ -328,7 +373,7 @@ def _write_and_sync(descriptor: int, data: bytes) -> None:
 
 
 def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_dirs(path.parent)
     try:
         with _descriptor(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             _write_all(descriptor, data)

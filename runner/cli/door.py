@@ -43,7 +43,7 @@ def answer_of(error: Exception) -> tuple[int, list[str]] | None:
     """The exit code and the lines for what a command raises for its user; None for a bug."""
     from runner.events import HistoryError
     from runner.job import JobError
-    from runner.journal import JournalDamaged, JournalTooNew, StorageError
+    from runner.lines import Damaged, StorageError, TooNew
     from runner.night import in_words
     from runner.preflight import CannotBegin
     from runner.world import LockHeld
@@ -56,7 +56,7 @@ def answer_of(error: Exception) -> tuple[int, list[str]] | None:
         return error.code, list(error.lines)
     if isinstance(error, LockHeld):
         return 7, [f"this run is held by {in_words(error.holder)}"]
-    if isinstance(error, JournalDamaged | JournalTooNew | StorageError):
+    if isinstance(error, Damaged | TooNew | StorageError):
         return 8, [str(error)]
     if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
         return 8, [f"{error.filename or 'what was to be written'}: {error.strerror}"]

@@ -266,7 +266,7 @@ def _width() -> int:
 def _look(run: Run) -> _Look:
     """How a run stands: as `status.json` says where that is up to date, else folded from the journal."""
     from runner.cli.runs import holder, last_record, reading, scanned
-    from runner.journal import JournalTooNew, StorageError
+    from runner.lines import StorageError, TooNew
 
     held = holder(run)
     written = _status_file(run)
@@ -281,7 +281,7 @@ def _look(run: Run) -> _Look:
     try:
         found = scanned(run)
         told = reading(run, found)
-    except (StorageError, JournalTooNew) as error:
+    except (StorageError, TooNew) as error:
         return _Look(run, "unreadable", held, at, None, str(error))
     if told is None:
         trouble = "the journal is damaged; see `tertulia verify`" if found.torn else None

@@ -104,6 +104,23 @@ def last_record(run: Run) -> tuple[int, float] | None:
             span *= 16
 
 
+def stands_for(run: Run, name: str) -> bool:
+    """True when the run in this folder is the one that the ledger calls so, and not another after it was deleted."""
+    from runner.events import Opened
+    from runner.journal import decode
+    from runner.ledger import run_id
+    from runner.lines import TooNew
+
+    try:
+        with open(run.journal, "rb") as file:
+            record = decode(file.readline()[:-1], 0)
+    except (OSError, TooNew):
+        return False
+    if record is None or not isinstance(record.event, Opened) or not record.event.born:
+        return True  # damaged, repaired, or older than the ledger: whose it is, its folder says
+    return run_id(name.rpartition("@")[0], record.event.born) == name
+
+
 def holder(run: Run) -> str | None:
     """Who holds the run now, in words; None when nobody does."""
     import fcntl
@@ -141,7 +158,8 @@ def scanned(run: Run) -> Scan:
     """The journal up to its first damage. StorageError when it cannot be read, or contradicts itself."""
     from runner.events import HistoryError
     from runner.foreign import one_line
-    from runner.journal import StorageError, scan
+    from runner.journal import scan
+    from runner.lines import StorageError
     from runner.world import RealDisk
 
     try:

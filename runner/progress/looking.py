@@ -15,7 +15,8 @@ from runner.conversation import Status
 from runner.events import Failed
 from runner.foreign import visible
 from runner.gate import Gate
-from runner.journal import Journal, JournalDamaged, StorageError
+from runner.journal import Journal
+from runner.lines import Damaged, StorageError
 from runner.night import Ready
 from runner.outputs import Reading
 from runner.plan import Cell
@@ -274,7 +275,7 @@ class Progress:
             return ""
         try:
             event = run.session.journal.read(place).event
-        except (OSError, JournalDamaged):
+        except (OSError, Damaged):
             return ""
         assert isinstance(event, Failed)
         return f" ({event.failure} at turn {event.turn}, attempt {event.attempt})"

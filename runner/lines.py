@@ -1,0 +1,108 @@
+"""Files that only grow, of checksummed lines: the journal of a run, and the ledger of all of them.
+
+A line is one JSON object; its last field is a CRC-32 of everything before it, compared as it is written, byte for byte.
+Whoever appends syncs before anybody relies on it, so that only the end of a file can be torn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+from zlib import crc32
+
+import orjson
+
+from runner.world import Disk
+
+_READ_BYTES: Final = 8 * 1024 * 1024
+_CRC: Final = b',"crc":"'
+_CRC_TAIL: Final = len(b',"crc":"00000000"}')
+
+
+class StorageError(Exception):
+    """The disk would not keep what was written; nothing more may be granted."""
+
+
+class Damaged(Exception):
+    """Lines that had been synced cannot be read; the money behind them is unknown."""
+
+    def __init__(self, path: Path, offset: int, seq: int) -> None:
+        super().__init__(f"{path}: damaged at byte {offset:,}" + (f" (record {seq:,})" if seq else ""))
+        self.path = path
+        self.offset = offset
+        self.seq = seq
+
+
+class TooNew(Exception):
+    """Written by a later version of the format."""
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"{path}: {error.strerror or error}")
+
+
+def seal(data: Mapping[str, Any]) -> bytes:
+    """One line with its checksum and its end."""
+    body = _dumped(data)[:-1]
+    return b'%b,"crc":"%08x"}\n' % (body, crc32(body))
+
+
+def unseal(line: bytes) -> dict[str, Any] | None:
+    """What a line without its end says, None when it is not whole; ValueError when it is, but is no object."""
+    body, tail = line[:-_CRC_TAIL], line[-_CRC_TAIL:]
+    # Compared as written, not as a number: one number has many spellings, and here each byte counts.
+    if tail != b'%b%08x"}' % (_CRC, crc32(body)):
+        return None
+    found = orjson.loads(line)
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return found
+
+
+def split(disk: Disk, path: Path, start: int = 0) -> Iterator[tuple[int, bytes, bool]]:
+    """Every line of a file from `start` as (offset, line without its end, whether it had one), read in pieces."""
+    offset, rest, size = start, b"", disk.size(path)
+    while start < size:
+        piece = disk.read(path, start, _READ_BYTES)
+        if not piece:
+            break
+        start += len(piece)
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield offset, line, True
+            offset += len(line) + 1
+    if rest:
+        yield offset, rest, False
+
+
+async def cut(disk: Disk, path: Path, end: int) -> str:
+    """Set the torn end of a file aside and cut it off; the name of the file where it is."""
+    for litter in disk.listdir(path.parent):
+        if litter.startswith(f".{path.stem}.torn") and litter.endswith(".tmp"):
+            disk.remove(path.with_name(litter))  # whoever was about to do the same has died
+    name = free_name(disk, path.parent, f"{path.stem}.torn")
+    try:
+        await disk.replace(path.with_name(name), disk.read(path, end), durable=True)
+    except OSError as error:
+        # With no room for a copy the cut still has to be made: the lines in it were never relied upon.
+        name = f"nowhere ({error.strerror})"
+    disk.truncate(path, end)
+    return name
+
+
+def free_name(disk: Disk, folder: Path, stem: str) -> str:
+    """The first of `stem-1`, `stem-2`, ... that is no file yet."""
+    taken = set(disk.listdir(folder))
+    return next(name for n in count(1) if (name := f"{stem}-{n}") not in taken)
+
+
+def _dumped(data: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(data)
+    except orjson.JSONEncodeError:
+        # What has cost money is written down whatever is in it: half a surrogate pair as a question mark, a number of
+        # any length.
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
