@@ -12,6 +12,7 @@ says, and that stands above it:
 |                 | signals; the real ones                             |
 | `call`          | one call and what can come back: `Reply` or        | money
 |                 | `Failure`                                          |
+| `lines`         | files that only grow, of checksummed lines         | world
 | `foreign`       | text that others wrote, made safe to show and to   | world
 |                 | store                                              |
 | `conversation`  | who speaks when, what each side is shown, what it  | call, money
@@ -29,18 +30,22 @@ says, and that stands above it:
 | `job/`          | the job file: read, checked, all mistakes with     | call, conversation, limits, money, sim, world
 |                 | their lines                                        |
 | `plan`          | a job to its cells: ids, names, order, budgets     | call, conversation, job, money
-| `journal`       | the append-only file: lock, record, sync, read     | events, money, world
+| `ledger`        | day and month money of all jobs and processes,     | events, limits, lines, money, world
+|                 | drawn in slices                                    |
+| `journal`       | the append-only file: lock, record, sync, read     | events, lines, money, world
 |                 | back, torn tail                                    |
+| `shares`        | lanes that several processes use: who has which    | events, journal, limits, lines, world
+|                 | part of them                                       |
 | `providers/`    | one file per dialect: a call to a request, an      | call, foreign, money, world
 |                 | answer to an outcome                               |
 | `transports/`   | how a call travels: over HTTP, on the real wire    | call, foreign, providers, world
-| `gate`          | the waiting line around `choose`: pacing,          | call, conversation, events, journal, limits
-|                 | admission, `Sent`                                  |
+| `gate`          | the waiting line around `choose`: pacing,          | call, conversation, events, journal, limits,
+|                 | admission, `Sent`                                  | lines, money
 | `roster`        | the conversations of a run that have not begun,    | conversation, events, forecast, gate, journal,
 |                 | and which may begin                                | limits, money, plan
 | `run`           | one task per started conversation; when to stop    | call, conversation, events, gate, journal,
-|                 |                                                    | judge, limits, money, plan, prices, roster,
-|                 |                                                    | world
+|                 |                                                    | judge, ledger, limits, lines, money, plan,
+|                 |                                                    | prices, roster, world
 | `render/`       | one file per format; no clock, no path, no state   | call, conversation, foreign, money
 | `outputs`       | the files of a run, computed from its journal      | call, conversation, events, foreign, job,
 |                 |                                                    | journal, limits, money, plan, render, world
@@ -48,15 +53,21 @@ says, and that stands above it:
 |                 | what is new or changed, its cost, its time         | limits, money, plan
 | `preflight`     | what must be known before anything is sent:        | conversation, job, limits, money, plan, prices,
 |                 | prices, keys, addresses, lanes                     | providers, sim, world
-| `night`         | from job files to runs: journals, lanes and the    | events, foreign, gate, job, journal, limits,
-|                 | gate; the one entry for every world                | money, outputs, plan, preflight, providers,
-|                 |                                                    | roster, run, transports, world
+| `night`         | from job files to runs: journals, lanes and the    | events, foreign, gate, job, journal, ledger,
+|                 | gate; the one entry for every world                | limits, lines, money, outputs, plan, preflight,
+|                 |                                                    | providers, roster, run, shares, transports,
+|                 |                                                    | world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
-|                 | second; nobody calls it                            | journal, limits, money, night, outputs, plan,
-|                 |                                                    | render, run, world
+|                 | second; nobody calls it                            | journal, limits, lines, money, night, outputs,
+|                 |                                                    | plan, render, run, world
 | `verify`        | every figure and every hash, computed again        | call, conversation, events, foreign, job,
-|                 |                                                    | journal, money, outputs, plan, prices,
-|                 |                                                    | providers, render, transports, world
+|                 |                                                    | journal, ledger, lines, money, outputs, plan,
+|                 |                                                    | prices, providers, render, transports, world
+| `spending`      | what was spent by day, job, provider or model, and | events, ledger, money
+|                 | what room is left                                  |
+| `evidence`      | what became known of calls whose cost was assumed  | events, foreign, money, plan
+| `doctor`        | what is wrong with this machine, a folder, a run:  | foreign, journal, ledger, money, outputs,
+|                 | findings of facts                                  | render
 | `cli/`          | the commands: arguments, environment, terminal,    | all
 |                 | exit codes                                         |
 

@@ -6,6 +6,8 @@ Nothing else is true: resume, budget, progress and every output are functions of
 - money is reserved by `Sent` and settled by the outcome; a call that is still open when the next life opens is lost,
   and stays charged at its reservation;
 - one `Replied` for a turn, ever, and no `Sent` for a turn that has it;
+- what was assumed of a call may be settled later, on evidence, once;
+- money belongs to the day on which the life that reserved it began;
 - a life closes once, and the next one bears the next number;
 - statuses other than `complete` and `failed` last until the next life opens.
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
 
 from runner.call import Finish, Kind, Money, Scope, Usage
@@ -51,6 +53,10 @@ class Opened:
     options: Mapping[str, Any]
     reopened: tuple[str, ...] = ()
     """Failed conversations that this life takes up again."""
+    day: str = ""
+    """The day to which this life's money belongs: the date, in the job's zone, on which it began."""
+    born: float = 0.0
+    """When the run first opened; with its name, it tells it from any other that ever was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,18 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What a call has cost that was charged at its reservation became known afterwards."""
+
+    kind: ClassVar[str] = "settled"
+    cell: str
+    turn: int
+    attempt: int
+    cost: Nanos
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """A conversation came to an end, or will not go on in this life."""
 
@@ -169,10 +187,10 @@ class Repaired:
     cost: Nanos
 
 
-Event: TypeAlias = Opened | Sent | Started | Replied | Failed | Stopped | Closed | Repaired
+Event: TypeAlias = Opened | Sent | Started | Replied | Failed | Settled | Stopped | Closed | Repaired
 
 KINDS: Final[Mapping[str, type[Any]]] = {
-    event.kind: event for event in (Opened, Sent, Started, Replied, Failed, Stopped, Closed, Repaired)
+    event.kind: event for event in (Opened, Sent, Started, Replied, Failed, Settled, Stopped, Closed, Repaired)
 }
 _FIELDS: Final = {kind: tuple(f.name for f in fields(event)) for kind, event in KINDS.items()}
 _TUPLES: Final = {
@@ -239,7 +257,7 @@ class HistoryError(Exception):
 
 @dataclass(slots=True)
 class Account:
-    """Money of one scope. `assumed` is the part of `settled` that is a reservation nobody could settle better."""
+    """Money of one scope. `assumed` is the part of `settled` that is a reservation nobody has settled better yet."""
 
     settled: Nanos = 0
     reserved: Nanos = 0
@@ -267,8 +285,28 @@ class Open:
     """A call in flight."""
 
     sent: Sent
-    place: Place
+    at: float
+    day: str
     generation: str | None = None
+
+
+class CallId(NamedTuple):
+    """One attempt at one turn of one conversation."""
+
+    cell: str
+    turn: int
+    attempt: int
+
+
+class Unsettled(NamedTuple):
+    """A call that stays charged at what was assumed of it, until somebody knows better."""
+
+    sent: Sent
+    at: float
+    day: str
+    cost: Nanos
+    generation: str | None
+    why: str
 
 
 @dataclass(slots=True)
@@ -288,6 +326,8 @@ class Progress:
     """Role to (turn, input tokens that the provider counted there)."""
     flagged: dict[int, Finish] = field(default_factory=dict)
     """Turns whose reply was accepted although its finish was not ok."""
+    corrected: dict[tuple[int, int], Nanos] = field(default_factory=dict)
+    """What calls cost, by (turn, attempt), where that became known afterwards."""
     started: float | None = None
     ended: float | None = None
 
@@ -354,6 +394,12 @@ class State:
     texts: dict[str, str] = field(default_factory=dict)
     cells: dict[str, Progress] = field(default_factory=dict)
     run: Account = field(default_factory=Account)
+    days: dict[str, Account] = field(default_factory=dict)
+    """What was spent by the lives of each day."""
+    spending: dict[tuple[str, str, str], Account] = field(default_factory=dict)
+    """The same by (day, provider, model); without what a repair counted, of which nobody knows that."""
+    unsettled: dict[CallId, Unsettled] = field(default_factory=dict)
+    """Calls of which nobody knows yet what they have cost."""
     scopes: dict[tuple[str, str], Account] = field(default_factory=dict)
     """Accounts by ("model", alias), ("provider", name), and what `watch` asked for."""
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -384,6 +430,13 @@ class State:
         found = self.scopes.get((kind, name))
         if found is None:
             found = self.scopes[kind, name] = Account()
+        return found
+
+    def day(self, day: str) -> Account:
+        """The account of a day, kept up to date."""
+        found = self.days.get(day)
+        if found is None:
+            found = self.days[day] = Account()
         return found
 
     def watch(self, kind: str, name: str, cells: Iterable[str]) -> Account:
@@ -420,6 +473,9 @@ class State:
             raise HistoryError(f"life {event.life} opened after life {self.lives}")
         self.lives = event.life
         self.live = event
+        undated = self.days.pop("", None)
+        if undated is not None:  # a repair took the place of every life before this one
+            self._date(undated)
         self.opened.append((at, event))
         self.texts.update(event.texts)
         if event.job is not None:
@@ -438,6 +494,23 @@ class State:
             progress.status = progress.reason = progress.ended = None
             progress.tried = Tried(attempts=progress.tried.attempts, last=progress.tried.last)
 
+    def _date(self, undated: Account) -> None:
+        """Put what no known life has spent on the day of the first that is known."""
+        moved = {key: account for key, account in self.spending.items() if not key[0]}
+        for (_, provider, model), account in moved.items():
+            del self.spending["", provider, model]
+            self.spending[self._today(), provider, model] = account
+        today = self.day(self._today())
+        today.settled += undated.settled
+        today.reserved += undated.reserved
+        today.assumed += undated.assumed
+        for progress in self.cells.values():
+            if progress.open is not None and not progress.open.day:
+                progress.open.day = self._today()
+        for call, unsettled in self.unsettled.items():
+            if not unsettled.day:
+                self.unsettled[call] = unsettled._replace(day=self._today())
+
     def _sent(self, event: Sent, at: float, place: Place) -> None:
         progress = self.cells.get(event.cell)
         if progress is None:
@@ -455,10 +528,10 @@ class State:
             )
         if progress.started is None:
             progress.started = at
-        progress.open = Open(event, place)
+        progress.open = Open(event, at, self._today())
         progress.tried.attempts += 1
         progress.tried.sent = place
-        self._move(progress, event, 0, event.reserved)
+        self._move(progress, event, progress.open.day, 0, event.reserved)
         self.largest = max(self.largest, event.reserved)
         tally = self.tallies.setdefault(event.alias, Tally())
         tally.provider = event.provider
@@ -473,13 +546,23 @@ class State:
             for old in [m for m in minutes if m < minute - 1440]:
                 del minutes[old]
 
+    def _today(self) -> str:
+        return "" if self.live is None else self.live.day or self.live.date
+
     def _give_up(self, progress: Progress) -> None:
         """A call whose outcome was among the lost lines stays charged at its reservation."""
         if progress.open is not None:
-            call = progress.open.sent
+            call, day = progress.open.sent, progress.open.day
+            self._assume(progress.open, call.reserved, "its outcome was lost when the journal was damaged")
             progress.open = None
-            self._move(progress, call, call.reserved, -call.reserved, call.reserved)
+            self._move(progress, call, day, call.reserved, -call.reserved, call.reserved)
             self.tallies[call.alias].assumed_calls += 1
+
+    def _assume(self, call: Open, cost: Nanos, why: str) -> None:
+        sent = call.sent
+        self.unsettled[CallId(sent.cell, sent.turn, sent.attempt)] = Unsettled(
+            sent, call.at, call.day, cost, call.generation, why
+        )
 
     @staticmethod
     def _forget(progress: Progress, turn: int) -> None:
@@ -515,8 +598,12 @@ class State:
                 )
             self._give_up(progress)
             return self._close_unknown(event.cell, cost, assumed, at), None
-        progress.open = None
-        self._move(progress, call, cost, -call.reserved, assumed)
+        if assumed:
+            why = event.detail if isinstance(event, Failed) else "answered without figures"
+            known = progress.open.generation or event.generation
+            self._assume(replace(progress.open, generation=known), assumed, why)
+        day, progress.open = progress.open.day, None
+        self._move(progress, call, day, cost, -call.reserved, assumed)
         return progress, call
 
     def _close_unknown(self, cell: str, cost: Nanos, assumed: Nanos, at: float) -> Progress:
@@ -524,7 +611,7 @@ class State:
         progress = self.cells.setdefault(cell, Progress())
         if progress.started is None:
             progress.started = at
-        for account in (self.run, progress.account, *self._groups.get(cell, ())):
+        for account in (self.run, progress.account, self.day(self._today()), *self._groups.get(cell, ())):
             account.settled += cost
             account.assumed += assumed
         return progress
@@ -581,6 +668,21 @@ class State:
         if event.parameter is not None and event.parameter not in self.dropped.get(call.alias, ()):
             self.dropped[call.alias] = (*self.dropped.get(call.alias, ()), event.parameter)
 
+    def _settled(self, event: Settled, at: float, place: Place) -> None:
+        known = self.unsettled.pop(CallId(event.cell, event.turn, event.attempt), None)
+        progress = self.cells.get(event.cell)
+        if known is None or progress is None:
+            if self.repaired:
+                return  # the call it speaks of is lost, and counted in its place
+            raise HistoryError(f"{event.cell} turn {event.turn}.{event.attempt} is settled, but nothing was assumed")
+        self._move(progress, known.sent, known.day, event.cost - known.cost, 0, -known.cost)
+        progress.corrected[event.turn, event.attempt] = event.cost
+        tally = self.tallies[known.sent.alias]
+        tally.assumed_calls -= 1
+        tally.reported += event.cost
+        if event.cost > known.sent.reserved:
+            tally.overrun = True
+
     def _stopped(self, event: Stopped, at: float, place: Place) -> None:
         progress = self.cells.setdefault(event.cell, Progress())
         progress.status, progress.reason = event.status, event.reason
@@ -594,8 +696,9 @@ class State:
 
     def _repaired(self, event: Repaired, at: float, place: Place) -> None:
         self.repaired.append(event)
-        self.run.settled += event.cost
-        self.run.assumed += event.cost
+        for account in (self.run, self.day(self._today())):
+            account.settled += event.cost
+            account.assumed += event.cost
 
     @staticmethod
     def _count(tally: Tally, usage: Mapping[str, Any], cost: Nanos, source: str) -> None:
@@ -611,10 +714,17 @@ class State:
             tally.output += usage["output"]
             tally.reasoning += usage.get("reasoning") or 0
 
-    def _move(self, progress: Progress, call: Sent, settled: Nanos, reserved: Nanos, assumed: Nanos = 0) -> None:
+    def _move(
+        self, progress: Progress, call: Sent, day: str, settled: Nanos, reserved: Nanos, assumed: Nanos = 0
+    ) -> None:
+        spending = self.spending.get((day, call.provider, call.model))
+        if spending is None:
+            spending = self.spending[day, call.provider, call.model] = Account()
         accounts = (
             self.run,
             progress.account,
+            self.day(day),
+            spending,
             self.scope("model", call.alias),
             self.scope("provider", call.provider),
             *self._groups.get(call.cell, ()),
@@ -633,6 +743,7 @@ _APPLY: Final[Mapping[str, Callable[[State, Any, float, Place], None]]] = {
     "started": State._started,
     "replied": State._replied,
     "failed": State._failed,
+    "settled": State._settled,
     "stopped": State._stopped,
     "closed": State._closed,
     "repaired": State._repaired,

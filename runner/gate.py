@@ -5,6 +5,7 @@
   nobody who already talks wants the place.
 - A request of a lane with a pace waits for its permit *before* it is chosen, so that nothing is held meanwhile; a
   permit that is not used at once is given up.
+- Money that other processes share is drawn in slices by a task of its own; meanwhile the call waits like any other.
 - Closing the gate refuses everyone who waits and starts nobody; calls in flight are not touched.
 """
 
@@ -25,12 +26,26 @@ from runner.call import Failure, Outcome, Usage
 from runner.conversation import Status
 from runner.events import Sent
 from runner.journal import Journal
-from runner.limits import MINUTE, Charged, Lane, Waiter, choose
+from runner.limits import MINUTE, Ceiling, Charged, Lane, Waiter, choose
+from runner.lines import Damaged, StorageError, TooNew
+from runner.money import Nanos
 
 _NO_BURST_STRETCH: Final = 1.09
 """How much longer than a no-burst provider's interval ours is, because requests do not all travel equally fast."""
+_RETRY_SECONDS: Final = 1.0
+"""How often a run that is short of money looks whether others have given some back."""
+_MOST_AT_ONCE: Final = 64
+"""For so many calls of a lane a slice is drawn at once."""
 _EVEN_DEPARTURE: Final = 0.05
 """Where no burst is allowed, a request leaves so many seconds after its grant, however fast the disk was this time."""
+
+
+class Smaller(Exception):
+    """The money that is left, `room`, is enough only for a call with a smaller output limit."""
+
+    def __init__(self, room: Nanos) -> None:
+        super().__init__(room)
+        self.room = room
 
 
 class Refused(Exception):
@@ -49,7 +64,7 @@ class Ask(Waiter):
     sent: Sent = field(kw_only=True)
     journal: Journal = field(kw_only=True)
     answered: anyio.Event = field(default_factory=anyio.Event, kw_only=True)
-    refusal: Refused | None = None
+    refusal: Refused | Smaller | None = None
     charged: Charged | None = None
     granted: float = 0.0
     """When it was admitted, on the loop's clock."""
@@ -58,6 +73,19 @@ class Ask(Waiter):
 class Refusal(NamedTuple):
     status: Status
     reason: str
+
+
+class Purse(Protocol):
+    """Money that is shared with other processes, and drawn in slices."""
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """What is drawn, as a ceiling that grows."""
+        ...
+
+    async def draw(self, least: Nanos, wanted: Nanos) -> bool:
+        """Make room for `least` beside what is held, and better for `wanted`; True to try again in a while."""
+        ...
 
 
 class Roster(Protocol):
@@ -114,6 +142,7 @@ class Gate:
         self.lanes = tuple(lanes)
         self.max_wait = max_wait
         self.rosters: list[Roster] = []
+        self.purses: list[Purse] = []
         self.talking = 0
         """Conversations that have begun and not ended, whether they wait, fly or rest before a retry."""
         self.closed: Refusal | None = None
@@ -121,6 +150,9 @@ class Gate:
         self._changed = anyio.Event()
         self._closing = anyio.Event()
         self._wanted = {lane.name: anyio.Event() for lane in lanes}
+        self._short: dict[Ceiling, tuple[Nanos, Nanos]] = {}
+        """What the next slice must have, and should have, by the ceiling of its purse."""
+        self._money_wanted: dict[Ceiling, anyio.Event] = {}
         self._parked_models: dict[str, str] = {}
 
     # -- for those who talk --------------------------------------------------------------------------------------
@@ -146,7 +178,7 @@ class Gate:
             raise ask.refusal
         try:
             await ask.journal.flushed()
-            if lane.limits.burst == 1:
+            if lane.burst == 1:
                 await anyio.sleep_until(ask.granted + _EVEN_DEPARTURE)
             yield Flight(ask, anyio.current_time)
         finally:
@@ -198,6 +230,9 @@ class Gate:
             for lane in self.lanes:
                 if lane.paced:
                     tasks.start_soon(self._pace, lane)
+            for purse in self.purses:
+                self._money_wanted[purse.ceiling] = anyio.Event()
+                tasks.start_soon(self._draw, purse)
             while True:
                 self._changed = anyio.Event()
                 look_again = self._decide(anyio.current_time())
@@ -217,6 +252,7 @@ class Gate:
             self._wanted[lane.name].set()
         for lane in self.lanes:
             lane.permit = False  # one that nobody could use would let two requests leave together later
+        self._want_money()
         look_again = min(look_again, self._begin(now))
         if self.talking == 0 and (self.closed is not None or look_again == inf or self._all_shut(now)):
             return None
@@ -241,13 +277,20 @@ class Gate:
         for ask in list(asks):
             refusal = why(ask)
             if refusal is not None:
-                self._waiting[ask.lane.name].remove(ask)
-                ask.refusal = Refused(*refusal)
-                ask.answered.set()
+                self._turn_back(ask, Refused(*refusal))
+
+    def _turn_back(self, ask: Ask, refusal: Refused | Smaller) -> None:
+        self._waiting[ask.lane.name].remove(ask)
+        ask.refusal = refusal
+        ask.answered.set()
 
     def _refuse_the_hopeless(self) -> None:
         for queue in self._waiting.values():
             self._refuse(queue, self._hopeless)
+            for ask in list(queue):
+                room = ask.room()
+                if room is not None:
+                    self._turn_back(ask, Smaller(room))
 
     def _hopeless(self, ask: Ask) -> Refusal | None:
         if self.closed is not None:
@@ -297,29 +340,73 @@ class Gate:
         """What becomes of those who wait for a lane that stays shut."""
         return Refusal("pending", f"{lane.name}: {lane.why_shut(anyio.current_time())}")
 
+    def _want_money(self) -> None:
+        """Ask for slices where they would let somebody go who could go now."""
+        self._short.clear()
+        if self.closed is not None:
+            return
+        for purse in self.purses:
+            ceiling = purse.ceiling
+            held = ceiling.account.held
+            asks = [ask for lane in self.lanes for ask in self._first(lane) if ceiling in ask.ceilings]
+            # One that can never go as it is needs no more than it would with the smallest output limit.
+            needs = [a.reserved if ceiling.may_grow or held + a.reserved <= ceiling.reach else a.least for a in asks]
+            least = min(needs, default=0)
+            if held + least > ceiling.most and (ceiling.may_grow or held + least <= ceiling.reach):
+                self._short[ceiling] = least, sum(needs)
+                self._money_wanted[ceiling].set()
+
+    def _first(self, lane: Lane) -> list[Ask]:
+        """Those who would go next, were it not for the money."""
+        return self._waiting[lane.name][: max(0, int(min(lane.free_slots, _MOST_AT_ONCE)))]
+
+    async def _draw(self, purse: Purse) -> None:
+        """Draw slices as they are wanted."""
+        while True:
+            await self._money_wanted[purse.ceiling].wait()
+            self._money_wanted[purse.ceiling] = anyio.Event()
+            short = self._short.pop(purse.ceiling, None)
+            if short is None:
+                continue
+            try:
+                again = await purse.draw(*short)
+            except (StorageError, Damaged, TooNew) as trouble:
+                self.close("interrupted", str(trouble))
+                return
+            self.wake()
+            if again:
+                await anyio.sleep(_RETRY_SECONDS)
+
     async def _pace(self, lane: Lane) -> None:
-        """Hand out permits at the lane's pace."""
-        rpm = lane.limits.rpm
-        assert rpm is not None
-        if lane.limits.burst == 1:
-            limiter = AsyncLimiter(1, MINUTE / rpm * _NO_BURST_STRETCH)
-        else:
-            # One less than a provider allows: room for requests that overtake each other on the way.
-            burst = max(2, rpm // 200) if lane.limits.burst is None else lane.limits.burst - 1
-            limiter = AsyncLimiter(burst, MINUTE / rpm * burst)
-        await limiter.acquire(_level(lane.request_times(), limiter, anyio.current_time()))
+        """Hand out permits at the lane's pace, which is another one when its share has changed."""
+        share, limiter = 0.0, _limiter(lane)
         while True:
             await self._wanted[lane.name].wait()
             self._wanted[lane.name] = anyio.Event()
+            if lane.share != share:
+                share, limiter = lane.share, _limiter(lane)
+                now = anyio.current_time()
+                await limiter.acquire(_level(lane.requests(now), limiter))
             await limiter.acquire()
             lane.permit = True
             self.wake()
 
 
-def _level(times: Iterable[float], limiter: AsyncLimiter, now: float) -> float:
-    """How full this limiter would be if it had paced these requests of earlier lives."""
-    level, last, drain = 0.0, now, limiter.max_rate / limiter.time_period
-    for at in times:
-        level = max(0.0, level - max(0.0, at - last) * drain) + 1.0
-        last = at
-    return min(limiter.max_rate, max(0.0, level - (now - last) * drain))
+def _limiter(lane: Lane) -> AsyncLimiter:
+    """The pacer of a lane's requests."""
+    assert lane.limits.rpm is not None
+    rpm = lane.limits.rpm * lane.share
+    if lane.burst == 1:
+        return AsyncLimiter(1, MINUTE / rpm * _NO_BURST_STRETCH)
+    # One less than a provider allows: room for requests that overtake each other on the way.
+    burst = max(2, int(rpm) // 200) if lane.burst is None else lane.burst - 1
+    return AsyncLimiter(burst, MINUTE / rpm * burst)
+
+
+def _level(requests: Iterable[tuple[float, float]], limiter: AsyncLimiter) -> float:
+    """How full this limiter would be if it had paced these requests, (seconds ago, number), the oldest first."""
+    level, last, drain = 0.0, 0.0, limiter.max_rate / limiter.time_period
+    for ago, number in requests:
+        level = max(0.0, level - max(0.0, last - ago) * drain) + number
+        last = ago
+    return min(limiter.max_rate, max(0.0, level - last * drain))

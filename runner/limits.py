@@ -14,7 +14,7 @@ call. The order among those who wait is by rank; one who has been passed over to
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -57,22 +57,38 @@ _DEAD_STRIKES: Final = 10
 _LONGEST_TROUBLE_PAUSE: Final = 60.0
 
 
-class Ceiling(NamedTuple):
-    """An account and the most that may be settled and reserved in it."""
+@dataclass(slots=True, eq=False)
+class Ceiling:
+    """An account and the most that may be settled and reserved in it.
+
+    Money that is shared with other processes is drawn in slices: then `most` grows while a run goes on, at the most to
+    `reach` as far as is known, and further if `may_grow`, because others may give some of theirs back.
+    """
 
     name: str
     account: Account
     most: Nanos
+    reach: Nanos = -1
+    """As much as `most`, unless it is said."""
+    may_grow: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reach < 0:
+            self.reach = self.most
 
 
 class Entry:
-    """What one request counts in a window; `at` is None while it only counts against the pace."""
+    """What one request counts in a window; `at` is None while it only counts against the pace.
 
-    __slots__ = ("amount", "at")
+    Of a request that was sent before a part of its window went to another process only `part` is counted here.
+    """
+
+    __slots__ = ("amount", "at", "part")
 
     def __init__(self, at: float | None, amount: float) -> None:
         self.at = at
         self.amount = amount
+        self.part = 1.0
 
 
 class Window:
@@ -80,14 +96,30 @@ class Window:
 
     A window that counts `late` mirrors a provider that counts tokens when they are used: what a request will bring
     forth counts against the pace at once, by its estimate, and in the window when it has ended, by its usage.
+
+    A window may be a share of a whole one: then so is its limit, and so is what it counts of the time before.
     """
 
-    __slots__ = ("_debt", "_debt_at", "_entries", "_pace", "_total", "burst", "late", "limit", "seconds")
+    __slots__ = (
+        "_debt",
+        "_debt_at",
+        "_entries",
+        "_pace",
+        "_total",
+        "burst",
+        "late",
+        "limit",
+        "seconds",
+        "share",
+        "whole",
+        "whole_burst",
+    )
 
     def __init__(self, limit: float, seconds: float, burst: float | None = None, late: bool = False) -> None:
-        self.limit = limit
+        self.whole = self.limit = limit
+        self.whole_burst = self.burst = burst
+        self.share = 1.0
         self.seconds = seconds * _STRETCH
-        self.burst = burst
         self.late = late
         self._pace = limit / self.seconds * (_LATE_PACE if late else 1.0)
         self._entries: deque[Entry] = deque()
@@ -133,8 +165,32 @@ class Window:
                 at = max(at, now + surplus / self._pace)
         return at
 
-    def times(self) -> list[float]:
-        return [entry.at for entry in self._entries if entry.at is not None]
+    def counted(self, now: float) -> list[tuple[float, float]]:
+        """All that is in the window: (seconds ago, amount), the oldest first."""
+        self._expire(now)
+        return [(now - entry.at, entry.amount) for entry in self._entries if entry.at is not None]
+
+    def rescale(self, share: float, now: float) -> None:
+        """Be this share of the whole window from now on; one that gets smaller keeps that part of what is in it."""
+        self._expire(now)
+        kept = min(1.0, share / self.share)
+        self._debt, self._debt_at = self._owed(now) * kept, now
+        self._pace *= share / self.share
+        self.share = share
+        self.limit = self.whole * share
+        self.burst = None if self.whole_burst is None else self.whole_burst * share
+        for entry in self._entries:
+            entry.amount *= kept
+            entry.part *= kept
+        self._total *= kept
+
+    def remember(self, others: Iterable[tuple[float, float]], now: float) -> None:
+        """Count what others, or earlier lives, have let through: (seconds ago, amount)."""
+        found = [Entry(now - max(0.0, ago), amount) for ago, amount in others if ago < self.seconds]
+        self._entries = deque(
+            sorted((*self._entries, *found), key=lambda entry: -inf if entry.at is None else entry.at)
+        )
+        self._total += sum(entry.amount for entry in found)
 
     def add(self, amount: float, at: float, now: float, later: bool = False) -> Entry:
         """Count a request that leaves now, or left at some time in the past when the window opens warm."""
@@ -152,6 +208,8 @@ class Window:
         `expected` is what would be estimated for it today: where all estimates were too high at first, giving the
         difference back to the pace would let a wave of requests through.
         """
+        # Where a part of the window was given away, that part of the request went along, as large as it was thought.
+        amount -= (1.0 - entry.part) * min(amount, entry.amount / entry.part)
         if entry.at is None:
             entry.at = now
             self._owe(amount - (entry.amount if expected is None else expected), now)
@@ -193,6 +251,9 @@ class Limits:
 
 
 TokenKind: TypeAlias = Literal["all", "input", "output"]
+WindowName: TypeAlias = Literal["minute", "day", TokenKind]
+Counted: TypeAlias = Mapping[WindowName, Sequence[tuple[float, float]]]
+"""What is counted in the windows of a lane: (seconds ago, amount)."""
 
 
 class Tokens(NamedTuple):
@@ -218,10 +279,17 @@ class Charged(NamedTuple):
 
 @dataclass(slots=True)
 class Lane:
-    """One provider account as we know it."""
+    """One provider account as we know it, or our share of it."""
 
     name: str
     limits: Limits
+    """What the provider lets through in all."""
+    identity: str | None = None
+    """What other processes know this account by; None when it is nobody else's."""
+    share: float = 1.0
+    """The part of the limits that is ours."""
+    most: float = inf
+    """How many calls may be in flight at once; `slots` are as many or, after a busy answer, fewer."""
     flying: int = 0
     arriving: int = 0
     """Conversations that were started for this lane and have not asked yet."""
@@ -249,7 +317,7 @@ class Lane:
     def __post_init__(self) -> None:
         limits = self.limits
         if limits.concurrency is not None:
-            self.slots = float(limits.concurrency)
+            self.slots = self.most = float(limits.concurrency)
         if limits.rpm is not None:
             self._minute = Window(limits.rpm, MINUTE)
         if limits.rpd is not None:
@@ -266,6 +334,47 @@ class Lane:
             for kind, limit in kinds
             if limit is not None
         )
+
+    @property
+    def windows(self) -> dict[WindowName, Window]:
+        found: dict[WindowName, Window | None] = {"minute": self._minute, "day": self._day, **dict(self._tokens)}
+        return {name: window for name, window in found.items() if window is not None}
+
+    @property
+    def burst(self) -> int | None:
+        """How many requests may leave together; None where nothing is said of it."""
+        return None if self.limits.burst is None else max(1, int(self.limits.burst * self.share + _RESIDUE))
+
+    # -- sharing --------------------------------------------------------------------------------------------------
+
+    def least(self, max_tokens: int) -> float:
+        """The smallest share with which a call of so many output tokens can be made without passing it."""
+        limits = self.limits
+        ones = [1.0 / n for n in (limits.concurrency, limits.rpm, limits.rpd, limits.burst) if n is not None]
+        # What is counted as used is refused only when the limit is passed already: there any call fits.
+        tokens = [max_tokens / w.whole for kind, w in self._tokens if kind != "input" and not w.late]
+        return min(1.0, max((*ones, *tokens), default=0.0))
+
+    def rescale(self, share: float, now: float) -> None:
+        """Have this share of every window from now on; a smaller one keeps that part of what is counted."""
+        for window in self.windows.values():
+            window.rescale(share, now)
+        self.share = share
+
+    def allow(self, slots: float) -> None:
+        """Let at most so many calls fly at once; those that fly already land in their own time."""
+        self.slots = slots if self.slots >= self.most else min(self.slots, slots)
+        self.most = slots
+
+    def counted(self, now: float) -> Counted:
+        return {name: window.counted(now) for name, window in self.windows.items()}
+
+    def remember(self, others: Counted, now: float) -> None:
+        """Count what others have let through, in the windows that this lane has."""
+        for name, window in self.windows.items():
+            window.remember(others.get(name, ()), now)
+
+    # -- what fits ------------------------------------------------------------------------------------------------
 
     @property
     def paced(self) -> bool:
@@ -307,9 +416,9 @@ class Lane:
         """What `shut_until` waits for."""
         return self.pause_reason if self.paused_until >= self.shut_until(now) else DAILY_LIMIT
 
-    def request_times(self) -> list[float]:
-        """When the requests of the last minute left, also those of earlier lives; none where there is no such limit."""
-        return [] if self._minute is None else self._minute.times()
+    def requests(self, now: float) -> list[tuple[float, float]]:
+        """(Seconds ago, number) of the last minute's requests, also of earlier lives; none without such a limit."""
+        return [] if self._minute is None else self._minute.counted(now)
 
     def take(self, input_tokens: float, output_tokens: float, now: float, at: float | None = None) -> Charged:
         """Count a call in every window; `at` lies in the past when a lane opens warm."""
@@ -332,9 +441,7 @@ class Lane:
     def warm_day(self, minutes: Iterable[tuple[float, int]], now: float) -> None:
         """Count the requests of earlier lives in the daily window: (seconds ago, requests)."""
         if self._day is not None:
-            for ago, requests in sorted(minutes, reverse=True):
-                if ago < DAY:
-                    self._day.add(requests, now - ago, now)
+            self._day.remember(minutes, now)
 
     def settle(
         self, held: Charged, size: Size, input_tokens: int | None, output_tokens: int | None, now: float
@@ -366,9 +473,8 @@ class Lane:
     def succeeded(self) -> None:
         self.busy_in_a_row = self.strikes = 0
         self.heard = True
-        most = inf if self.limits.concurrency is None else float(self.limits.concurrency)
-        if self.slots < most:
-            self.slots = min(most, self.slots + max(0.25, 1.0 / max(1.0, self.slots)))
+        if self.slots < self.most:
+            self.slots = min(self.most, self.slots + max(0.25, 1.0 / max(1.0, self.slots)))
 
     def pause(self, until: float, reason: str) -> None:
         if until > self.paused_until:
@@ -379,9 +485,10 @@ class Lane:
         """The provider says it is too much: wait as it says, or a little longer each time, with fewer at once."""
         self.refused += 1
         episode = now - self.last_cut > 15.0 or self.last_cut == -inf
+        if now >= self.paused_until:
+            self.busy_in_a_row += 1  # once for each pause: the answers of one moment say it once
         if episode:
             self.last_cut = now
-            self.busy_in_a_row += 1
             at_once = self.flying if self.slots == inf else min(self.slots, max(self.flying, 1))
             self.slots = max(1.0, at_once * 0.7)
         if retry_after is not None:
@@ -440,7 +547,13 @@ class Waiter:
     reserved: Nanos
     ceilings: Sequence[Ceiling]
     size: Size
+    least: Nanos = -1
+    """What it would reserve with the smallest output limit that its job allows; as much as `reserved` if not said."""
     passed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.least < 0:
+            self.least = self.reserved
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -449,10 +562,23 @@ class Waiter:
 
     def too_dear(self) -> Ceiling | None:
         """A ceiling that this call can never fit, whatever comes back from those in flight."""
-        return next((c for c in self.ceilings if c.account.settled + self.reserved > c.most), None)
+        never = (c for c in self.ceilings if c.account.settled + self.least > c.reach and not c.may_grow)
+        return next(never, None)
 
     def fits(self) -> bool:
         return all(c.account.held + self.reserved <= c.most for c in self.ceilings)
+
+    def room(self) -> Nanos | None:
+        """The money that is there for a call that could go with a smaller output limit only; None for any other.
+
+        While calls are in flight, more may come back from them; one that was passed over too often takes what there is.
+        """
+        never = [c for c in self.ceilings if c.account.settled + self.reserved > c.reach and not c.may_grow]
+        room = min((c.most - c.account.held for c in self.ceilings), default=0)
+        if not never or room < self.least:
+            return None
+        waits = self.passed < PASSED_TOO_OFTEN and any(c.account.reserved for c in never)
+        return None if waits else room
 
 
 class Choice(NamedTuple):

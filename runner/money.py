@@ -7,8 +7,8 @@ Nothing here knows of calls, files or time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation, localcontext
-from math import ceil
+from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
+from math import ceil, floor
 from typing import Final
 
 Nanos = int
@@ -73,6 +73,16 @@ def ceiling(price: Price, input_bound: int, max_tokens: int) -> Nanos:
         return ceil(per_million * _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION + price.request * NANOS_PER_DOLLAR)
 
 
+def tokens_within(price: Price, input_bound: int, room: Nanos) -> int | None:
+    """The most output tokens that a call may have to cost no more than `room`; None when there is no limit to them."""
+    if not price.output:
+        return None
+    with localcontext() as exact:
+        exact.prec = 60
+        left = (room - price.request * NANOS_PER_DOLLAR) / _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION
+        return floor((left - input_bound * price.dearest_input) / price.output)
+
+
 def parse_price(figure: str | int | float | Decimal) -> Decimal:
     """A price in dollars per million tokens; refuses what no vendor can mean."""
     price = _decimal(figure)
@@ -94,7 +104,24 @@ def parse_dollars(figure: str | int | float | Decimal) -> Nanos:
         return int(nanos)
 
 
+def parse_billed(figure: str | int | float | Decimal) -> Nanos:
+    """What somebody else has worked out in dollars; rounded up where it has more than nine decimals."""
+    amount = _not_negative(figure)
+    if amount.adjusted() > 18:
+        raise MoneyError(f"{_named(figure)} is out of range")
+    with localcontext() as exact:
+        exact.prec = 60
+        return parse_dollars(amount.scaleb(9).to_integral_value(ROUND_CEILING).scaleb(-9))
+
+
 def _decimal(figure: str | int | float | Decimal) -> Decimal:
+    value = _not_negative(figure)
+    if value.adjusted() > 18 or value.as_tuple().exponent < -30:  # type: ignore[operator]
+        raise MoneyError(f"{_named(figure)} is out of range")
+    return value
+
+
+def _not_negative(figure: str | int | float | Decimal) -> Decimal:
     if isinstance(figure, bool):
         raise MoneyError(f"{figure} is not a number")
     try:
@@ -105,8 +132,6 @@ def _decimal(figure: str | int | float | Decimal) -> Decimal:
         raise MoneyError(f"{figure} is not a finite number")
     if value < 0:
         raise MoneyError(f"{_named(figure)} is negative")
-    if value.adjusted() > 18 or value.as_tuple().exponent < -30:  # type: ignore[operator]
-        raise MoneyError(f"{_named(figure)} is out of range")
     return value
 
 

@@ -7,12 +7,13 @@ sent then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -21,19 +22,30 @@ import anyio
 import orjson
 
 from runner import __version__
-from runner.events import HistoryError, Opened, State
+from runner.events import Failed, HistoryError, Opened, Replied, State
 from runner.foreign import one_line
 from runner.gate import Gate
 from runner.job import Job
-from runner.journal import FILE, Journal, JournalDamaged, StorageError, scan
+from runner.journal import FILE, LOCK_FILE, Journal, scan
+from runner.ledger import Ledger, Purse, Scope, Spender, Truth, run_id, truths_of
 from runner.limits import MINUTE, Lane
+from runner.lines import Damaged, StorageError, TooNew
 from runner.money import Nanos, Price, shown
 from runner.outputs import STATUS, STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views, reading_of
 from runner.plan import Cell, Plan, make_plan, slug
-from runner.preflight import EXIT_JOB, CannotBegin, endpoints_of, first_calls_that_do_not_fit, lanes_of, prices
+from runner.preflight import (
+    EXIT_JOB,
+    CannotBegin,
+    endpoints_of,
+    first_calls_that_do_not_fit,
+    lanes_of,
+    plays,
+    prices,
+)
 from runner.providers import Endpoint
 from runner.roster import Roster
-from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
+from runner.run import EXIT_DEADLINE, EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
+from runner.shares import Shares, Wait
 from runner.transports.http import HttpTransport
 from runner.world import Clock, Disk, LockHeld, World
 
@@ -56,6 +68,8 @@ class Options:
     retry_failed: bool = False
     accept_changes: bool = False
     grace: float = 80.0
+    share: float | None = None
+    """The part of each provider's limits that this process wants; None for all that is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,12 @@ class Place:
     holder: str
     built_in: Mapping[tuple[str, str], str]
     """Base URL of the built-in server for (job, provider)."""
+    state: Path | None = None
+    """Where processes tell each other which part of a provider's limits they have; None where there are no others."""
+    here: Path = Path()
+    """What a path that is not absolute starts from."""
+    most_calls: int | None = None
+    """How many calls this machine allows at the same time; None for any number."""
 
 
 @dataclass(slots=True)
@@ -92,6 +112,7 @@ class Ready:
     missing: tuple[Cell, ...]
     opened: Opened
     views: Views
+    purse: Purse
 
     @property
     def name(self) -> str:
@@ -116,13 +137,15 @@ async def night(
 
     `found` is told of each run, also of one of which nothing is missing.
     """
+    fold = partial(_truths_in, world.disk, place.root)
+    ledger = Ledger(world.disk, world.clock, place.root, place.holder, LOCK_FILE, fold)
     with ExitStack() as stack:
         ready: list[Ready] = []
         for source in sources:
             name = source.job.name
             if any(name == one.source.job.name for one in ready):
                 raise CannotBegin(EXIT_JOB, f"{source.file}: another job of this night is called {name}, too")
-            one = await _ready(world, source, options, place, tell)
+            one = await _ready(world, source, options, place, ledger, tell)
             stack.callback(one.journal.close)
             ready.append(one)
             found(one)
@@ -130,7 +153,7 @@ async def night(
         working = [one for one in ready if one.missing or _has_news(one) or one.journal.state.is_open]
         idle = [one for one in ready if one not in working]
         codes = [_say_complete(world.clock, one, tell) for one in idle]
-        codes += [await _write_views(one, tell) for one in idle if not _views_are_up_to_date(one)]
+        codes += [await _write_views(one, tell) for one in idle if not one.views.reading.is_shown(one.journal.seq)]
         if working:
             codes.append(await _work(world, working, options, place, tell, watch))
         return worst(codes)
@@ -150,16 +173,6 @@ def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
     return 0
 
 
-def _views_are_up_to_date(one: Ready) -> bool:
-    """False when a crash or a repair came after the views were written; the status is the last of them."""
-    try:
-        status = orjson.loads(one.journal.disk.read(one.journal.folder / STATUS))
-    except (OSError, orjson.JSONDecodeError):
-        return False
-    figures = one.views.reading.figures(one.journal.seq)
-    return bool({**status, "heartbeat": None} == {**orjson.loads(orjson.dumps(figures)), "heartbeat": None})
-
-
 def _has_news(one: Ready) -> bool:
     """True when the job says something that the journal does not: a label, a price, a ceiling."""
     return one.opened.job is not None and one.journal.seq > 0
@@ -168,20 +181,50 @@ def _has_news(one: Ready) -> bool:
 async def _work(
     world: World, working: Sequence[Ready], options: Options, place: Place, tell: Tell, watch: Watch
 ) -> int:
-    by_alias = lanes_of([(one.plan, one.endpoints) for one in working])
+    by_alias = lanes_of([(one.plan, one.endpoints) for one in working], place.most_calls, tell)
+    shares = _shares(world, working, by_alias, options, place)
+    began = anyio.current_time()
+    try:
+        code = await _take(shares, world, options.max_time, tell) if shares.lanes else None
+        if code is None:
+            left = None if options.max_time is None else options.max_time - (anyio.current_time() - began)
+            code = await _hold(world, working, by_alias, shares, replace(options, max_time=left), tell, watch)
+        return code
+    finally:
+        await shares.leave()
+
+
+async def _hold(
+    world: World,
+    working: Sequence[Ready],
+    by_alias: Sequence[Mapping[str, Lane]],
+    shares: Shares,
+    options: Options,
+    tell: Tell,
+    watch: Watch,
+) -> int:
     now = anyio.current_time()
     for one, mine in zip(working, by_alias, strict=True):
-        _warm(one.journal.state, one.plan, mine, world.clock.wall(), now)
+        _warm(one.journal.state, one.plan, mine, shares, world.clock.wall(), now)
     lanes = list({id(lane): lane for mine in by_alias for lane in mine.values()}.values())
     gate = Gate(lanes, max(one.plan.job.max_wait for one in working))
     sessions = [_session(world, one, mine, gate) for one, mine in zip(working, by_alias, strict=True)]
+    gate.purses = [one.purse for one in working]
     watchers = [partial(_keep_views, one, gate, world.clock) for one in working]
+
+    def changed(lane: Lane) -> None:
+        gate.wake()
+        tell(f"{lane.name}: {lane.share:.0%} of its limits from now on" + _the_rest(lane))
+
+    if shares.lanes:
+        watchers.append(partial(shares.keep, changed))
 
     def stopping(calls: int, money: Nanos) -> None:
         tell(f"stopping: {calls} calls in flight, {shown(money)} reserved for them; Ctrl-C again to leave them")
 
     async def finish() -> int:
-        return worst([await _write_views(one, tell) for one in working])
+        codes = [await _give_back(one, tell) for one in working]
+        return worst(codes + [await _write_views(one, tell) for one in working])
 
     return await run(
         world,
@@ -214,11 +257,24 @@ async def _write_views(one: Ready, tell: Tell) -> int:
 
 
 def _say_what_was_lost(one: Ready, tell: Tell) -> None:
-    if one.journal.failing is not None:
-        tell(f"{one.journal.failing}; nothing more was sent")
-        for event in one.journal.lost:
-            where = " ".join(str(getattr(event, name)) for name in ("cell", "turn") if hasattr(event, name))
-            tell(f"  not kept: {event.kind} {where}".rstrip())
+    """The trouble with the disk, and each answer that came and could not be kept; what else is lost is no loss."""
+    journal = one.journal
+    if journal.failing is None:
+        return
+    tell(f"{journal.failing}; nothing more was sent")
+    answers = [event for event in journal.lost if isinstance(event, Replied | Failed)]
+    for line in _first([_not_kept(one.plan, event) for event in answers]):
+        tell(line)
+    if answers:
+        tell("  unless the next start finds them on the disk after all, they count as spent and are asked for again")
+    else:
+        tell("  every answer that came was kept")
+
+
+def _not_kept(plan: Plan, event: Replied | Failed) -> str:
+    cell = plan.by_id.get(event.cell)
+    what = "the reply" if isinstance(event, Replied) else f"an attempt that failed ({event.failure})"
+    return f"not kept: turn {event.turn} of {cell.name if cell else event.cell}, {what}, {shown(event.cost)}"
 
 
 async def _write_transcript(one: Ready, cell: Cell) -> None:
@@ -251,7 +307,7 @@ async def _keep_views(one: Ready, gate: Gate, clock: Clock) -> None:
 # --- getting ready -----------------------------------------------------------------------------------------------
 
 
-async def _ready(world: World, source: Source, options: Options, place: Place, tell: Tell) -> Ready:
+async def _ready(world: World, source: Source, options: Options, place: Place, ledger: Ledger, tell: Tell) -> Ready:
     job = source.job if options.budget is None else replace(source.job, budget=options.budget)
     today = date_of(world.clock.wall(), job.timezone)
     home = place.root / slug(job.name)
@@ -272,6 +328,10 @@ async def _ready(world: World, source: Source, options: Options, place: Place, t
             tell(f"{folder}: the last lines of the journal were torn by a crash; they were moved to {journal.torn}")
         for line in unfinished_elsewhere(world.disk, home, key):
             tell(line)
+        born = next((event.born for _, event in state.opened if event.born), 0.0) or round(world.clock.wall(), 3)
+        purse = await _purse(ledger, plan, journal, run_id(f"{slug(job.name)}/{key}", born), today, tell)
+        options_given = _options_data(options, source, place.root)
+        opened = _opened(plan, key, state, found.reopened, options_given)
         return Ready(
             source=source,
             plan=plan,
@@ -280,8 +340,9 @@ async def _ready(world: World, source: Source, options: Options, place: Place, t
             key=key,
             selected=found.selected,
             missing=found.missing,
-            opened=_opened(plan, key, state, found.reopened, _options_data(options, source, place.root)),
+            opened=replace(opened, day=purse.spender.day, born=born),
             views=Views(Reading(world.disk, folder, state, plan, key, journal), world.clock),
+            purse=purse,
         )
     except BaseException:
         journal.close()
@@ -293,7 +354,7 @@ async def _open(world: World, folder: Path, name: str, holder: str) -> Journal:
         return await Journal.open(world.disk, world.clock, folder, holder)
     except LockHeld as held:
         raise CannotBegin(EXIT_HELD, f"{name} is held by {in_words(held.holder)}") from None
-    except JournalDamaged as damage:
+    except Damaged as damage:
         raise CannotBegin(
             EXIT_STORAGE,
             f"{damage}: what was spent there is unknown",
@@ -312,6 +373,71 @@ def in_words(holder: str) -> str:
         return one_line(f"process {known['pid']} on {known['host']} since {known['since']}")
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return one_line(holder) or "a process that left no name"
+
+
+async def _purse(ledger: Ledger, plan: Plan, journal: Journal, run: str, today: str, tell: Tell) -> Purse:
+    """The money of the day and the month, as this run sees it; CannotBegin when it cannot be told."""
+    zone, budget = plan.job.timezone, plan.budget
+    caps: dict[Scope, Nanos] = {}
+    if budget.day is not None:
+        caps["day"] = budget.day
+    if budget.month is not None:
+        caps["month"] = budget.month
+    try:
+        await ledger.refresh()
+        day = _frozen_day(today, ledger.book.latest.get(zone, today))
+        if day < (ahead := ledger.book.latest.get(zone, day)):
+            tell(f"{ledger.path} tells of {ahead}, which is yet to come: is a clock wrong? Counting on {day}")
+        spender = Spender(run, day, zone, plays(plan), caps)
+        account, truths = journal.state.day(day), truths_of(journal.state)
+        return await Purse.open(ledger, spender, account, truths, journal.flushed, plan.job.max_wait)
+    except Damaged as damage:
+        raise CannotBegin(
+            EXIT_STORAGE,
+            f"{damage}: what was spent there is unknown",
+            f"  tertulia repair {ledger.path} puts it together again from the runs that are there",
+        ) from None
+    except StorageError as error:
+        raise CannotBegin(EXIT_STORAGE, str(error)) from None
+
+
+def _frozen_day(today: str, latest: str) -> str:
+    """The day that a life counts on. A clock that was put back does not open yesterday again."""
+    return latest if today < latest <= (date.fromisoformat(today) + timedelta(days=1)).isoformat() else today
+
+
+async def _truths_in(disk: Disk, root: Path, run: str) -> Mapping[str, Truth] | None:
+    """What a run's journal says of each day, durably; None where it is not there, not sound, or that of another run."""
+    folder = run.rpartition("@")[0]
+    path = root / folder / FILE
+    if not disk.exists(path):
+        return None
+    try:
+        appender = disk.appender(path)
+        try:
+            await appender.append(b"")  # nothing but the sync: its writer may have died before it
+        finally:
+            appender.close()
+        found = scan(disk, path)
+    except (HistoryError, TooNew, KeyError, TypeError, OSError):
+        return None
+    live = found.state.live
+    # Whoever deletes a folder may run the job again: what stands there then says nothing of what stood there before.
+    if found.damaged or live is None or run_id(folder, live.born) != run:
+        return None
+    return truths_of(found.state)
+
+
+async def _give_back(one: Ready, tell: Tell) -> int:
+    """Let the day count what was spent, and no longer what was drawn; the exit code when that cannot be done."""
+    if one.journal.failing is not None:
+        return 0  # what is on the disk is not known before the next start has read it
+    try:
+        await one.purse.close(truths_of(one.journal.state))
+    except (StorageError, Damaged) as error:
+        tell(f"{error}; until {one.name} is run again, the day counts all that was drawn for it")
+        return EXIT_STORAGE
+    return 0
 
 
 class Found(NamedTuple):
@@ -454,6 +580,7 @@ def date_of(wall: float, zone: str) -> str:
 def _ceilings(plan: Plan) -> dict[str, Nanos]:
     budget = plan.budget
     found = {"run": budget.run, "conversation": budget.conversation}
+    found |= {"day": budget.day, "month": budget.month}
     found |= {f"provider {name}": most for name, most in budget.providers.items()}
     found |= {f"model {name}": most for name, most in budget.models.items()}
     found |= {f"pairing {number}": most for number, most in budget.pairings.items()}
@@ -476,7 +603,7 @@ def _options_data(options: Options, source: Source, root: Path) -> dict[str, Any
     given: dict[str, Any] = {"file": source.file, "outputs": str(root)}
     if source.sets:
         given["sets"] = list(source.sets)
-    for name in ("budget", "limit", "max_time", "retry_failed", "accept_changes"):
+    for name in ("budget", "limit", "max_time", "retry_failed", "accept_changes", "share"):
         if getattr(options, name):
             given[name] = getattr(options, name)
     if options.only:
@@ -484,19 +611,124 @@ def _options_data(options: Options, source: Source, root: Path) -> dict[str, Any
     return given
 
 
-def _warm(state: State, plan: Plan, lanes: Mapping[str, Lane], wall: float, now: float) -> None:
-    """Count what earlier lives sent in the last minute and day, also for models that the job has no more."""
+def _warm(state: State, plan: Plan, lanes: Mapping[str, Lane], shares: Shares, wall: float, now: float) -> None:
+    """Count what earlier lives sent in the last minute and day, also for models that the job has no more.
+
+    Where the past of a lane came with our share of it, it is counted already.
+    """
     shared = {m.provider: lanes[alias] for alias, m in plan.models.items() if lanes[alias].limits.per == "provider"}
     for sent in state.recent:
         ago = wall - sent.at
         lane = lanes.get(sent.alias, shared.get(sent.provider))
-        if lane is not None and 0 <= ago < MINUTE:
+        if lane is not None and 0 <= ago < MINUTE and not shares.knows(lane, "minute"):
             lane.take(float(sent.input), float(sent.max_tokens), now, now - ago)
     for (provider, alias), minutes in state.day_minutes.items():
         lane = lanes.get(alias, shared.get(provider))
-        if lane is not None:
+        if lane is not None and not shares.knows(lane, "day"):
             # Each minute at its end, so that none of its requests is forgotten too soon.
             lane.warm_day([(max(0.0, wall - (minute + 1) * MINUTE), n) for minute, n in minutes.items()], now)
+
+
+# --- sharing lanes with other processes --------------------------------------------------------------------------
+
+_ASK_AGAIN_SECONDS: Final = 1.0
+_SECOND_TIME: Final = 600.0
+_EACH_TIME: Final = 3600.0
+"""After how long a run that waits says so a second time, and then how often."""
+
+
+def _shares(
+    world: World,
+    working: Sequence[Ready],
+    by_alias: Sequence[Mapping[str, Lane]],
+    options: Options,
+    place: Place,
+) -> Shares:
+    """Our part of those lanes that other processes may use as well; CannotBegin when it would be of no use."""
+    lanes: dict[str, Lane] = {}
+    largest: dict[str, int] = {}
+    runs: dict[str, tuple[Journal, Mapping[str, str]]] = {}
+    for one, mine in zip(working, by_alias, strict=True):
+        scenes = {(cell.prompt, cell.pairing, cell.models): cell for cell in one.missing}
+        for cell in scenes.values():
+            for speaker in one.plan.conversation(cell).participants:
+                lane = mine.get(speaker.alias) if speaker.live else None
+                if lane is not None and lane.identity is not None and place.state is not None:
+                    lanes[lane.identity] = lane
+                    largest[lane.identity] = max(largest.get(lane.identity, 0), speaker.max_tokens)
+        names = {
+            model.provider if mine[alias].limits.per == "provider" else f"{model.provider}/{alias}": identity
+            for alias, model in one.plan.models.items()
+            if (identity := mine[alias].identity) in lanes
+        }
+        runs[str(place.here / one.journal.folder)] = one.journal, names
+    needs = {identity: lane.least(largest[identity]) for identity, lane in lanes.items()}
+    for identity, need in needs.items():
+        if options.share is not None and options.share < need:
+            least = f"its limits, or one call's max_tokens of {largest[identity]:,}, need at least --share {need:.2f}"
+            raise CannotBegin(
+                EXIT_JOB, f"--share {options.share:g} of {lanes[identity].name} lets no call through: {least}"
+            )
+    return Shares(world.disk, world.clock, place.state or Path(), place.holder, lanes, runs, needs, options.share)
+
+
+async def _take(shares: Shares, world: World, max_time: float | None, tell: Tell) -> int | None:
+    """Wait until our share of all lanes is ours; the exit code when the run ended before."""
+    code: int | None = None
+
+    async def obey(signals: AsyncIterator[int], waiting: anyio.CancelScope) -> None:
+        nonlocal code
+        async for signal in signals:
+            code = 128 + signal
+            waiting.cancel()
+
+    async with world.signals.listen() as signals, anyio.create_task_group() as tasks:
+        tasks.start_soon(obey, signals, tasks.cancel_scope)
+        with anyio.move_on_after(max_time) as bounded:
+            await _until_taken(shares, tell)
+        if bounded.cancelled_caught:
+            code = EXIT_DEADLINE
+        tasks.cancel_scope.cancel()
+    if code is not None:
+        why = "deadline" if code == EXIT_DEADLINE else "interrupted"
+        tell(f"exit {code}: {why} before it was its turn; nothing was sent")
+    return code
+
+
+async def _until_taken(shares: Shares, tell: Tell) -> None:
+    seen: Wait | None = None
+    tell_again = 0.0
+    try:
+        while (wait := await shares.take()) is not None:
+            now = anyio.current_time()
+            if seen is None or wait != seen or now >= tell_again:
+                tell_again = now + (_SECOND_TIME if wait != seen else _EACH_TIME)
+                seen = wait
+                for line in _in_line(wait, shares.asked):
+                    tell(line)
+            await anyio.sleep(_ASK_AGAIN_SECONDS)
+    except OSError as error:
+        tell(f"warning: {shares.folder}: {error.strerror}: other processes cannot tell what this one uses of its lanes")
+        shares.go_alone()
+    else:
+        if seen is not None:
+            tell(", ".join(lane.name + _the_rest(lane) for lane in shares.lanes.values()) + ": it is its turn")
+
+
+def _in_line(wait: Wait, asked: float | None) -> Iterator[str]:
+    for other in wait.others:
+        runs = ", ".join("/".join(Path(folder).parts[-2:]) for folder in other.runs)
+        yield f"waiting for {', '.join(other.lanes)}: {in_words(other.holder)} is there" + (
+            f", with {runs}" if runs else ""
+        )
+    if wait.soon:
+        yield "  it makes room as soon as enough of its calls have landed"
+    elif 0.0 < wait.room < (asked or inf):
+        yield f"  to go on now, beside it, start this with --share {min(asked or 0.5, wait.room):g}"
+
+
+def _the_rest(lane: Lane) -> str:
+    return "" if lane.share >= 1.0 else f" ({1.0 - lane.share:.0%} is left to other processes)"
 
 
 def _session(
@@ -507,7 +739,7 @@ def _session(
 ) -> Session:
     known = prices(one.plan)
     # Reopened conversations are missing, although the state will say so only when the life has begun.
-    roster = Roster(one.plan, one.journal, known, lanes, one.missing, gate)
+    roster = Roster(one.plan, one.journal, known, lanes, one.missing, gate, one.purse.ceiling)
     return Session(
         plan=one.plan,
         journal=one.journal,
@@ -519,4 +751,5 @@ def _session(
         selected=one.selected,
         opened=one.opened,
         ended=partial(_write_transcript, one),
+        purse=one.purse,
     )

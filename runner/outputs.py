@@ -119,6 +119,8 @@ class Reading:
         if reply is None:
             return replace(planned, text=line.given, outcome="ok")
         sent = self._sent(progress.sents.get(line.number))
+        attempts = progress.attempts.get(line.number, 1)
+        corrected = progress.corrected.get((line.number, attempts))
         return replace(
             planned,
             text=reply.text,
@@ -128,12 +130,12 @@ class Reading:
             served=reply.model,
             upstream=reply.upstream,
             usage=_believed(usage_of(reply.usage)),
-            cost=reply.cost,
+            cost=reply.cost if corrected is None else corrected,
             computed=reply.computed,
-            cost_source=reply.cost_source,
+            cost_source=reply.cost_source if corrected is None else "reported",
             first_byte=reply.first_byte,
             seconds=reply.seconds,
-            attempts=progress.attempts.get(line.number, 1),
+            attempts=attempts,
             generation=reply.generation,
             request=None if sent is None else sent.request,
         )
@@ -256,7 +258,10 @@ class Reading:
         return -((most + each * short * 5 // 4) // -cent) * cent
 
     def ceilings(self) -> Iterator[tuple[str, int, int]]:
-        """The ceilings over several conversations: name, most, and what is held."""
+        """The ceilings over several conversations: name, most, and what is held.
+
+        Without those over the day and the month: of them the journal knows its own part only, and the ledger the rest.
+        """
         budget, state = self.plan.budget, self.state
         if budget.run is not None:
             yield "run", budget.run, state.run.held
@@ -303,6 +308,15 @@ class Reading:
             yield jsonl.line(self.transcript(cell)) + b"\n"
             if cell.index % 50 == 49:
                 await anyio.lowlevel.checkpoint()
+
+    def is_shown(self, records: int) -> bool:
+        """False when something came after the views were written: a crash, a repair; the status is the last of them."""
+        try:
+            status = orjson.loads(self.disk.read(self.folder / STATUS))
+        except (OSError, orjson.JSONDecodeError):
+            return False
+        figures = orjson.loads(orjson.dumps(self.figures(records)))
+        return isinstance(status, dict) and {**status, "heartbeat": None} == {**figures, "heartbeat": None}
 
     def figures(self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0) -> dict[str, Any]:
         """`status.json` but for its heartbeat: how the run stands, for programs."""

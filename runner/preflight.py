@@ -5,10 +5,11 @@ What is missing is a `CannotBegin`, with everything that is missing of its kind 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from hashlib import sha256
-from typing import Final
+from typing import Final, TypeAlias
 
 from runner.conversation import Conversation, view
 from runner.job import MissingVariable, Provider, resolve, unsafe
@@ -26,6 +27,9 @@ BUILT_IN: Final = "sim"
 """The type, and the base_url, of the built-in provider."""
 DEFAULT_CONCURRENCY: Final = 16
 
+_Identity: TypeAlias = tuple[str, ...]
+"""An account: address, key, and the model where the provider counts by model."""
+
 
 class CannotBegin(Exception):
     """Why nothing was sent, line by line, and the exit code for it."""
@@ -34,6 +38,11 @@ class CannotBegin(Exception):
         super().__init__("\n".join(lines))
         self.code = code
         self.lines = lines
+
+
+def plays(plan: Plan) -> bool:
+    """True when its money is play money: it talks to nobody but the built-in provider."""
+    return all(provider.base_url == BUILT_IN for provider in plan.providers.values())
 
 
 def prices(plan: Plan) -> dict[str, Price]:
@@ -87,6 +96,8 @@ def first_calls_that_do_not_fit(plan: Plan, known: Mapping[str, Price]) -> dict[
         need, alias = worst_by_scene[scene]
         caps = {
             "the budget of the run": budget.run,
+            "the budget of the day": budget.day,
+            "the budget of the month": budget.month,
             "the budget of one conversation": budget.conversation,
             f"the budget of pairing {cell.pairing}": budget.pairings.get(cell.pairing),
             f"the budget of one conversation of pairing {cell.pairing}": budget.conversations.get(cell.pairing),
@@ -151,26 +162,68 @@ def endpoints_of(
     return found
 
 
-def lanes_of(plans: Sequence[tuple[Plan, Mapping[str, Endpoint]]]) -> list[dict[str, Lane]]:
-    """The lane of each model of each plan: one for a provider and key, whichever job uses it, at the tighter limits."""
-    limits: dict[tuple[str, ...], Limits] = {}
-    names: dict[tuple[str, ...], str] = {}
-    identities: list[dict[str, tuple[str, ...]]] = []
+def lanes_of(
+    plans: Sequence[tuple[Plan, Mapping[str, Endpoint]]],
+    most_calls: int | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[dict[str, Lane]]:
+    """The lane of each model of each plan: one for a provider and key, whichever job uses it, at the tighter limits.
+
+    What the built-in provider serves belongs to this process; any other account may be used by another one as well.
+    All together have no more slots than `most_calls`, and `tell` is told where that is less than the jobs allow;
+    CannotBegin when it is not one for each.
+    """
+    limits: dict[_Identity, Limits] = {}
+    names: dict[_Identity, str] = {}
+    ours: set[_Identity] = set()
+    identities: list[dict[str, _Identity]] = []
     for plan, endpoints in plans:
-        mine: dict[str, tuple[str, ...]] = {}
+        mine: dict[str, _Identity] = {}
         for alias, model in plan.models.items():
             provider, end = plan.providers[model.provider], endpoints[model.provider]
             own = provider.limits.per == "model"
             key = "" if end.api_key is None else sha256(end.api_key.reveal().encode()).hexdigest()
-            identity = mine[alias] = (end.base_url, key, model.id if own else "")
+            identity = mine[alias] = (end.base_url.rstrip("/"), key, model.id if own else "")
+            if provider.base_url == BUILT_IN:
+                ours.add(identity)
             said = replace(provider.limits, concurrency=provider.limits.concurrency or DEFAULT_CONCURRENCY)
             limits[identity] = tighter(limits[identity], said) if identity in limits else said
             name = f"{provider.name}/{alias}" if own else provider.name
             if identity not in names:
                 names[identity] = name if name not in names.values() else f"{name} ({plan.job.name})"
         identities.append(mine)
-    lanes = {identity: Lane(names[identity], one) for identity, one in limits.items()}
+    lanes = {
+        identity: Lane(names[identity], one, None if identity in ours else _known_as(identity))
+        for identity, one in _within(limits, most_calls, tell).items()
+    }
     return [{alias: lanes[identity] for alias, identity in mine.items()} for mine in identities]
+
+
+def _within(
+    limits: Mapping[_Identity, Limits], most_calls: int | None, tell: Callable[[str], None]
+) -> Mapping[_Identity, Limits]:
+    """These limits, each with its part of the calls that the machine allows where they would make more together."""
+    slots = {identity: one.concurrency or DEFAULT_CONCURRENCY for identity, one in limits.items()}
+    wanted, lanes = sum(slots.values()), len(slots)
+    if most_calls is None or wanted <= most_calls:
+        return limits
+    if most_calls < lanes:
+        what = "this machine lets a process open too few files for the connections of this run"
+        raise CannotBegin(EXIT_PREFLIGHT, what, "  before the run: ulimit -n 1024")
+    tell(f"{most_calls} calls at once and not {wanted}: a process may not open more files here; see ulimit -n")
+    share = Fraction(most_calls - lanes, wanted - lanes)
+    return {
+        identity: replace(one, concurrency=1 + int((slots[identity] - 1) * share)) for identity, one in limits.items()
+    }
+
+
+def _known_as(identity: _Identity) -> str:
+    """What processes call an account among themselves.
+
+    It can be written down: from a hash nobody finds a key that was drawn at random, and beside the address it tells
+    nobody which of two providers a key is for.
+    """
+    return sha256("\0".join(identity).encode()).hexdigest()
 
 
 def tighter(one: Limits, other: Limits) -> Limits:

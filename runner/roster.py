@@ -34,6 +34,7 @@ class Roster:
         lanes: Mapping[str, Lane],
         missing: Sequence[Cell],
         gate: Gate,
+        shared: Ceiling | None = None,
     ) -> None:
         self._plan = plan
         self._journal = journal
@@ -45,6 +46,8 @@ class Roster:
         """Conversations that have begun in this life."""
         self.spawn: Callable[[Cell, Beginning], None] | None = None
         self.ceilings = _ceilings(plan, self._state)
+        if shared is not None:
+            self.ceilings["shared"] = shared
         self._committed = dict.fromkeys(self.ceilings, 0)
         """The expected rest of all that have begun, by ceiling."""
         self._rests: dict[str, list[tuple[str, Nanos]]] = {}
@@ -116,7 +119,7 @@ class Roster:
             return None
         for name, amount in self._expected(cell):
             ceiling = self.ceilings[name]
-            if ceiling.account.settled + self._committed[name] + amount > ceiling.most:
+            if ceiling.account.settled + self._committed[name] + amount > ceiling.reach:
                 return ceiling
         return None
 
@@ -137,7 +140,7 @@ class Roster:
 
     def over(self, cell: Cell, speaker: Participant) -> list[Ceiling]:
         """Every ceiling that a call of this speaker must fit."""
-        names = ("run", f"pairing:{cell.pairing}", f"model:{speaker.alias}", f"provider:{speaker.provider}")
+        names = ("run", "shared", f"pairing:{cell.pairing}", f"model:{speaker.alias}", f"provider:{speaker.provider}")
         found = [self.ceilings[name] for name in names if name in self.ceilings]
         own = self._own_ceiling(cell)
         return found if own is None else [*found, own]
@@ -151,7 +154,7 @@ class Roster:
         """True when more was spent than a ceiling over all, or over one of these, allows."""
         own = (self._own_ceiling(cell) for cell in cells)
         every = (*self.ceilings.values(), *(ceiling for ceiling in own if ceiling is not None))
-        return any(ceiling.account.settled > ceiling.most for ceiling in every)
+        return any(ceiling.account.settled > ceiling.reach for ceiling in every)
 
     def _in_reach(self, missing: Sequence[Cell]) -> bool:
         if not self.ceilings:
@@ -160,7 +163,7 @@ class Roster:
         for cell in missing:
             for name, amount in self._by_ceiling(cell, AT_MOST):
                 likely[name] += amount
-        return any(likely[name] > c.most - c.account.settled for name, c in self.ceilings.items())
+        return any(likely[name] > c.reach - c.account.settled for name, c in self.ceilings.items())
 
     def _expected(self, cell: Cell) -> list[tuple[str, Nanos]]:
         """The expected cost of the rest of a conversation; worked out anew only when a mean has moved."""
@@ -184,7 +187,7 @@ class Roster:
         done = self._state.of(cell.id).replies
         found = loads(self._plan.conversation(cell), self._prices.__getitem__, guess, done)
         total = sum(load.cost for load in found.values())
-        amounts = {"run": total, f"pairing:{cell.pairing}": total}
+        amounts = {"run": total, "shared": total, f"pairing:{cell.pairing}": total}
         for alias, load in found.items():
             for name in (f"model:{alias}", f"provider:{self._plan.models[alias].provider}"):
                 amounts[name] = amounts.get(name, 0) + load.cost

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from random import Random
@@ -22,13 +22,15 @@ import anyio.abc
 from runner.call import Answer, Call, Failure, Outcome, Reply, Transport, View
 from runner.conversation import Conversation, Line, Participant, Status, call_for, next_line, said, view
 from runner.events import Closed, Opened, Progress, Replied, Sent, Started, Stopped
-from runner.gate import Ask, Beginning, Gate, Refused
-from runner.journal import Journal, StorageError
+from runner.gate import Ask, Beginning, Gate, Refused, Smaller
+from runner.journal import Journal
 from runner.judge import Verdict, failed, judge, max_tokens_for, replied
+from runner.ledger import Purse
 from runner.limits import Lane, Size
-from runner.money import FREE, Nanos, Price, ceiling
+from runner.lines import StorageError
+from runner.money import FREE, Nanos, Price, ceiling, tokens_within
 from runner.plan import Cell, Plan
-from runner.prices import charge, input_bound
+from runner.prices import InputBound, charge, input_bound
 from runner.roster import Roster
 from runner.world import World
 
@@ -64,6 +66,8 @@ class Session:
     opened: Opened
     ended: Callable[[Cell], Awaitable[None]]
     """Called when a conversation has come to an end and that is durable."""
+    purse: Purse | None = None
+    """The money of the day and the month, where it is counted."""
     _turned_down: dict[str, int] = field(default_factory=dict)
 
     # -- holding ---------------------------------------------------------------------------------------------------
@@ -96,6 +100,8 @@ class Session:
         rng = Random(f"{self.plan.job.seed}:{cell.id}:{self.journal.state.lives}")
         replies = {n: self._text_at(n, cell) for n in self.journal.state.of(cell.id).replies}
         history = said(conversation, replies)
+        # What stands behind a turn that was lost answers something else: it is asked for again.
+        replies = {turn: text for turn, text in replies.items() if turn <= len(history)}
         while (line := next_line(conversation, history)) is not None:
             replies[line.number] = await self._turn(cell, conversation, line, history, rng, beginning)
             history = said(conversation, replies)
@@ -117,9 +123,10 @@ class Session:
     ) -> str:
         """Ask until there is a reply that counts; Refused when there will be none."""
         speaker = conversation.participant(line.role)
+        room: Nanos | None = None
         while True:
-            call = self._call(conversation, line, history)
-            ask = self._ask(cell, conversation, line, history, call)
+            call, bound = self._call(conversation, line, history, room)
+            ask = self._ask(cell, conversation, line, history, call, bound)
             beginning.arrived()
             try:
                 async with self.gate.admit(ask) as flight:
@@ -128,9 +135,13 @@ class Session:
                     verdict = self._judged(outcome, speaker, ask, rng)
                     flight.landed(outcome)
                     self._learn(answer, verdict, ask, rng)
+            except Smaller as smaller:
+                room = smaller.room
+                continue
             except anyio.get_cancelled_exc_class():
                 self._call_off(ask)
                 raise
+            room = None
             if verdict.next == "accept":
                 assert isinstance(outcome, Reply)
                 return outcome.text
@@ -153,24 +164,44 @@ class Session:
         said_something = bool(self.journal.state.of(cell.id).replies)
         return "complete" if speaker.overflow == "stop" and said_something else "failed"
 
-    def _call(self, conversation: Conversation, line: Line, history: Sequence[str]) -> Call:
+    def _call(
+        self, conversation: Conversation, line: Line, history: Sequence[str], room: Nanos | None
+    ) -> tuple[Call, InputBound]:
+        """The call that asks for a line, no larger than `room` allows, and the bound on its input."""
         speaker = conversation.participant(line.role)
-        tried = self.journal.state.of(conversation.id).tried
+        progress = self.journal.state.of(conversation.id)
         dropped = self.journal.state.dropped.get(speaker.alias, ())
-        return call_for(conversation, line, history, tried.attempts + 1, max_tokens_for(speaker, tried), dropped)
+        limit = max_tokens_for(speaker, progress.tried)
+        call = call_for(conversation, line, history, progress.tried.attempts + 1, limit, dropped)
+        bound = input_bound(call.view, *_counted_before(conversation, line, history, progress))
+        if room is not None:
+            within = tokens_within(self.prices[speaker.alias], bound.tokens, room)
+            call = replace(
+                call, max_tokens=max(_least_tokens(speaker, call), min(limit, limit if within is None else within))
+            )
+        return call, bound
 
-    def _ask(self, cell: Cell, conversation: Conversation, line: Line, history: Sequence[str], call: Call) -> Ask:
+    def _ask(
+        self,
+        cell: Cell,
+        conversation: Conversation,
+        line: Line,
+        history: Sequence[str],
+        call: Call,
+        bound: InputBound,
+    ) -> Ask:
         speaker = conversation.participant(line.role)
-        bound = input_bound(call.view, *_counted_before(conversation, line, history, self.journal.state.of(cell.id)))
         if speaker.context is not None and bound.counted + bound.bytes // _MOST_BYTES_PER_TOKEN > speaker.context:
             reason = f"context full: the prompt cannot fit the {speaker.context} tokens of {speaker.alias}"
             raise Refused(self._when_full(cell, speaker), reason)
-        reserved = ceiling(self.prices[speaker.alias], bound.tokens, call.max_tokens)
+        price = self.prices[speaker.alias]
+        reserved = ceiling(price, bound.tokens, call.max_tokens)
         unsaid = len(conversation.lines) - len(history)
         return Ask(
             lane=self.lanes[speaker.alias],
             rank=(cell.index,) if self.roster.tight else (-unsaid, cell.index),
             reserved=reserved,
+            least=ceiling(price, bound.tokens, _least_tokens(speaker, call)),
             ceilings=self.roster.over(cell, speaker),
             size=Size(bound.counted, bound.bytes, call.max_tokens),
             journal=self.journal,
@@ -300,7 +331,7 @@ class Session:
         state = self.journal.state
         statuses = {state.of(cell.id).status or "pending" for cell in self.selected}
         found: dict[int, str] = {}
-        if self.journal.failing is not None:
+        if self.journal.failing is not None or (self.purse is not None and self.purse.ledger.failing is not None):
             found[EXIT_STORAGE] = "storage"
         if signalled and statuses & {"interrupted", "pending"}:
             found[signalled] = "interrupted"
@@ -316,6 +347,11 @@ class Session:
         elif statuses & {"pending", "interrupted"} and not signalled:
             found[EXIT_UNFINISHED] = "pending"
         return worst(list(found)), tuple(found[code] for code in sorted(found, key=_WORST_FIRST.index))
+
+
+def _least_tokens(speaker: Participant, call: Call) -> int:
+    """The smallest output limit with which a call may be made when money runs out."""
+    return call.max_tokens if speaker.min_tokens is None else min(speaker.min_tokens, call.max_tokens)
 
 
 _MOST_BYTES_PER_TOKEN: Final = 16

@@ -16,6 +16,7 @@ from runner.call import Finish, Kind, Money, Scope, Usage
 from runner.conversation import STATUSES
 from runner.events import (
     Account,
+    CallId,
     Closed,
     Event,
     Failed,
@@ -26,6 +27,7 @@ from runner.events import (
     Repaired,
     Replied,
     Sent,
+    Settled,
     Started,
     State,
     Stopped,
@@ -34,7 +36,8 @@ from runner.events import (
     usage_data,
     usage_of,
 )
-from runner.journal import FILE, Journal, decode, encode, lines
+from runner.journal import FILE, Journal, decode, encode
+from runner.lines import split
 from tests.memory import MemoryDisk
 from tests.virtual import FixedClock, run_virtual
 
@@ -57,7 +60,7 @@ EVENTS: dict[type[Any], st.SearchStrategy[Any]] = {
     Opened: st.builds(
         Opened, small, words, words, words, words, words, st.none() | objects,
         st.dictionaries(words, words, max_size=3), st.dictionaries(words, nanos, max_size=3),
-        st.dictionaries(words, st.dictionaries(words, words)), objects, names,
+        st.dictionaries(words, st.dictionaries(words, words)), objects, names, words, seconds.map(lambda at: at or 0.0),
     ),
     Sent: st.builds(
         Sent, words, small, small, words, words, words, words, words, words, nanos, small, small,
@@ -74,6 +77,7 @@ EVENTS: dict[type[Any], st.SearchStrategy[Any]] = {
         st.sampled_from(get_args(Money)), nanos, st.booleans(), words, st.booleans(), maybe, st.none() | small, seconds,
         objects, st.booleans(), maybe, maybe, maybe, maybe, maybe, maybe, seconds, seconds,
     ),
+    Settled: st.builds(Settled, words, small, small, nanos, words),
     Stopped: st.builds(Stopped, words, st.sampled_from(STATUSES), maybe),
     Closed: st.builds(Closed, small, st.integers(0, 255), names),
     Repaired: st.builds(Repaired, small, nanos),
@@ -162,6 +166,11 @@ IMPOSSIBLE: dict[str, tuple[Sequence[Event], str]] = {
     "two replies": ([sent(), reply(), reply()], "two replies"),
     "a reply to another attempt": ([sent(), reply(attempt=2)], "ended, but 1.1 is open"),
     "a reply to another turn": ([sent(), reply(turn=2)], "ended, but 1.1 is open"),
+    "nothing settled": ([sent(), reply(), Settled("x", 1, 1, 5, "")], "nothing was assumed"),
+    "a call settled twice": (
+        [sent(), reply(source="unknown"), Settled("x", 1, 1, 60, ""), Settled("x", 1, 1, 60, "")],
+        "nothing was assumed",
+    ),
     "a life left out": ([opened(2)], "life 2 opened after life 0"),
     "a life begun twice": ([opened(1), opened(1)], "life 1 opened after life 1"),
     "a life closed twice": ([opened(1), Closed(1, 0), Closed(1, 0)], "it was not open"),
@@ -387,6 +396,8 @@ def parts(state: State) -> dict[str, tuple[int, int, int]]:
         "cells": total([*none, *(progress.account for progress in state.cells.values())]),
         "models": total([*none, *(a for (kind, _), a in state.scopes.items() if kind == "model")]),
         "providers": total([*none, *(a for (kind, _), a in state.scopes.items() if kind == "provider")]),
+        "days": total([*none, *state.days.values()]) if not state.repaired else amounts(state.run),
+        "spending": total([*none, *state.spending.values()]),
         "groups": total([*none, *(a for (kind, _), a in state.scopes.items() if kind == "pairing")]),
     }
 
@@ -402,12 +413,13 @@ class Ledger(RuleBasedStateMachine):
         self.queue: list[Event] = []
         self.kept: list[Event] = []
         self.truth: dict[str, int] = {}
+        self.bills: dict[tuple[str, int, int], int] = {}
         self.state = State()
         self.open()
 
     def open(self) -> None:
         self.life += 1
-        self.record(opened(self.life))
+        self.record(opened(self.life, day=f"2026-11-{20 + self.life // 2:02}"))
         for call in list(self.state.open_calls()):
             one = call.sent
             self.record(fail(one.cell, one.turn, one.attempt, one.reserved, kind="lost", money="assumed"))
@@ -447,10 +459,10 @@ class Ledger(RuleBasedStateMachine):
         """`Sent` is durable before the provider hears of it, and bills up to the reservation at once."""
         progress = self.state.of(cell)
         if progress.open is None:
-            turn = len(progress.replies) + 1
-            self.record(sent(cell, turn, progress.tried.attempts + 1, reserved, alias))
+            turn, attempt = len(progress.replies) + 1, progress.tried.attempts + 1
+            self.record(sent(cell, turn, attempt, reserved, alias))
             self.sync()
-            self.truth[cell] = reserved * part // 4
+            self.truth[cell] = self.bills[cell, turn, attempt] = reserved * part // 4
             self.billed += self.truth[cell]
 
     @rule(cell=st.sampled_from(CELLS), known=st.booleans(), durable=st.booleans())
@@ -474,6 +486,16 @@ class Ledger(RuleBasedStateMachine):
             self.record(fail(cell, one.turn, one.attempt, charged, money=money))
             if durable:
                 self.sync()
+
+    @precondition(lambda self: self.state.unsettled)
+    @rule(data=st.data(), durable=st.booleans())
+    def settle(self, data: st.DataObject, durable: bool) -> None:
+        """Evidence that a call cost what the provider billed for it, or more."""
+        call = data.draw(st.sampled_from(list(self.state.unsettled)))
+        cost = self.bills[call] + data.draw(st.integers(0, 10))
+        self.record(Settled(*call, cost, "a bill"))
+        if durable:
+            self.sync()
 
     @rule(kept=st.integers(0, 3))
     def crash(self, kept: int) -> None:
@@ -504,7 +526,7 @@ class Ledger(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """The file tells what was kept, and nothing else."""
-        told = [decode(line, offset) for offset, line, _ in lines(self.disk, HOME / FILE)]
+        told = [decode(line, offset) for offset, line, _ in split(self.disk, HOME / FILE)]
         assert [record.event for record in told if record is not None] == self.kept
 
 
@@ -518,3 +540,49 @@ def test_a_progress_that_nobody_began_is_empty() -> None:
     state = State()
     assert state.of("x") == Progress()
     assert state.cells == {}
+
+
+# --- days, and what became known later -------------------------------------------------------------------------------
+
+
+def test_money_belongs_to_the_day_of_the_life_that_reserved_it() -> None:
+    """Also when its outcome is told by a later life; where a life does not name its day, its date is meant."""
+    state = fold(opened(day="2026-11-20"), sent(), sent("y", alias="zoe"), reply(cost=30), Closed(1, 3))
+    fold(opened(2), fail("y", cost=100, money="assumed"), sent("z", reserved=7), state=state)
+    assert {day: amounts(account) for day, account in state.days.items()} == {
+        "2026-11-20": (130, 0, 100),
+        "2026-11-21": (0, 7, 0),
+    }
+    assert {key: amounts(account) for key, account in state.spending.items()} == {
+        ("2026-11-20", "east", "m"): (30, 0, 0),
+        ("2026-11-20", "west", "m"): (100, 0, 100),
+        ("2026-11-21", "east", "m"): (0, 7, 0),
+    }
+
+
+def test_what_was_assumed_is_listed_until_it_is_settled_and_then_counts_what_it_cost() -> None:
+    """In every account it belongs to, on the day it was reserved; the turn shows the corrected figure."""
+    state = fold(opened(day="2026-11-20"), sent(), Started("x", 1, 1, "gen-1"), fail(cost=100, money="assumed"))
+    fold(sent(attempt=2), reply(attempt=2, cost=100, source="unknown"), Closed(1, 0), opened(2), state=state)
+    assert [(call, known.cost, known.generation, known.day) for call, known in state.unsettled.items()] == [
+        (("x", 1, 1), 100, "gen-1", "2026-11-20"),
+        (("x", 1, 2), 100, None, "2026-11-20"),
+    ]
+    fold(Settled("x", 1, 1, 0, "not billed"), Settled("x", 1, 2, 120, "the bill"), state=state)
+    for account in (state.run, state.of("x").account, state.scope("model", "ada"), state.day("2026-11-20")):
+        assert amounts(account) == (120, 0, 0)
+    assert state.unsettled == {} and state.of("x").corrected == {(1, 1): 0, (1, 2): 120}
+    assert state.tallies["ada"].assumed_calls == 0 and state.tallies["ada"].overrun
+    assert state.tallies["ada"].reported == 120
+
+
+def test_what_was_spent_before_any_known_life_belongs_to_the_first_that_is_known() -> None:
+    """A repair may have taken the place of the record that named the day."""
+    state = fold(Repaired(3, 500), sent(), reply(cost=30, source="unknown"), sent(turn=2))
+    fold(opened(4, day="2026-11-20"), state=state)
+    assert {day: amounts(account) for day, account in state.days.items()} == {"2026-11-20": (530, 100, 530)}
+    assert amounts(state.run) == (530, 100, 530)
+    assert {key[0] for key in state.spending} == {"2026-11-20"}
+    assert state.unsettled[CallId("x", 1, 1)].day == "2026-11-20"
+    fold(fail(turn=2, cost=100, money="assumed"), Settled("gone", 1, 1, 0, ""), state=state)
+    assert amounts(state.day("2026-11-20")) == amounts(state.run) == (630, 0, 630)

@@ -35,6 +35,7 @@ def views_of(files: dict[Path, bytes]) -> dict[str, bytes]:
     """The views among some files, by name, with the status freed of its heartbeat."""
     found = {path.name: content for path, content in files.items() if path.suffix in (".md", ".jsonl", ".json")}
     del found[FILE]
+    found.pop("ledger.jsonl", None)
     found[STATUS] = found[STATUS][: found[STATUS].index(b'"heartbeat"')]
     return found
 
@@ -58,6 +59,7 @@ def test_another_process_writes_the_same_bytes(ended: Night) -> None:
     assert len(views_of(anew)) == 3 + 3
 
 
+@pytest.mark.fault(27)
 def test_views_that_were_edited_or_deleted_come_back(ended: Night) -> None:
     """No view is a source of anything."""
     files = dict(ended.disk.files)
