@@ -23,7 +23,7 @@ import anyio
 from runner.events import KINDS, Event, Failed, Opened, Place, Repaired, Replied, Sent, State, from_data, to_data
 from runner.lines import Damaged, StorageError, TooNew, cut, free_name, seal, split, storage_error, unseal
 from runner.money import Nanos
-from runner.world import Appender, Clock, Disk, Lock, taken
+from runner.world import Appender, Clock, Disk, Lock, locks_hold, taken
 
 VERSION: Final = 1
 FILE: Final = "journal.jsonl"
@@ -163,6 +163,11 @@ class Journal:
         try:
             disk.make_dirs(folder)
             lock = await taken(disk, folder / LOCK_FILE, holder, _LOOKED_AT_SECONDS)
+            if not locks_hold(disk, folder / LOCK_FILE, holder):
+                raise StorageError(
+                    f"{folder} is on a file system whose locks keep nobody out, so that two processes could spend the "
+                    "same money; --outputs names a folder on a local disk"
+                )
             for name in disk.listdir(folder):
                 if name.startswith(".") and name.endswith(".tmp"):
                     disk.remove(folder / name)  # a crash came between writing it and giving it its name

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -201,6 +201,15 @@ async def taken(disk: Disk, path: Path, holder: str, patience: float) -> Lock:
         pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
 
 
+def locks_hold(disk: Disk, path: Path, holder: str) -> bool:
+    """True when a lock that is taken keeps a second one out, as it does not on every network file system."""
+    try:
+        disk.lock(path, holder).release()
+    except LockHeld:
+        return True
+    return False
+
+
 # --- the real ones (the real wire is `transports.http.AiohttpWire`) ----------------------------------------------
 
 
@@ -342,7 +351,8 @@ def _make_dirs(path: Path) -> None:
     found = missing[-1].parent if missing else path
     # Whoever made a folder that is still empty may have died before its name was durable.
     if found.is_dir() and found != found.parent and _is_empty(found):
-        _sync_dir(found.parent)
+        with suppress(PermissionError):  # where we may not look, we have made nothing
+            _sync_dir(found.parent)
     for folder in reversed(missing):
         folder.mkdir(mode=0o700, exist_ok=True)
         _sync_dir(folder.parent)  # a file is no safer than the names of the folders it is in

@@ -25,6 +25,7 @@ HIDDEN = [
 ]
 
 
+@pytest.mark.fault(80)
 @pytest.mark.parametrize("point", HIDDEN, ids=hex)
 def test_what_acts_unseen_is_spelled_out(point: int) -> None:
     """Controls, bidi marks, zero-width signs, tags and halves of surrogates are shown, not obeyed."""
@@ -52,6 +53,7 @@ def test_what_is_shown_can_be_taken_back(text: str, keep_newlines: bool) -> None
     assert obeyed(visible(text, keep_newlines=keep_newlines)) == text
 
 
+@pytest.mark.fault(80)
 @given(ANY_TEXT)
 @settings(max_examples=200, deadline=None)
 def test_nothing_hidden_is_left_when_newlines_are_shown_too(text: str) -> None:
@@ -99,6 +101,7 @@ def test_storable_text_can_be_encoded_and_differs_only_in_lone_surrogates(text: 
         assert stored == text
 
 
+@pytest.mark.fault(76)
 def test_lone_surrogates_are_replaced_and_pairs_joined() -> None:
     """Two halves that belong together are the character that was meant; a half alone is U+FFFD."""
     assert storable("a\ud83db") == "a\ufffdb"
@@ -109,6 +112,7 @@ def test_lone_surrogates_are_replaced_and_pairs_joined() -> None:
 KEY = 'sk-or/v1+a"b\\c=é&0123456789'
 
 
+@pytest.mark.fault(77)
 @pytest.mark.parametrize(
     "form",
     [

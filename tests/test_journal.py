@@ -20,7 +20,7 @@ from runner.events import Closed, Event, HistoryError, Opened, Repaired, Replied
 from runner.journal import FILE, LOCK_FILE, SPARE_FILE, Journal, Repair, decode, encode, read_record, repair, scan
 from runner.lines import Damaged, StorageError, TooNew, split
 from runner.world import LockHeld
-from tests.memory import Fault, MemoryDisk, Operation, at, no_fault
+from tests.memory import Fault, MemoryDisk, MemoryLock, Operation, at, no_fault
 from tests.virtual import FixedClock, Kill, VirtualClock, run_virtual
 
 HOME = Path("/run")
@@ -769,3 +769,18 @@ def test_what_a_dead_process_left_unsynced_is_durable_before_anybody_relies_on_i
     reader = disk.survivor()
     assert run_virtual(opened_on, reader).seq == len(EVENTS)
     assert run_virtual(opened_on, reader.after_power_loss()).seq == len(EVENTS)
+
+
+class LyingDisk(MemoryDisk):
+    """A file system that grants every lock."""
+
+    def lock(self, path: Path, holder: str) -> MemoryLock:
+        self._platter.created(path).owner = None
+        return super().lock(path, holder)
+
+
+@pytest.mark.fault(16)
+def test_a_file_system_whose_locks_keep_nobody_out_is_refused() -> None:
+    """Two processes would both take the run for theirs; the folder is named, and what to do."""
+    with pytest.raises(StorageError, match=r"keep nobody out.*--outputs"):
+        run_virtual(opened_on, LyingDisk())

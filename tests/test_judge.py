@@ -44,6 +44,7 @@ def test_a_plain_reply_is_accepted() -> None:
     assert verdict(Reply("x", "ok"), SPEAKER, tried(busy=19, error=9, lost=9)) == "accept"
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize("finish", ["truncated", "refused"])
 @pytest.mark.parametrize("accept", [True, False])
 @pytest.mark.parametrize("retry", [0, 1, 3])
@@ -81,6 +82,7 @@ def test_the_scope_says_who_stops(kind: Kind, scope: Scope, expected: str) -> No
         assert verdict(failure(kind, scope), speaker(error=Policy(99), empty=Policy(99)), before) == expected
 
 
+@pytest.mark.fault(48)
 def test_a_full_window_ends_the_conversation_as_its_policy_says() -> None:
     """It is over, or it has failed; the reason names the window."""
     full = failure(scope="conversation", overflow=True)
@@ -133,6 +135,7 @@ def test_a_wait_that_the_provider_asks_for_is_its_lanes_to_keep() -> None:
 # --- pauses and limits -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(29)
 @given(st.integers(0, 200), st.floats(0, 1, exclude_max=True))
 def test_a_pause_is_anything_up_to_a_bound_that_doubles(before: int, chance: float) -> None:
     """Full jitter, from half a second to a minute, for failures and for replies alike."""
@@ -181,6 +184,7 @@ def test_only_text_is_accepted_and_only_tries_that_are_left_are_used(
         assert found.reason.endswith("d")
 
 
+@pytest.mark.fault(50)
 def test_a_limit_grows_with_each_try_that_more_room_may_help() -> None:
     """By each kind's own factor; busy answers and errors leave it alone."""
     who = speaker(empty=Policy(3, max_tokens_times=2.0), truncated=Policy(3, max_tokens_times=1.5))

@@ -27,6 +27,7 @@ def test_a_readable_or_broken_file_is_warned_of() -> None:
     assert [w.partition(" ")[0] for w in found.warnings] == [str(FOLDER / ".env"), str(FOLDER / "cwd" / ".env")]
 
 
+@pytest.mark.fault(78)
 def test_permissions_are_read_from_the_disk(tmp_path: Path) -> None:
     """Mode 0600 is quiet, mode 0644 is not."""
     path = tmp_path / ".env"

@@ -16,13 +16,15 @@ from runner.job.job import merged, settled
 from runner.job.schema import KEYS, every_setting
 from runner.money import Price
 from runner.plan import make_plan
+from runner.preflight import plays
 from tests.job.memory import read
 
 NIGHTLY = """
 name: nightly
 run_key: "{date}"
 timezone: Europe/Lisbon
-budget: {run: 5.00, conversation: 0.40, providers: {anthropic: 2.00}, models: {opus-4.6: 1.00}}
+budget:
+  {run: 5.00, conversation: 0.40, day: 8.00, month: 120.00, providers: {anthropic: 2.00}, models: {opus-4.6: 1.00}}
 seed: 7
 defaults:
   max_tokens: 4096
@@ -138,6 +140,7 @@ def test_the_nightly_job_has_its_ceilings_prices_and_limits() -> None:
     """Money is exact, and every ceiling stands where the plan looks for it."""
     plan = make_plan(read(NIGHTLY, FILES), "2026-11-21")
     assert (plan.budget.run, plan.budget.conversation) == (5_000_000_000, 400_000_000)
+    assert (plan.budget.day, plan.budget.month) == (8_000_000_000, 120_000_000_000)
     assert plan.budget.providers == {"anthropic": 2_000_000_000}
     assert plan.budget.models == {"opus-4.6": 1_000_000_000}
     assert (plan.budget.pairings, plan.budget.conversations) == ({2: 250_000_000}, {})
@@ -189,11 +192,65 @@ def test_a_model_is_free_by_word_alone(extra: str, free: bool) -> None:
 def test_every_kind_of_ceiling_bounds_the_money() -> None:
     """Without a ceiling for the run, each paid model needs one of its own."""
     base = "prompts: {t: {opening: hi, rounds: 1}}\npairings: [{a: openai/m, b: sim/x%s}]\n%s"
-    bounds = ("conversation: 1", "providers: {openai: 1}", "models: {m: 1}")
+    bounds = ("conversation: 1", "day: 1", "month: 1", "providers: {openai: 1}", "models: {m: 1}")
     for pairing, budget in [(", budget: 1", ""), *(("", f"budget: {{{bound}}}") for bound in bounds)]:
         assert read(base % (pairing, budget)).prompts
     with pytest.raises(JobError, match="nothing bounds it"):
         read(base % ("", "budget: {providers: {sim: 1}}"))
+
+
+@pytest.mark.parametrize(
+    ("providers", "expected"),
+    [
+        ("", True),
+        ("w: {type: openai, base_url: sim}", True),
+        ("w: {type: openai, base_url: 'http://localhost'}", False),
+    ],
+)
+def test_a_job_plays_while_only_the_built_in_provider_is_asked(providers: str, expected: bool) -> None:
+    """One real server among its providers, and all that the job counts is real money; an unused one changes nothing."""
+    text = "budget: 1\nproviders: {%s}\nprompts: {t: {opening: hi, rounds: 1}}\npairings: [{a: sim/x, b: %s/m}]\n"
+    price = "models: {m: {use: w/m, price: {input: 1, output: 1}}}\n"
+    used = "w" if providers else "sim"
+    assert plays(make_plan(read((price if providers else "") + text % (providers, used)), "2026-11-21")) is expected
+    assert plays(make_plan(read(text % (providers, "sim")), "2026-11-21"))
+
+
+def test_min_tokens_is_a_setting_of_any_entry_and_not_of_a_conversation() -> None:
+    """The strongest entry wins, null means none, and no conversation becomes another one by it."""
+    text = """
+        DEFAULTS
+        models: {m: {use: sim/m, min_tokens: 300}, n: {use: sim/n, min_tokens: null}}
+        prompts: {t: {opening: hi, rounds: 1}}
+        pairings: [{a: m, b: [n, sim/x]}]
+        set: [{when: {b: x, model: m}, min_tokens: 20}]
+    """
+    plan = make_plan(read(text.replace("DEFAULTS", "defaults: {min_tokens: 100}")), "2026-11-21")
+    sides = [[p.min_tokens for p in plan.conversation(cell).participants] for cell in plan.cells]
+    assert sides == [[300, None], [20, 100]]
+    bare = make_plan(read(text.replace("DEFAULTS", "").replace("min_tokens: 300", "max_tokens: 4096")), "2026-11-21")
+    assert [cell.id for cell in bare.cells] == [cell.id for cell in plan.cells]
+    assert settled([every_setting()]).min_tokens is None
+
+
+def test_day_and_month_change_no_conversation() -> None:
+    """What a day may cost can be changed in the middle of it."""
+    text = "BUDGET\nprompts: {t: {opening: hi, rounds: 1}}\npairings: [{a: sim/ada, b: sim/eli}]\n"
+    plans = [
+        make_plan(read(text.replace("BUDGET", b)), "2026-11-21") for b in ("budget: {day: 1, month: 2}", "seed: 0")
+    ]
+    assert [cell.id for cell in plans[0].cells] == [cell.id for cell in plans[1].cells]
+    assert (plans[1].budget.day, plans[1].budget.month) == (None, None)
+
+
+def test_the_record_of_an_older_version_has_no_day_no_month_and_no_least() -> None:
+    """A journal from before these keys is read as if they had not been set."""
+    data, texts = read("prompts: {t: {opening: hi, rounds: 1}}\npairings: [{a: sim/ada, b: sim/eli}]\n").record()
+    for key in ("day_budget", "month_budget"):
+        del data[key]
+    del data["defaults"]["min_tokens"]
+    job = Job.from_record(data, texts)
+    assert (job.day_budget, job.month_budget, settled([job.defaults]).min_tokens) == (None, None, None)
 
 
 def test_a_scripts_length_gives_the_rounds() -> None:
@@ -340,6 +397,7 @@ def test_the_built_in_settings_are_complete() -> None:
     assert (whole.outcomes.truncated.accept, whole.outcomes.error.accept) == (True, False)
 
 
+@pytest.mark.fault(79)
 @pytest.mark.parametrize(
     ("url", "keyed", "fine"),
     [

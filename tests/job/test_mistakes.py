@@ -81,6 +81,10 @@ MISTAKES = {
     "endless money": ("budget: {run: »1e400}", "not a finite number"),
     "absurd money": ("budget: {run: »5000000000}", "more than a run can mean"),
     "a sliver of money": ("budget: {run: »0.00000000001}", "more than nine decimals"),
+    "a day above its month": ("budget: {month: 5, day: »8}", "a day may cost $8, but the whole month $5"),
+    "a negative day": ("budget: {day: »-1}", "is negative"),
+    "a month as text": ('budget: {month: »"120"}', "a number is expected"),
+    "a year of money": ("budget: {»year: 1000}", "unknown key `year`"),
     "a budget for nobody": ("budget: {run: 1, models: {»opus: 1}}", "no model `opus`"),
     "a budget for no provider": ("budget: {run: 1, providers: {»sin: 1}}", "no provider `sin`"),
     "a negative price": (
@@ -162,6 +166,45 @@ MISTAKES = {
     "an unknown setting": ("models: {m: {use: sim/m, »temprature: 1}}", "unknown key `temprature`"),
     "too warm": ("models: {m: {use: sim/m, temperature: »2.5}}", "at most 2"),
     "a fraction of a token": ("models: {m: {use: sim/m, max_tokens: »1.5}}", "a whole number"),
+    "no token at least": ("defaults: {min_tokens: »0}", "at least 1"),
+    "a least of half a token": ("models: {m: {use: sim/m, min_tokens: »0.5}}", "a whole number"),
+    "a least above the built-in most": (
+        "defaults: {min_tokens: »5000}",
+        "min_tokens 5,000 is more than the max_tokens 4,096 of `ada`",
+    ),
+    "a least above a model's most": (
+        "defaults: {min_tokens: »1000}\nmodels: {m: {use: sim/m, max_tokens: 500}}\npairings: [{a: m, b: sim/ada}]",
+        "min_tokens 1,000 is more than the max_tokens 500 of `m`",
+    ),
+    "a least of a model above a prompt's most": (
+        (
+            "models: {m: {use: sim/m, min_tokens: »1000}}\nprompts: {t: {opening: hi, rounds: 1, max_tokens: 500}}\n"
+            "pairings: [{a: m, b: sim/ada}]"
+        ),
+        "min_tokens 1,000 is more than the max_tokens 500 of `m`",
+    ),
+    "a least of a provider above its most": (
+        "providers: {sim: {min_tokens: »600, max_tokens: 500}}",
+        "min_tokens 600 is more than the max_tokens 500",
+    ),
+    "a least of a prompt above a pairing's most": (
+        (
+            "prompts: {t: {opening: hi, rounds: 1, min_tokens: »600}}\n"
+            "pairings: [{a: sim/ada, b: sim/eli, max_tokens: 500}]"
+        ),
+        "min_tokens 600 is more than the max_tokens 500",
+    ),
+    "a least of a pairing above a rule's most": (
+        "pairings: [{a: sim/ada, b: sim/eli, min_tokens: »600}]\nset: [{when: {model: ada}, max_tokens: 500}]",
+        "min_tokens 600 is more than the max_tokens 500 of `ada`",
+    ),
+    "a least of a rule above the most": (
+        (
+            "defaults: {min_tokens: 100}\nset: [{when: {prompt: talk}, min_tokens: 200}, "
+            "{when: {model: ada}, min_tokens: »5000}]"
+        ),
+        "min_tokens 5,000 is more than the max_tokens 4,096 of `ada`",
+    ),
     "a blank label": ('models: {m: {use: sim/m, label: »" "}}', "blank"),
     "a label of two lines": ('models: {m: {use: sim/m, label: »"a\\nb"}}', "one line"),
     "names that differ in case": ("models: {glm: {use: sim/m}, »GLM: {use: sim/n}}", "differ in case only"),
@@ -319,6 +362,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(61, 67, 68, 69, 70, 72, 73, 76, 78, 79)
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_is_told_once_at_its_line_and_column(case: str) -> None:
     """Each bad job gives one problem, where its reader would look for it."""
@@ -331,6 +375,12 @@ def test_a_mistake_is_told_once_at_its_line_and_column(case: str) -> None:
     # What is missing altogether is told of the whole file.
     assert (problem.line, problem.column) == (line, column)
     assert f"job.yaml:{line}:{column}: " in problem.render()
+
+
+def test_a_least_that_an_argument_sets_is_told_of_that_argument() -> None:
+    """`--set` may set `min_tokens` like any other setting, and is named where it is too large."""
+    [problem] = problems(whole("seed: 1"), {}, "defaults.min_tokens=9999")
+    assert problem.where == "--set defaults.min_tokens=9999"
 
 
 def test_all_mistakes_are_told_in_one_go() -> None:
@@ -399,6 +449,7 @@ def test_a_mistake_in_a_file_is_told_in_that_file() -> None:
     assert problem.source_line == "Two {{x}} and {{nam}}."
 
 
+@pytest.mark.fault(76)
 def test_a_file_that_is_no_utf8_is_named() -> None:
     """The mistake stands at the place that names the file."""
     text = "prompts: {t: {opening: {file: a.md}, rounds: 1}}\n" + PAIRINGS
@@ -449,6 +500,7 @@ KEY = "sk-or-v1-Zq3" + "x9" * 20
 PLAIN_KEY = "Zq3" + "x9" * 20
 
 
+@pytest.mark.fault(78)
 @pytest.mark.parametrize("key", [KEY, PLAIN_KEY])
 @pytest.mark.parametrize(
     "text",

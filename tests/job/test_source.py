@@ -21,6 +21,7 @@ def tree(text: str) -> Any:
     return source.tree
 
 
+@pytest.mark.fault(73)
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -69,6 +70,7 @@ def refusal(data: bytes) -> Problem:
     return caught.value.problem
 
 
+@pytest.mark.fault(72)
 def test_a_yaml_bomb_is_refused_before_it_unfolds() -> None:
     """Nine levels of nine aliases each are 387 million values; they are never built."""
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
@@ -76,12 +78,14 @@ def test_a_yaml_bomb_is_refused_before_it_unfolds() -> None:
     assert "aliases repeat more than" in refusal("\n".join(levels).encode()).message
 
 
+@pytest.mark.fault(71)
 def test_an_alias_cannot_hold_itself() -> None:
     """An endless tree is refused at the alias that makes it endless."""
     problem = refusal(b"a: &x [1, *x]\n")
     assert (problem.line, problem.column) == (1, 11)
 
 
+@pytest.mark.fault(76)
 @pytest.mark.parametrize(
     ("data", "where", "fragment"),
     [
@@ -100,6 +104,7 @@ def test_what_is_no_yaml_of_ours_is_refused_at_its_place(data: bytes, where: tup
     assert fragment in problem.message
 
 
+@pytest.mark.fault(86)
 def test_a_deep_nesting_ends_in_a_message() -> None:
     """A hundred thousand brackets are a mistake, not a crash."""
     assert "deep" in refusal(b"[" * 100_000).message

@@ -43,6 +43,7 @@ def test_a_text_may_lie_beside_the_job_folder_but_within_the_project(tmp_path: P
     assert load(job).prompts["t"].opening == "One\ntwo"
 
 
+@pytest.mark.fault(70)
 @pytest.mark.parametrize(
     "kind", ["above", "absolute", "link", "linked folder", "folder", "fifo", "device", "huge", "nul"]
 )
@@ -168,6 +169,7 @@ def opening(job: Job) -> str | None:
     return plan.conversation(plan.cells[0]).opening
 
 
+@pytest.mark.fault(71)
 def test_fields_are_filled_in_once() -> None:
     """What a value contains is text, even when it looks like a field; other braces stay as they are."""
     text = f"""
@@ -191,6 +193,7 @@ def test_the_innermost_value_of_a_field_holds_and_files_can_give_it() -> None:
     assert opening(read(text, {"z.md": "file\n"})) == "prompt pairing file 5 Ada some/basil"
 
 
+@pytest.mark.fault(75)
 def test_a_text_cannot_grow_without_bound() -> None:
     """Values are multiplied by the fields that name them, and the product has a limit."""
     text = f"prompts: {{t: {{opening: '{'{{x}}' * 100}', rounds: 1, vars: {{x: {{file: x.md}}}}}}}}\n{PAIRINGS}"

@@ -230,6 +230,7 @@ def test_every_case_of_the_contract_is_met() -> None:
     assert {name for name, _ in ANSWERS} == set(BODIES)
 
 
+@pytest.mark.fault(38, 39, 40, 41, 49, 50, 55, 86)
 @pytest.mark.parametrize("size", [None, 1, 7])
 @pytest.mark.parametrize(("name", "body"), ANSWERS, ids=[f"{n}-{name}" for n, (name, _) in enumerate(ANSWERS)])
 def test_an_answer_comes_to_what_the_contract_says(name: str, body: bytes, size: int | None) -> None:
@@ -273,6 +274,7 @@ def test_the_cut_is_told_as_it_happened() -> None:
     assert isinstance(heard(openai, HI + STOP, cut="the answer was cut off"), Reply)
 
 
+@pytest.mark.fault(76)
 def test_halves_of_a_character_in_two_deltas_are_not_lost() -> None:
     """A pair that a server splits, and bytes that are no UTF-8, leave the rest of the text as it is."""
     split = said(content="A").replace(b"A", b"\\ud83c") + said(content="A").replace(b"A", b"\\udf12") + STOP
@@ -385,6 +387,7 @@ FIGURES: Sequence[tuple[str, Any, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.fault(51)
 @pytest.mark.parametrize(("usage", "expected"), [row[1:] for row in FIGURES], ids=[row[0] for row in FIGURES])
 def test_usage_is_read_or_not_trusted(usage: Any, expected: dict[str, Any]) -> None:
     """A figure that cannot be is None and spoils the trust in all; what was not said is None and spoils nothing."""
@@ -408,6 +411,7 @@ def test_a_status_comes_to_what_the_contract_says(status: int, body: bytes) -> N
     assert got.detail.startswith(f"HTTP {status}")
 
 
+@pytest.mark.fault(43)
 @pytest.mark.parametrize("status", [408, 429, 500, 503, 529])
 @pytest.mark.parametrize(
     ("headers", "wait"),

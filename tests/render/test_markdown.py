@@ -29,6 +29,7 @@ def test_a_quote_gives_the_text_back(text: str) -> None:
     assert unquoted(quoted(text)) == text
 
 
+@pytest.mark.fault(82)
 def test_two_thousand_hostile_texts_come_back_and_do_nothing() -> None:
     """No mixture of the worst fragments opens a heading, rule, link, image, definition or tag in a renderer."""
     for text in hostile_texts(2_000, seed=20_261_121):
@@ -92,6 +93,7 @@ def test_what_could_act_is_escaped(text: str, shown: str) -> None:
     assert quoted(text) == shown
 
 
+@pytest.mark.fault(82)
 def test_a_link_definition_within_code_is_not_one_either() -> None:
     """Definitions are looked for before code is, so a span that holds the middle of one is no code."""
     seen = see(quoted("[a `b]: http`") + "\n\n[a `b]\n")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,7 @@ def test_failures_are_counted_by_kind_and_in_all() -> None:
     assert cells(models, r"**Total**")[1] == "1 empty, 1 lost"
 
 
+@pytest.mark.fault(52)
 def test_only_cost_differences_above_two_percent_are_listed() -> None:
     """A small difference is rounding, a large one a question."""
     page = render(night())

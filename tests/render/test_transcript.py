@@ -39,6 +39,7 @@ def test_the_default_style_is_registered() -> None:
     assert STYLES[DEFAULT].suffix == suffix == ".md"
 
 
+@pytest.mark.fault(81)
 @given(st.lists(TEXTS, min_size=1, max_size=4), TEXTS, st.none() | TEXTS, st.none() | TEXTS, TEXTS)
 @settings(max_examples=150, deadline=None)
 def test_reading_back_gives_the_same_messages(
@@ -50,6 +51,7 @@ def test_reading_back_gives_the_same_messages(
     assert read(markdown) == ReadBack(context, opening, tuple(Said(n, role, t) for n, t in enumerate(texts, 1)))
 
 
+@pytest.mark.fault(81)
 def test_two_thousand_hostile_replies_change_nothing_of_the_outline() -> None:
     """Headings and links of a page are exactly ours, and no rule, image, tag or definition is in it."""
     texts = hostile_texts(2_000, seed=7)
@@ -156,6 +158,7 @@ def test_totals_say_what_they_cover() -> None:
     )
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize(
     ("reported", "computed", "flagged"),
     [

@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ssl import SSLContext
 
 import orjson
 
@@ -68,19 +69,20 @@ Behaviour = Callable[[Connection], Awaitable[None]]
 class BadServer:
     """What the server saw."""
 
+    scheme: str = "http"
     port: int = 0
     connections: int = 0
     requests: list[Received] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.scheme}://127.0.0.1:{self.port}/v1"
 
 
 @asynccontextmanager
-async def serve(behave: Behaviour) -> AsyncIterator[BadServer]:
+async def serve(behave: Behaviour, tls: SSLContext | None = None) -> AsyncIterator[BadServer]:
     """A server that does this on each connection and then closes it, until the context is left."""
-    seen = BadServer()
+    seen = BadServer("http" if tls is None else "https")
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,7 +98,7 @@ async def serve(behave: Behaviour) -> AsyncIterator[BadServer]:
             writer.close()
             tasks.discard(task)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     seen.port = server.sockets[0].getsockname()[1]
     try:
         yield seen

@@ -219,6 +219,7 @@ BROKEN: Sequence[tuple[str, Behaviour, Call, str, str, str]] = [
 ]
 
 
+@pytest.mark.fault(32, 34, 35, 36, 37, 38, 39, 40, 86)
 @pytest.mark.parametrize(
     ("behave", "asked", "kind", "money", "said"), [row[1:] for row in BROKEN], ids=[r[0] for r in BROKEN]
 )
@@ -248,6 +249,7 @@ def alone(url: str, asked: Call) -> Failure:
     return outcome
 
 
+@pytest.mark.fault(29)
 def test_a_refused_connection_costs_nothing() -> None:
     """Nobody listens: surely not sent, so the reservation is freed."""
     with closing(socket.socket()) as taken:
@@ -257,6 +259,7 @@ def test_a_refused_connection_costs_nothing() -> None:
     assert failure.detail == "cannot connect (Connection refused)"
 
 
+@pytest.mark.fault(29)
 def test_an_unknown_name_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that resolves to nothing is told as that, and was surely not sent."""
 
@@ -270,6 +273,7 @@ def test_an_unknown_name_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failure.detail == "the host name is not known"
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("then", ["close", "hang"])
 def test_tls_to_a_plain_port_costs_nothing(then: str) -> None:
     """A handshake that fails, or never ends, is over in the time for connecting, with nothing sent."""
@@ -361,6 +365,7 @@ def test_the_generation_is_told_with_the_first_byte() -> None:
 # --- floods ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(8, 37)
 @pytest.mark.parametrize(("first", "filling"), [(b'{"x":"', b"\0"), (b": ", b"\0"), (b"", b" "), (b"", b"\n")])
 def test_a_bomb_is_cut_before_it_fills_the_memory(first: bytes, filling: bytes) -> None:
     """A small compressed body that would be 64 MiB is decoded in pieces and left early, even where it says nothing."""
@@ -378,6 +383,7 @@ def test_a_bomb_is_cut_before_it_fills_the_memory(first: bytes, filling: bytes) 
     assert peak < 16 * 2**20
 
 
+@pytest.mark.fault(36)
 def test_an_endless_error_body_is_left_and_the_status_counts() -> None:
     """What kind of error it is stands in the status; its words are read up to a limit."""
     head = b"HTTP/1.1 401 Unauthorized\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -412,6 +418,7 @@ def test_an_early_answer_to_a_long_request_is_heard() -> None:
 # --- redirects, connections, environment -----------------------------------------------------------------------------
 
 
+@pytest.mark.fault(42)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(status: int) -> None:
     """The other server gets no connection, so it gets neither the key nor the prompt."""
@@ -429,6 +436,7 @@ def test_a_redirect_is_not_followed(status: int) -> None:
     assert "redirect to http://127.0.0.1" in got.outcome.detail
 
 
+@pytest.mark.fault(33)
 def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
     """Between two calls the server hangs up; the second call takes a connection of its own."""
     answers, server = outcome_of(saying(answer(GOOD + DONE)), calls=3, pause=0.1)
@@ -436,6 +444,7 @@ def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
     assert (server.connections, len(server.requests)) == (3, 3)
 
 
+@pytest.mark.fault(33)
 def test_a_request_on_a_dying_connection_is_never_sent_twice() -> None:
     """The server hangs up at the moment when the second request comes: perhaps billed, so not repeated."""
 

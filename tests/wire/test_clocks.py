@@ -62,6 +62,7 @@ LATE: Sequence[tuple[str, Slow, float, str]] = [
 ]
 
 
+@pytest.mark.fault(34, 35)
 @pytest.mark.parametrize(("wire", "seconds", "detail"), [row[1:] for row in LATE], ids=[row[0] for row in LATE])
 def test_a_call_ends_when_the_right_clock_runs_out(wire: Slow, seconds: float, detail: str) -> None:
     """The first data, each next, and all of it: signs of life wind none of the clocks."""
@@ -71,6 +72,7 @@ def test_a_call_ends_when_the_right_clock_runs_out(wire: Slow, seconds: float, d
     assert outcome.seconds == pytest.approx(seconds, abs=0.1)
 
 
+@pytest.mark.fault(56)
 def test_a_slow_answer_is_waited_for() -> None:
     """Nine minutes to the first word, and nearly two between any, are within the clocks."""
     outcome = asked(Slow([(599, chunk(content="Hi "))] + [(119, chunk(content="and "))] * 9 + [(119, GOOD)])).outcome

@@ -102,6 +102,7 @@ def exchanged(said: bytes) -> tuple[Answer, list[str]]:
     return anyio.run(main), told
 
 
+@pytest.mark.fault(77)
 @pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
 @pytest.mark.parametrize("place", PLACES.values(), ids=list(PLACES))
 def test_an_echoed_key_is_in_no_outcome(place: Callable[[str], bytes], form: Callable[[str], str]) -> None:
@@ -143,6 +144,7 @@ def test_a_word_that_stands_for_a_key_is_left_in_the_text(key: str) -> None:
     assert outcome.text == f"{key} of it"
 
 
+@pytest.mark.fault(77)
 @pytest.mark.parametrize(
     "said",
     [
