@@ -65,6 +65,8 @@ class Participant:
     provider: str = ""
     model: str = ""
     max_tokens: int = 0
+    min_tokens: int | None = None
+    """How far `max_tokens` may be lowered when the money does not reach for all of it; None: not at all."""
     sampling: Sampling = Sampling()
     timeouts: Timeouts = Timeouts()
     outcomes: Outcomes = Outcomes()

@@ -81,6 +81,16 @@ class Row:
         return sum(load.calls for load in self.expected.values())
 
 
+class Counted(NamedTuple):
+    """What all runs together have spent and hold, today and this month."""
+
+    day: Nanos = 0
+    month: Nanos = 0
+
+
+NOTHING: Final = Counted()
+
+
 class Room(NamedTuple):
     """A ceiling over several conversations: what is held of it, and what the rest is expected to need."""
 
@@ -152,6 +162,7 @@ def outlook(
     prices: Mapping[str, Price],
     means: Mapping[Server, Mean],
     slots: int,
+    counted: Counted = NOTHING,
 ) -> Outlook:
     """Hold the selected cells against the state; `slots` is the concurrency of a provider that the job gives none."""
     known = {alias: means.get(Server(model.provider, model.id)) for alias, model in plan.models.items()}
@@ -203,7 +214,7 @@ def outlook(
         expected=expected,
         most=most,
         source=_source({alias: known[alias] for alias in expected.models}),
-        rooms=tuple(_rooms(plan, state, rows)),
+        rooms=tuple(_rooms(plan, state, rows, counted)),
         cut_short=sum(_is_cut_short(plan, row) for row in rows),
         lanes=tuple(LanePace(name, lane.expected.calls, lane.pace) for name, lane in lanes.items()),
         longest=max((minutes_alone(row.expected) for row in rows), default=0.0),
@@ -235,7 +246,7 @@ def _source(known: Mapping[str, Mean | None]) -> str:
 # --- money and time ----------------------------------------------------------------------------------------------
 
 
-def _rooms(plan: Plan, state: State, rows: Sequence[Row]) -> Iterator[Room]:
+def _rooms(plan: Plan, state: State, rows: Sequence[Row], counted: Counted) -> Iterator[Room]:
     budget = plan.budget
 
     def needed(chosen: Sequence[Row], aliases: Sequence[str]) -> Nanos:
@@ -243,6 +254,9 @@ def _rooms(plan: Plan, state: State, rows: Sequence[Row]) -> Iterator[Room]:
 
     if budget.run is not None:
         yield Room("run", budget.run, state.run.held, needed(rows, list(plan.models)))
+    for name, most, held in (("day", budget.day, counted.day), ("month", budget.month, counted.month)):
+        if most is not None:
+            yield Room(name, most, held, needed(rows, list(plan.models)))
     for name, most in budget.providers.items():
         aliases = [alias for alias, model in plan.models.items() if model.provider == name]
         yield Room(f"provider {name}", most, state.scope("provider", name).held, needed(rows, aliases))

@@ -50,6 +50,9 @@ class Budget:
     pairings: Mapping[int, Nanos]
     conversations: Mapping[int, Nanos]
     """For each conversation of a pairing."""
+    day: Nanos | None = None
+    """For all runs of a day that write into one outputs folder."""
+    month: Nanos | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ def _budget(job: Job) -> Budget:
         models=job.model_budgets,
         pairings={p.position: p.budget for p in job.pairings if p.budget is not None},
         conversations={p.position: p.conversation_budget for p in job.pairings if p.conversation_budget is not None},
+        day=job.day_budget,
+        month=job.month_budget,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from runner.money import dollars, parse_dollars
 from runner.night import Options, bought_again, select
-from runner.outlook import Outlook, differences, means_of, outlook
+from runner.outlook import Counted, Outlook, differences, means_of, outlook
 from runner.plan import make_plan
 from runner.preflight import DEFAULT_CONCURRENCY, prices
 from tests.nights import Night, job_of
@@ -268,3 +268,19 @@ def test_a_script_and_a_cast_are_compared_line_by_line() -> None:
     cast = make_plan(job_of(three), "2026-11-21")
     found = differences(before.conversation(before.cells[0]), cast.conversation(cast.cells[0]))
     assert found[0] == "roles: a, b -> a, b, c"
+
+
+def test_the_day_and_the_month_are_ceilings_beside_the_others_and_count_what_all_runs_have_spent() -> None:
+    """What the whole job is expected to need is held against what is left of them; a job without them has none."""
+    from runner.events import State
+
+    job = text(("{run: 1.00, conversation: 0.30, models: {bo: 0.50}}", "{day: 0.50, month: 2.00}"))
+    plan = make_plan(job_of(job), "2026-11-21")
+    counted = Counted(day=parse_dollars("0.499"), month=parse_dollars("0.7"))
+    found = outlook(plan, State(), plan.cells, prices(plan), {}, DEFAULT_CONCURRENCY, counted)
+    assert [(room.name, dollars(room.left), room.short) for room in found.rooms] == [
+        ("day", "0.001", True),
+        ("month", "1.3", False),
+    ]
+    assert {room.expected for room in found.rooms} == {found.expected.cost}
+    assert "day" not in [room.name for room in fresh(text()).rooms]

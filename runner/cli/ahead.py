@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from runner.events import State
     from runner.money import Nanos
     from runner.night import Options, Source
-    from runner.outlook import Mean, Outlook, Row, Server
+    from runner.outlook import Counted, Mean, Outlook, Row, Server
     from runner.plan import Cell, Plan
 
 _ROWS: Final = 40
@@ -73,7 +73,8 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
     from dataclasses import replace
 
     from runner.events import HistoryError, State
-    from runner.journal import FILE, JournalTooNew, scan
+    from runner.journal import FILE, scan
+    from runner.lines import TooNew
     from runner.night import date_of, key_of
     from runner.plan import make_plan, slug
     from runner.preflight import CannotBegin
@@ -98,7 +99,7 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
             state = found.state
     except OSError as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE} cannot be read: {error.strerror}") from None
-    except (JournalTooNew, HistoryError) as error:
+    except (TooNew, HistoryError) as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE}: {error}") from None
     return Standing(source, make_plan(job, state.jobs[0].date if state.jobs else today), key, folder, state)
 
@@ -215,22 +216,49 @@ def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list
     if not selected:
         raise CannotBegin(EXIT_JOB, f"--only {' '.join(only)} names no conversation of {job.name}")
     known = prices(plan)
-    misfits = _misfits(standing, selected)
+    misfits = _misfits(standing.source.file, plan, selected)
     if misfits:
         raise CannotBegin(EXIT_JOB, *misfits)
-    ahead = outlook(plan, state, selected, known, _means(standing), DEFAULT_CONCURRENCY)
+    counted = _counted_today(plan, asked.outputs)
+    ahead = outlook(plan, state, selected, known, _means(standing), DEFAULT_CONCURRENCY, counted)
     return standing, ahead, bought_again(plan, state)
 
 
-def _misfits(standing: Standing, selected: Sequence[Cell]) -> list[str]:
+def _counted_today(plan: Plan, outputs: Path) -> Counted:
+    """What the ledger counts today and this month, in the job's zone. CannotBegin when that cannot be told."""
+    import time
+
+    from runner.ledger import FILE, Book, month_of
+    from runner.ledger import read as read_ledger
+    from runner.lines import Damaged, TooNew
+    from runner.night import date_of
+    from runner.outlook import Counted
+    from runner.preflight import CannotBegin, plays
+    from runner.run import EXIT_STORAGE
+    from runner.world import RealDisk
+
+    path = outputs / FILE
+    try:
+        book = Book(read_ledger(RealDisk(), path).entries)
+    except Damaged as damage:
+        raise CannotBegin(EXIT_STORAGE, f"{damage}: what was spent there is unknown: tertulia repair {path}") from None
+    except TooNew as error:
+        raise CannotBegin(EXIT_STORAGE, f"{path}: {error}") from None
+    except OSError as error:
+        raise CannotBegin(EXIT_STORAGE, f"{path} cannot be read: {error.strerror}") from None
+    day, play = date_of(time.time(), plan.job.timezone), plays(plan)
+    return Counted(book.total(day, play), book.total(month_of(day), play))
+
+
+def _misfits(file: str, plan: Plan, selected: Sequence[Cell]) -> list[str]:
     """The conversations of which not even one turn fits its ceilings, and what to do; nothing when all fit."""
     from runner.preflight import first_calls_that_do_not_fit, prices
 
-    misfits = first_calls_that_do_not_fit(standing.plan, prices(standing.plan))
+    misfits = first_calls_that_do_not_fit(plan, prices(plan))
     lines = [misfits[cell.id] for cell in selected if cell.id in misfits]
     if not lines:
         return []
-    whole = f"{standing.source.file}: not even one turn of {_counted(len(lines), 'conversation')} fits its ceilings:"
+    whole = f"{file}: not even one turn of {_counted(len(lines), 'conversation')} fits its ceilings:"
     return [
         whole,
         *(f"  {line}" for line in lines[:_NAMES]),
@@ -548,46 +576,59 @@ class _Findings:
 
 def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Path) -> Path | None:
     """One job with all that it needs, and the folder of its run; None when that cannot be told."""
-    import os
-
-    from runner.job import JobError, environment, load
-    from runner.night import Options, Source
+    from runner.job import JobError
+    from runner.night import Options
     from runner.preflight import CannotBegin
 
     try:
-        job = load(path, sets=sets)
+        source, warnings = source_of(path, sets)
     except JobError as error:
         for problem in error.problems:
             findings.mistake(problem.render())
         return None
-    known = environment(job.variables(), [path.parent, Path.cwd()], os.environ)
-    for warning in known.warnings:
+    for warning in warnings:
         findings.warning(warning)
-    source = Source(job, str(path), known.values, tuple(sets))
     try:
         standing = stand(source, Options(), outputs)
     except CannotBegin as cannot:
         findings.problem(cannot.code, " ".join(line.strip() for line in cannot.lines))
         return None
     before = findings.problems
-    for examine in (_check_keys, _check_money, _check_changes):
-        examine(findings, standing)
+    for trouble in troubles(source, standing.plan):
+        if trouble.alone:
+            findings.mistake(trouble.text)
+        else:
+            findings.problem(trouble.code, trouble.text)
+    _check_changes(findings, standing)
     if findings.problems == before:
-        findings.ok(_good_news(standing))
+        findings.ok(good_news(standing.plan))
     return standing.folder
 
 
-def _good_news(standing: Standing) -> str:
+def source_of(path: Path, sets: Sequence[str] = ()) -> tuple[Source, tuple[str, ...]]:
+    """A job with its variables, and what the user should know of their files. JobError with all that is wrong."""
+    import os
+
+    from runner.job import environment, load
+    from runner.night import Source
+
+    job = load(path, sets=sets)
+    known = environment(job.variables(), [path.parent, Path.cwd()], os.environ)
+    return Source(job, str(path), known.values, tuple(sets)), known.warnings
+
+
+def good_news(plan: Plan) -> str:
     """What was found in order, in one line."""
-    plan = standing.plan
-    most = plan.budget.run
+    budget = plan.budget
+    spans = ((budget.run, ""), (budget.day, " a day"), (budget.month, " a month"))
+    amounts = [f"{_money(most)}{span}" for most, span in spans if most is not None]
     paid = sorted({name for provider in plan.job.providers.values() for name in _variables(provider.api_key)})
     return ", ".join(
         [
             _counted(len(plan.cells), "conversation"),
             f"{_counted(len(plan.models), 'model')} with known prices",
             "no key needed" if not paid else f"keys there ({' '.join(paid)})",
-            "no budget for the run" if most is None else f"budget {_money(most)}",
+            f"budget {', '.join(amounts)}" if amounts else "no budget for the run",
         ]
     )
 
@@ -598,12 +639,36 @@ def _variables(text: str | None) -> tuple[str, ...]:
     return () if text is None else variables(text)
 
 
-def _check_keys(findings: _Findings, standing: Standing) -> None:
+class Trouble(NamedTuple):
+    """What keeps a job from running, and the exit code for it."""
+
+    code: int
+    text: str
+    alone: bool = False
+    """True when the text says itself of which file it speaks."""
+
+
+def troubles(source: Source, plan: Plan) -> Iterator[Trouble]:
+    """The keys, prices and ceilings without which this job cannot run."""
+    from runner.preflight import CannotBegin, prices
+
+    yield from _missing_keys(source, plan)
+    try:
+        prices(plan)
+    except CannotBegin as cannot:
+        yield Trouble(cannot.code, "\n".join(cannot.lines))
+        return
+    misfits = _misfits(source.file, plan, plan.cells)
+    if misfits:
+        yield Trouble(2, "\n".join(misfits), alone=True)
+
+
+def _missing_keys(source: Source, plan: Plan) -> Iterator[Trouble]:
     from runner.job import MissingVariable, resolve, unsafe
     from runner.preflight import BUILT_IN, EXIT_PREFLIGHT
 
-    environ = standing.source.environ
-    for name, provider in standing.plan.providers.items():
+    environ = source.environ
+    for name, provider in plan.providers.items():
         texts = [provider.base_url, provider.api_key or "", *provider.headers.values()]
         missing: dict[str, str] = {}
         for text in texts:
@@ -612,26 +677,13 @@ def _check_keys(findings: _Findings, standing: Standing) -> None:
             except MissingVariable as error:
                 missing[error.name] = str(error)
         for message in missing.values():
-            findings.problem(EXIT_PREFLIGHT, f"provider {name}: {message}")
+            yield Trouble(EXIT_PREFLIGHT, f"provider {name}: {message}")
         if missing or provider.base_url == BUILT_IN:
             continue
         keyed = bool(provider.api_key and resolve(provider.api_key, environ)) or bool(provider.headers)
         danger = unsafe(resolve(provider.base_url, environ), keyed=keyed)
         if danger is not None:
-            findings.problem(EXIT_PREFLIGHT, f"provider {name}: {danger}")
-
-
-def _check_money(findings: _Findings, standing: Standing) -> None:
-    from runner.preflight import CannotBegin, prices
-
-    try:
-        prices(standing.plan)
-    except CannotBegin as cannot:
-        findings.problem(cannot.code, "\n".join(cannot.lines))
-        return
-    misfits = _misfits(standing, standing.plan.cells)
-    if misfits:
-        findings.mistake("\n".join(misfits))
+            yield Trouble(EXIT_PREFLIGHT, f"provider {name}: {danger}")
 
 
 def _check_changes(findings: _Findings, standing: Standing) -> None:
@@ -650,28 +702,13 @@ def _check_changes(findings: _Findings, standing: Standing) -> None:
 
 def _check_folder(findings: _Findings, outputs: Path) -> None:
     """Write and lock a file where the outputs will be, and leave nothing behind."""
-    import fcntl
-    import os
+    from runner.cli.probes import nearest, trial
 
-    there = next((p for p in (outputs, *outputs.absolute().parents) if p.exists()), Path("/"))
-    probe = there / f".tertulia-check-{os.getpid()}"
-
-    def attempt(what: str, action: Callable[[], Any]) -> bool:
-        try:
-            action()
-        except OSError as error:
-            findings.problem(8, f"{there} {what}: {error.strerror}")
-            return False
-        return True
-
-    def lock() -> None:
-        with open(probe, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    if not attempt("cannot be written", lambda: probe.write_bytes(b"x")):
-        return
-    try:
-        if attempt("cannot be locked; runs need a file system with kernel locks", lock):
-            findings.ok("can be written and locked" if there == outputs else "will be made; can be written and locked")
-    finally:
-        probe.unlink(missing_ok=True)
+    there = nearest(outputs)
+    found = trial(there)
+    if found.written is not None:
+        findings.problem(8, f"{there} cannot be written: {found.written}")
+    elif found.locked is not None:
+        findings.problem(8, f"{there} cannot be locked; runs need a file system with kernel locks: {found.locked}")
+    else:
+        findings.ok("can be written and locked" if there == outputs else "will be made; can be written and locked")

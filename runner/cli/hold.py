@@ -34,6 +34,12 @@ SETS = click.option(
 @click.option(
     "--grace", metavar="DURATION", default="80s", show_default=True, help="What calls in flight get after SIGTERM."
 )
+@click.option(
+    "--share",
+    type=float,
+    metavar="PART",
+    help="Take this part of each provider's limits, and leave the rest to others: 0.5.",
+)
 @click.option("--retry-failed", is_flag=True, help="Take failed conversations up again from their last good turn.")
 @click.option("--accept-changes", is_flag=True, help="Hold again complete conversations that the job has changed.")
 @click.option("--ok-on", type=str, default="", metavar="CODES", help="Exit codes to forgive: 3,4.")
@@ -51,6 +57,7 @@ def run(
     limit: int | None,
     max_time: str | None,
     grace: str,
+    share: float | None,
     retry_failed: bool,
     accept_changes: bool,
     ok_on: str,
@@ -63,6 +70,8 @@ def run(
     try:
         if sum((key is not None, new, newest_unfinished)) > 1:
             raise click.UsageError("--run, --new and --continue exclude each other.")
+        if share is not None and not 0.0 < share <= 1.0:
+            raise click.BadParameter(f"{share} is not above 0 and at most 1", param_hint="--share")
         forgiven = _codes(ok_on)
         options = _options(
             key=key,
@@ -73,6 +82,7 @@ def run(
             limit=limit,
             max_time=None if max_time is None else seconds_of("--max-time", max_time),
             grace=seconds_of("--grace", grace),
+            share=share,
             retry_failed=retry_failed,
             accept_changes=accept_changes,
         )
@@ -149,12 +159,41 @@ async def _hold(
         outlet = stack.enter_context(Outlet("stderr"))
         progress = Progress(world, Screen(outlet, outlet.is_free) if terminal() else Lines(outlet), report)
         stack.callback(progress.close)
-        place = Place(outputs, me(), built_in)
+        here = Path() if outputs.is_absolute() else Path.cwd()
+        place = Place(outputs, me(), built_in, _state(), here, _most_calls(bool(built_in)))
         code = await night(
             world, sources, options, place, tell=progress.tell, watch=progress.watch, found=progress.found
         )
         await progress.finish(code, forgiven=code in forgiven)
         return code
+
+
+def _most_calls(built_in: bool) -> int | None:
+    """How many calls there are open files for; a call to a built-in server has both ends of its connection here."""
+    from runner.cli.probes import open_files
+
+    files = open_files()
+    if files is None:
+        return None
+    left = files - _FILES_BESIDE_CALLS
+    # Beside its connection, a call has a file at most: while its conversation is written down, by one of few threads.
+    return max(left // 2, left - _MOST_WRITING) // (2 if built_in else 1)
+
+
+def _state() -> Path | None:
+    """Where this user's processes share the limits of providers; None for a user who has no home."""
+    from runner.cli.probes import state_folder
+
+    try:
+        return state_folder()
+    except RuntimeError:
+        return None
+
+
+_FILES_BESIDE_CALLS = 24
+"""Descriptors that a run needs beside its calls: journals, logs, locks, the event loop, the standard streams."""
+_MOST_WRITING = 40
+"""Threads that write at the same time."""
 
 
 def load_all(jobs: Sequence[Path], sets: Sequence[str] = ()) -> list[Source]:

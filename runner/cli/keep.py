@@ -13,6 +13,9 @@ from runner.cli.door import answered, outputs_option, say
 
 if TYPE_CHECKING:
     from runner.cli.runs import Run
+    from runner.journal import Scan
+    from runner.ledger import Known
+    from runner.outputs import Reading
     from runner.verify import Verified
 
 T = TypeVar("T")
@@ -120,9 +123,10 @@ def _report(run: Run) -> int:
     import anyio
 
     from runner.cli.runs import me, reading, scanned
-    from runner.journal import LOCK_FILE, JournalDamaged
+    from runner.journal import LOCK_FILE
+    from runner.lines import Damaged
     from runner.night import in_words
-    from runner.outputs import INDEX, Views
+    from runner.outputs import INDEX
     from runner.render.figures import counted
     from runner.world import LockHeld, RealDisk
 
@@ -134,7 +138,7 @@ def _report(run: Run) -> int:
     try:
         found = scanned(run)
         if found.damaged:
-            say(str(JournalDamaged(run.journal, found.end, found.last + 1)))
+            say(str(Damaged(run.journal, found.end, found.last + 1)))
             say(f"  `tertulia repair {run.folder}` counts what is lost; then the views can be written")
             return EXIT_DAMAGED
         if found.torn:
@@ -143,8 +147,7 @@ def _report(run: Run) -> int:
         if told is None:
             say(f"{run.name}: the journal is empty, so there is nothing to show")
             return 0
-        views = Views(told, _Then(_heartbeat(run, found.last_at)))
-        anyio.run(views.all, found.last)
+        anyio.run(write_views, run, told, found)
     except OSError as error:
         say(f"{run.name}: {error.filename or run.folder}: {error.strerror}")
         return EXIT_DAMAGED
@@ -154,6 +157,13 @@ def _report(run: Run) -> int:
     click.echo(f"{run.name}: {transcripts} and three pages written from {counted(found.last, 'record')}")
     click.echo(f"  {run.folder / INDEX}")
     return 0
+
+
+async def write_views(run: Run, told: Reading, found: Scan) -> None:
+    """Write every view of a run that nobody works on."""
+    from runner.outputs import Views
+
+    await Views(told, _Then(_heartbeat(run, found.last_at))).all(found.last)
 
 
 def _heartbeat(run: Run, otherwise: float) -> float:
@@ -179,16 +189,20 @@ def repair(run: str, outputs: Path) -> int:
     """Make a run with a damaged journal usable again, counting what was lost at the most it can have cost.
 
     RUN is a run's folder, `job/key`, or a job, which means its newest run. The damaged file is kept beside the new one.
+    The ledger of all runs, outputs/ledger.jsonl, is put together again from its good lines and from the journals.
     """
     import anyio
 
     from runner.cli.runs import find, me, scanned
     from runner.journal import repair as repaired
+    from runner.ledger import FILE as LEDGER
     from runner.money import shown
     from runner.night import in_words
     from runner.render.figures import counted
     from runner.world import LockHeld, RealClock, RealDisk
 
+    if Path(run).name == LEDGER:
+        return _repair_ledger(Path(run))
     one = find(outputs, run)
     try:
         done = anyio.run(repaired, RealDisk(), RealClock(), one.folder, me())
@@ -208,3 +222,48 @@ def repair(run: str, outputs: Path) -> int:
     click.echo(f"  the damaged journal is kept as {one.folder / done.copy}")
     click.echo(f"  next: `tertulia report {one.folder}` for the views, `tertulia run` to go on")
     return 0
+
+
+def _repair_ledger(path: Path) -> int:
+    import anyio
+
+    from runner.cli.runs import all_runs, me
+    from runner.ledger import repair as repaired
+    from runner.render.figures import counted
+    from runner.world import RealClock, RealDisk
+
+    if not path.is_file():
+        raise click.UsageError(f"There is no file {path}.")
+    root = path.parent
+    known = [one for run in all_runs(root) if (one := _known(run)) is not None]
+    try:
+        done = anyio.run(repaired, RealDisk(), RealClock(), root, me(), known)
+    except OSError as error:
+        say(f"{error.filename or path}: {error.strerror}")
+        return EXIT_DAMAGED
+    if done is None:
+        click.echo(f"{path}: nothing to repair")
+        return 0
+    click.echo(f"{path}: {counted(done.lost, 'line')} lost, {done.counted} counted anew by the journals of the runs")
+    click.echo("  what a lost line said of a run whose folder is gone, too, is not counted any more")
+    click.echo(f"  the damaged ledger is kept as {root / done.copy}")
+    return 0
+
+
+def _known(run: Run) -> Known | None:
+    """What the ledger should count of a run that is there; None when its journal does not tell."""
+    from runner.cli.runs import reading, scanned
+    from runner.ledger import Known, run_id, truths_of
+    from runner.lines import StorageError, TooNew
+    from runner.preflight import plays
+
+    try:
+        told = reading(run, scanned(run))
+    except (StorageError, TooNew) as error:
+        say(f"{run.name} is left out: {error}")
+        return None
+    if told is None or told.state.live is None:
+        return None
+    live = told.state.live
+    folder = f"{run.folder.parent.name}/{run.folder.name}"
+    return Known(run_id(folder, live.born), live.zone, plays(told.plan), truths_of(told.state))

@@ -24,7 +24,7 @@ from runner.job.schema import (
 from runner.job.section import NAME, Section, Where, is_pattern, item, line_of
 from runner.job.source import Path as Steps
 from runner.limits import Limits
-from runner.money import Nanos, Price
+from runner.money import Nanos, Price, dollars
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -219,6 +219,12 @@ class Carriers(Section):
         if budget is None:
             return {}, {}
         where = self.top.at("budget")
+        if budget.day is not None and budget.month is not None and budget.day > budget.month:
+            self.note(
+                where.at("day"),
+                f"a day may cost ${dollars(budget.day)}, but the whole month ${dollars(budget.month)}",
+                "a day's ceiling above its month's bounds nothing: lower `day`, or raise `month`",
+            )
         for name in budget.providers:
             if name not in self.provider_names:
                 self.note(

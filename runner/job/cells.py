@@ -202,6 +202,7 @@ class Scene:
             provider=model.provider,
             model=model.id,
             max_tokens=settings.max_tokens,
+            min_tokens=settings.min_tokens,
             sampling=settings.sampling,
             timeouts=settings.timeouts,
             outcomes=settings.outcomes,

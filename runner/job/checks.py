@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from runner.call import has_text
-from runner.conversation import has_nothing_to_read
+from runner.conversation import Participant, has_nothing_to_read
 from runner.job.cells import Casting, Scene, matched, size
 from runner.job.fields import LONGEST, OWN_FIELDS, ROLE_FIELDS, fields, template
 from runner.job.job import Exclusion, Job, Pairing, Prompt, SetRule
@@ -26,7 +26,7 @@ class Checks(Section):
         super().__init__(problems, top)
         self.prompts = prompts
         self.told: set[tuple[str, str]] = set()
-        """Limits that were called too small; one model is example enough."""
+        """Limits that were called too small, or too large; one model is example enough."""
 
     def check_fields(self, job: Job, pairings: Sequence[PairingSource]) -> None:
         """Every field of a text has a value in every pairing that uses the text."""
@@ -92,7 +92,7 @@ class Checks(Section):
                     self.note(where, "this changes nothing: no conversation is like this")
         for one, scene in scenes:
             self.check_stages(scene, one.where)
-            self.check_settings(scene, one)
+            self.check_settings(scene, one, rules)
         self.check_doubles(scenes)
 
     def too_many(self, job: Job, pairings: Sequence[PairingSource]) -> bool:
@@ -172,15 +172,26 @@ class Checks(Section):
             if scene.alike:
                 return
 
-    def check_settings(self, scene: Scene, one: PairingSource) -> None:
+    def check_settings(self, scene: Scene, one: PairingSource, rules: Sequence[tuple[SetRule, Where]]) -> None:
         """A call that no limit would ever let through is a mistake, not a long wait."""
-        seen: set[tuple[str, int]] = set()
+        seen: set[tuple[str, int, int | None]] = set()
         for casting in scene.castings():
             for part in scene.parts(casting):
                 side = part.participant
-                if (side.alias, side.max_tokens) in seen:
+                if (side.alias, side.max_tokens, side.min_tokens) in seen:
                     continue
-                seen.add((side.alias, side.max_tokens))
+                seen.add((side.alias, side.max_tokens, side.min_tokens))
+                if side.min_tokens is not None and side.min_tokens > side.max_tokens:
+                    ruling = [at for rule, at in rules if _rules(rule, scene.prompt, casting, side.alias)]
+                    where = self.min_tokens_place(side, scene.prompt, one, ruling)
+                    if ("min_tokens", str(where)) not in self.told:
+                        self.told.add(("min_tokens", str(where)))
+                        self.note(
+                            where,
+                            f"min_tokens {side.min_tokens:,} is more than the max_tokens {side.max_tokens:,} "
+                            f"of `{side.alias}`",
+                            "it says how far max_tokens may be lowered: lower it, or raise max_tokens",
+                        )
                 if side.context is not None and side.max_tokens >= side.context:
                     self.note(
                         self.model_place(side.alias, one),
@@ -201,13 +212,26 @@ class Checks(Section):
                             "lower max_tokens, or write `count: used` if the provider counts what was used",
                         )
 
+    def min_tokens_place(self, side: Participant, prompt: Prompt, one: PairingSource, ruling: Sequence[Where]) -> Where:
+        """Where the `min_tokens` of a speaker is set: the strongest entry that sets it."""
+        entries = [
+            *(Where(at.source, at.path[:-1]) for at in reversed(ruling)),
+            one.where,
+            self.prompts.prompts[prompt.name].where,
+            self.top.at("models", side.alias),
+            self.top.at("providers", side.provider),
+        ]
+        places = (entry.at("min_tokens") for entry in entries)
+        return next((at for at in places if at.path in at.source.values), self.top.at("defaults", "min_tokens"))
+
     def model_place(self, alias: str, one: PairingSource) -> Where:
         declared = self.top.at("models", alias)
         return declared if declared.path in self.top.source.keys else one.where
 
     def check_paid(self, job: Job, pairings: Sequence[PairingSource]) -> None:
         """Whatever costs money has a ceiling above it."""
-        if job.budget is not None or job.conversation_budget is not None or ("budget" in self.tree and self.problems):
+        of_all = (job.budget, job.conversation_budget, job.day_budget, job.month_budget)
+        if any(most is not None for most in of_all) or ("budget" in self.tree and self.problems):
             return
         for one in pairings:
             if one.pairing.budget is not None or one.pairing.conversation_budget is not None:
@@ -230,10 +254,12 @@ class Checks(Section):
 
 
 def _applies(rule: SetRule, prompt: Prompt, casting: Casting) -> bool:
-    models = dict(casting)
-    return rule.where.covers(prompt.name, models) and (
-        rule.models is None or any(alias in rule.models for alias in models.values())
-    )
+    return any(_rules(rule, prompt, casting, alias) for _, alias in casting)
+
+
+def _rules(rule: SetRule, prompt: Prompt, casting: Casting, alias: str) -> bool:
+    """True when the rule sets something for this speaker."""
+    return rule.where.covers(prompt.name, dict(casting)) and (rule.models is None or alias in rule.models)
 
 
 def _covers_any(exclusion: Exclusion, scenes: Iterable[Scene]) -> bool:

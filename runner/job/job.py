@@ -155,6 +155,9 @@ class Job:
     pairings: tuple[Pairing, ...]
     exclude: tuple[Exclusion, ...]
     rules: tuple[SetRule, ...]
+    day_budget: Nanos | None = None
+    """For all runs of a day that write into one outputs folder; the record of an older version has none."""
+    month_budget: Nanos | None = None
 
     def key(self, date: str) -> str:
         """The key of a run that starts on this date: the name of its folder."""
@@ -201,6 +204,7 @@ class Settings:
     """How the calls of one speaker are made."""
 
     max_tokens: int
+    min_tokens: int | None
     sampling: Sampling
     timeouts: Timeouts
     outcomes: Outcomes
@@ -224,6 +228,7 @@ def settled(layers: Iterable[Overrides]) -> Settings:
         whole = merged(whole, layer)
     return Settings(
         max_tokens=whole["max_tokens"],
+        min_tokens=whole.get("min_tokens"),  # the record of an older version has none
         sampling=Sampling(
             temperature=whole["temperature"],
             top_p=whole["top_p"],

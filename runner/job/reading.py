@@ -99,6 +99,8 @@ def _job(path: Path, top: Where, problems: list[Problem], library: Library) -> J
         pairings=tuple(found.pairing for found in paired),
         exclude=tuple(one for one, _ in exclusions),
         rules=tuple(rule for rule, _ in rules),
+        day_budget=None if header.budget is None else header.budget.day,
+        month_budget=None if header.budget is None else header.budget.month,
     )
     checks = Checks(problems, top, prompts)
     checks.check_fields(job, paired)

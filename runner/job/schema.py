@@ -241,6 +241,9 @@ class SettingsEntry(_Entry):
     """How calls are made. Precedence: set, pairing, prompt, model, provider, defaults."""
 
     max_tokens: Tokens = Field(default=4096, description="the output limit, always sent")
+    min_tokens: Tokens | None = Field(
+        default=None, description="how far the output limit may be lowered when the money does not reach for all of it"
+    )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -271,6 +274,8 @@ class BudgetEntry(_Entry):
 
     run: Dollars | None = None
     conversation: Dollars | None = None
+    day: Dollars | None = Field(default=None, description="for all runs of a day that write into one outputs folder")
+    month: Dollars | None = Field(default=None, description="for all runs of a month that write there")
     providers: dict[str, Dollars] = {}
     models: dict[str, Dollars] = {}
 
@@ -403,7 +408,7 @@ class Header(_Entry):
 
     name: str | None = Field(default=None, description="default: the name of the file")
     run_key: str = Field(default="main", description="one folder per key; {date} is the date of the start")
-    timezone: str = Field(default="UTC", description="the zone of {date}")
+    timezone: str = Field(default="UTC", description="the zone of {date}, and of the day and month of a budget")
     budget: Annotated[BudgetEntry, BeforeValidator(_whole("run"))] | None = None
     seed: int = Field(default=0, ge=0, lt=2**53)
     send_seed: bool = Field(default=False, description="send a seed derived per conversation, turn and attempt")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from decimal import Decimal
 from re import DOTALL, MULTILINE
 from re import compile as pattern
 from typing import Any, Final
@@ -18,7 +17,7 @@ import orjson
 
 from runner.call import Call, Failure, Finish, Hints, Kind, Money, Outcome, Reply, Scope, Usage, has_text
 from runner.foreign import storable
-from runner.money import MoneyError, Nanos, parse_dollars
+from runner.money import MoneyError, Nanos, parse_billed
 from runner.providers.base import (
     Endpoint,
     LimitField,
@@ -538,6 +537,4 @@ def _cost(raw: Mapping[str, Any]) -> tuple[Nanos | None, bool]:
 def _nanos(value: Any) -> Nanos:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise MoneyError(f"{value!r} is not an amount")
-    # Rounded up where a provider gives more decimals than a nano-dollar has.
-    nanos = Decimal(repr(value)).scaleb(9)
-    return parse_dollars(nanos.to_integral_value("ROUND_CEILING").scaleb(-9))
+    return parse_billed(value)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from runner.cli import main
+from runner.events import State
+from runner.journal import FILE, scan
 from tests.nights import ROOT, Night
+from tests.test_nights_lost import death_after
 
 JOB = """
 name: talk
@@ -37,6 +41,17 @@ def landed(night: Night, outputs: Path) -> None:
         place = outputs / path.relative_to(ROOT)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content[:10] if path.name == "spare" else content)
+
+
+def killed_when(job: str, sim: Mapping[str, Any], holds: Callable[[State], bool]) -> Night:
+    """A run that was killed at the first write to its journal after which that tells so."""
+    for writes in range(1, 100):
+        night = Night(job, sim)
+        if night.live(fault=death_after(writes)).exit is not None:
+            break
+        if holds(scan(night.left(), night.folder / FILE).state):
+            return night
+    raise AssertionError("it never came to that")
 
 
 class Terminal(io.StringIO):

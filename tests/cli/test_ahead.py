@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -137,6 +138,7 @@ def test_plan_takes_means_from_the_run_of_the_job_that_closed_last() -> None:
     assert "next: tertulia run talk.yaml --run tuesday  (begins talk/tuesday)" in said.out
 
 
+@pytest.mark.fault(58)
 def test_plan_refuses_a_job_of_which_not_even_one_turn_fits() -> None:
     """It names the conversations and the budget, and others in the same command are still planned."""
     poor = write("poor.yaml", JOB.replace("budget: 0.50", "budget: 0.001").replace("name: talk", "name: poor"))
@@ -149,6 +151,7 @@ def test_plan_refuses_a_job_of_which_not_even_one_turn_fits() -> None:
     assert tertulia("plan", poor, "--budget", "5").code == 0
 
 
+@pytest.mark.fault(61)
 def test_plan_without_prices_is_exit_6() -> None:
     """What a call may cost must be known before anything can be planned; of several codes the worst is given."""
     poor = write("poor.yaml", JOB.replace("budget: 0.50", "budget: 0.001"))
@@ -165,6 +168,37 @@ def test_plan_of_a_selection_and_of_nothing() -> None:
     said = tertulia("plan", job, "--only", "nothing/*")
     assert said.code == 2
     assert "names no conversation of talk" in said.err
+
+
+def test_plan_shows_the_day_and_the_month_with_what_all_runs_have_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run's money is in them, also when its folder is gone; a damaged ledger is exit 8 with the way out."""
+    monkeypatch.setattr("time.time", lambda: 1_795_262_400.0)
+    night = held()
+    shutil.rmtree("outputs/talk")
+    job = write("talk.yaml", JOB.replace("budget: 0.50", "budget: {day: 0.02, month: 3}"))
+    said = tertulia("plan", job)
+    assert said.code == 0
+    spent = f"{night.counted / 1e9:.4f}"
+    assert f"  ceiling      $0.0200  day; ${spent} is spent, ${0.02 - float(spent):.4f} left" in said.out
+    assert f"               $3.0000  month; ${spent} is spent" in said.out
+    assert "the run as a whole has none" in said.out
+    rooms = objects(tertulia("plan", job, "--json").out)[-2]["ceilings"]
+    assert [(room["name"], room["held"]) for room in rooms] == [
+        ("day", night.counted / 1e9),
+        ("month", night.counted / 1e9),
+    ]
+    ledger = Path("outputs/ledger.jsonl")
+    ledger.write_bytes(b"?\n" + ledger.read_bytes())
+    said = tertulia("plan", job)
+    assert said.code == 8
+    assert "tertulia repair outputs/ledger.jsonl" in said.err
+
+
+def test_plan_refuses_a_job_of_which_no_turn_fits_a_day() -> None:
+    """A ceiling over the day bounds each call as any other does."""
+    said = tertulia("plan", write("poor.yaml", JOB.replace("budget: 0.50", "budget: {day: 0.001}")))
+    assert said.code == 2
+    assert "the budget of the day is $0.001" in said.err
 
 
 def test_plan_cuts_a_long_table_and_counts_the_rest() -> None:
@@ -209,6 +243,7 @@ def test_plan_of_a_damaged_journal_names_the_way_out() -> None:
     assert "tertulia repair outputs/talk/main" in checked.out
 
 
+@pytest.mark.fault(25)
 def test_a_journal_of_a_later_version_stops_one_job_and_not_the_check() -> None:
     """What cannot be read is told as that job's problem, and the next one is still looked at."""
     write("talk.yaml", JOB)
@@ -260,6 +295,7 @@ def test_check_names_a_missing_key_by_variable_and_provider() -> None:
     assert "very-secret" not in there.out + there.err
 
 
+@pytest.mark.fault(78)
 def test_check_warns_of_a_readable_env_file() -> None:
     """Keys that other users can read are worth a line, and no failure."""
     Path(".env").write_text("FAR_KEY=sk-very-secret-0123456789\n")

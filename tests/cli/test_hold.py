@@ -120,6 +120,7 @@ def ignoring_interrupts() -> None:
 # --- signals ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(2, 7)
 @pytest.mark.parametrize("ignored", [False, True], ids=["from-a-shell", "under-nohup"])
 def test_the_first_interrupt_lets_calls_in_flight_land(workshop: Workshop, ignored: bool) -> None:
     """Exit 130, nothing lost, and the same command goes on; also where the parent had switched interrupts off."""
@@ -140,6 +141,7 @@ def test_the_first_interrupt_lets_calls_in_flight_land(workshop: Workshop, ignor
     assert workshop.status()["turns"] == workshop.status()["calls"] == 6
 
 
+@pytest.mark.fault(3)
 def test_the_second_interrupt_leaves_at_once_and_the_journal_is_sound(workshop: Workshop) -> None:
     """Calls in flight are left and count as spent; the life is closed and can be gone on with."""
     process = workshop.start("run", workshop.job(seconds=600))
@@ -156,6 +158,7 @@ def test_the_second_interrupt_leaves_at_once_and_the_journal_is_sound(workshop: 
     assert state.run.assumed == state.run.settled > 0
 
 
+@pytest.mark.fault(5)
 def test_a_request_to_terminate_has_its_grace(workshop: Workshop) -> None:
     """SIGTERM drains, leaves what is still in flight when the grace is over, and exits 143."""
     process = workshop.start("run", workshop.job(seconds=600), "--grace", "300ms")
@@ -167,6 +170,7 @@ def test_a_request_to_terminate_has_its_grace(workshop: Workshop) -> None:
     assert workshop.status()["spent"]["reserved"] == 0.0
 
 
+@pytest.mark.fault(4)
 def test_a_third_request_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """When two were not enough, nothing is asked any more."""
 
@@ -191,6 +195,7 @@ def test_a_third_request_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> No
     assert heard == [2, 15]
 
 
+@pytest.mark.fault(6)
 def test_a_closed_terminal_takes_the_display_and_not_the_night(workshop: Workshop) -> None:
     """The run that was started in a window goes on when the window is closed, and says in its log how it went."""
     ours, theirs = pty.openpty()
@@ -235,6 +240,7 @@ def test_a_terminal_is_left_as_it_was(workshop: Workshop) -> None:
     assert b"\x07" not in shown
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("end", ["stdout", "stderr", "neither"])
 def test_whoever_stops_reading_does_not_stop_the_night(workshop: Workshop, end: str) -> None:
     """A pipe whose reader has left, or no stream at all, changes neither the run nor its exit code."""
@@ -251,6 +257,7 @@ def test_whoever_stops_reading_does_not_stop_the_night(workshop: Workshop, end: 
     assert workshop.status()["conversations"]["complete"] == 3
 
 
+@pytest.mark.fault(6)
 def test_whoever_does_not_read_does_not_stop_the_night(workshop: Workshop) -> None:
     """A pipe that is full makes nobody wait but the last lines, and they come when it is read."""
     reader, writer = os.pipe()
@@ -343,6 +350,7 @@ def test_a_night_that_cannot_begin_has_an_end_with_its_errors(
     assert error in "\n".join(end["errors"])
 
 
+@pytest.mark.fault(13)
 def test_a_run_that_is_held_ends_with_seven(workshop: Workshop) -> None:
     """Programs read who holds it."""
     job = workshop.job()

@@ -54,6 +54,7 @@ def test_verify_fails_with_3_when_a_figure_of_a_view_is_changed(outputs: Path) -
     assert "computed: | complete | 3 |" in said.out
 
 
+@pytest.mark.fault(21)
 def test_verify_fails_with_8_when_a_byte_of_the_journal_is_changed(outputs: Path) -> None:
     """The worst of several runs is the exit code, and each is told."""
     copy = outputs / "talk/other"
@@ -106,6 +107,7 @@ def test_of_a_job_the_run_begun_last_is_meant(outputs: Path, night: Night) -> No
 # --- report ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(27)
 def test_report_gives_back_the_bytes_that_the_run_wrote(outputs: Path) -> None:
     """Views that were edited, deleted or added make no difference."""
     folder = outputs / "talk/main"

@@ -283,6 +283,7 @@ def test_show_of_a_run_that_never_began_says_so(outputs: Path) -> None:
     assert "no conversations yet" in said.err
 
 
+@pytest.mark.fault(80)
 def test_what_a_model_said_cannot_reach_the_terminal_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control characters of a reply are shown and not obeyed."""
     text = {"models": {"m": {"reply": {"texts": ["hello \x1b[2J\x07 there"]}}, "n": SIM["models"]["n"]}}

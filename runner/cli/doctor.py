@@ -1,0 +1,231 @@
+"""`doctor`: what is wrong with this machine, with the folder of the runs, with the last of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from runner.cli.door import answered, outputs_option
+
+if TYPE_CHECKING:
+    from runner.cli.runs import Run
+    from runner.doctor import Finding, LedgerFacts
+    from runner.events import State
+    from runner.plan import Plan
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, type=click.Path(path_type=Path))
+@outputs_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each finding, then the end.")
+@answered
+def doctor(jobs: tuple[Path, ...], outputs: Path, as_json: bool) -> int:
+    """Tell what is wrong with this machine, the outputs folder and the last run. Sends nothing, spends nothing.
+
+    With JOBs also what each of them lacks (keys, prices, money), and how the last run of each stands.
+
+    \b
+    Exit code:
+      0  nothing is wrong
+      3  something is unfinished, or worth knowing
+      6  something has to be mended before a run can begin
+    """
+    import json
+
+    try:
+        from runner.doctor import exit_code
+    except ImportError as error:
+        click.echo(f"problem  packages: {error.name} is missing -> pip install tertulia again, or use scripts/tertulia")
+        return 6
+    found: list[Finding] = []
+    for part, finding in _examined(jobs, outputs):
+        found.append(finding)
+        if as_json:
+            click.echo(json.dumps({"event": "finding", "part": part, **finding._asdict()}))
+        else:
+            click.echo(finding.line())
+    code = exit_code(found)
+    if as_json:
+        click.echo(json.dumps({"event": "end", "exit": code}))
+    return code
+
+
+class _Patient(NamedTuple):
+    """A job that was read, and what was found of it."""
+
+    plan: Plan | None
+    findings: tuple[Finding, ...]
+
+
+def _examined(jobs: Sequence[Path], outputs: Path) -> Iterator[tuple[str, Finding]]:
+    """Every finding, with the part that it is of; each part is looked at when the one before has been told."""
+    from runner.cli import probes
+    from runner.cli.runs import all_runs, holder
+    from runner.doctor import of_folder, of_ledger, of_machine
+
+    patients = [_patient(path) for path in jobs]
+    plans = [patient.plan for patient in patients if patient.plan is not None]
+    runs = all_runs(outputs)
+    book = _ledger(outputs)
+    zones = dict.fromkeys(["UTC", *(plan.job.timezone for plan in plans)])
+    env_files = [] if jobs else [Path(".env")]  # those of jobs are looked at with the job
+    for finding in of_machine(probes.machine(zones, sum(map(_calls, plans)), _newest(runs, book), env_files)):
+        yield "machine", finding
+    for finding in of_folder(probes.folder(outputs, [run.folder for run in runs if holder(run) is not None])):
+        yield "folder", finding
+    if book is not None:
+        for finding in of_ledger(book.facts):
+            yield "folder", finding
+    for patient in patients:
+        for finding in patient.findings:
+            yield "job", finding
+    for run, plan in _last_runs(runs, plans, whole=not jobs):
+        for finding in _of_run(run, plan):
+            yield "run", finding
+
+
+def _patient(path: Path) -> _Patient:
+    """A job, and whether it could be run."""
+    import time
+
+    from runner.cli.ahead import good_news, source_of, troubles
+    from runner.doctor import Finding
+    from runner.job import JobError
+    from runner.night import date_of
+    from runner.plan import make_plan
+    from runner.render.figures import counted
+
+    name = str(path)
+    remedy = f"tertulia check {path}"
+    try:
+        source, warnings = source_of(path)
+        plan = make_plan(source.job, date_of(time.time(), source.job.timezone))
+    except JobError as error:
+        return _Patient(None, (Finding("problem", name, counted(len(error.problems), "mistake"), remedy),))
+    found = [Finding("warning", name, warning) for warning in warnings]
+    wrong = [Finding("problem", name, trouble.text, remedy) for trouble in troubles(source, plan)]
+    return _Patient(plan, (*found, *wrong, *([] if wrong else [Finding("ok", name, good_news(plan))])))
+
+
+def _calls(plan: Plan) -> int:
+    """How many calls of a job may be in flight together: what its lanes allow, and one for each conversation."""
+    from runner.preflight import DEFAULT_CONCURRENCY
+
+    slots = 0
+    for name, provider in plan.providers.items():
+        lanes = sum(m.provider == name for m in plan.models.values()) if provider.limits.per == "model" else 1
+        slots += lanes * (provider.limits.concurrency or DEFAULT_CONCURRENCY)
+    return min(slots, len(plan.cells))
+
+
+class _Book(NamedTuple):
+    """The ledger, and when its last line was written."""
+
+    facts: LedgerFacts
+    last_at: float
+
+
+def _ledger(outputs: Path) -> _Book | None:
+    """What the ledger says; None when there is none."""
+    from runner.cli.runs import Run, holder, stands_for
+    from runner.doctor import LedgerFacts
+    from runner.ledger import FILE, Book, read
+    from runner.lines import Damaged, TooNew
+    from runner.world import RealDisk
+
+    path = outputs / FILE
+    if not path.exists():
+        return None
+    try:
+        entries = read(RealDisk(), path).entries
+    except Damaged as damage:
+        return _Book(LedgerFacts(path, str(damage), f"tertulia repair {path}"), 0.0)
+    except TooNew as error:
+        return _Book(LedgerFacts(path, str(error)), 0.0)
+    except OSError as error:
+        return _Book(LedgerFacts(path, f"it cannot be read: {error.strerror}", "make it readable"), 0.0)
+    ahead = [entry for entry in Book(entries).standing.values() if entry.ahead]
+    # What a run has drawn whose folder is gone counts for good: there is nothing to be done.
+    there = [(entry, Run(outputs / entry.folder)) for entry in ahead]
+    left = tuple(entry for entry, run in there if stands_for(run, entry.run) and holder(run) is None)
+    return _Book(LedgerFacts(path, lines=len(entries), left=left), max((entry.at for entry in entries), default=0.0))
+
+
+def _newest(runs: Sequence[Run], book: _Book | None) -> float | None:
+    """When the newest record of all runs, or the last line of the ledger, was written."""
+    from runner.cli.runs import last_record
+
+    found = [] if book is None or not book.last_at else [book.last_at]
+    for run in runs:
+        try:
+            last = last_record(run)
+        except OSError:
+            continue  # told where that run is looked at
+        if last is not None:
+            found.append(last[1])
+    return max(found, default=None)
+
+
+def _last_runs(runs: Sequence[Run], plans: Sequence[Plan], *, whole: bool) -> Iterator[tuple[Run, Plan | None]]:
+    """The run that was begun last: of each job or, where none is named, of all."""
+    from runner.cli.runs import began
+    from runner.plan import slug
+
+    def age(run: Run) -> tuple[float, str]:
+        try:
+            return began(run), run.name
+        except OSError:
+            return 0.0, run.name
+
+    if whole and runs:
+        yield max(runs, key=age), None
+    for plan in plans:
+        own = [run for run in runs if run.folder.parent.name == slug(plan.job.name)]
+        if own:
+            yield max(own, key=age), plan
+
+
+def _of_run(run: Run, plan: Plan | None) -> Iterator[Finding]:
+    from runner.cli.runs import holder, reading, scanned
+    from runner.doctor import RunFacts, of_run
+    from runner.journal import SPARE_FILE
+    from runner.lines import StorageError, TooNew
+
+    held = holder(run)
+    try:
+        found = scanned(run)
+    except (StorageError, TooNew) as error:
+        yield from of_run(RunFacts(run.name, run.folder, held, trouble=str(error)))
+        return
+    told = reading(run, found)
+    yield from of_run(
+        RunFacts(
+            name=run.name,
+            folder=run.folder,
+            holder=held,
+            found=found,
+            reading=told,
+            up_to_date=told is None or told.is_shown(found.last),
+            has_spare=(run.folder / SPARE_FILE).exists(),
+        )
+    )
+    if plan is not None and told is not None and not found.damaged:
+        yield from _changes(run, plan, found.state)
+
+
+def _changes(run: Run, plan: Plan, state: State) -> Iterator[Finding]:
+    """Whether the job would buy again what this run has."""
+    from runner.doctor import Finding
+    from runner.night import bought_again
+    from runner.plan import make_plan
+    from runner.render.figures import counted
+
+    if run.folder.name != plan.job.key(plan.date):
+        return
+    again = bought_again(make_plan(plan.job, state.jobs[0].date), state)
+    if again:
+        text = f"{counted(len(again), 'complete conversation')} would be bought again, because the job has changed"
+        yield Finding("problem", run.name, text, "--accept-changes does so, --new begins another run")
