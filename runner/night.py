@@ -223,7 +223,7 @@ async def _hold(
         tell(f"stopping: {calls} calls in flight, {shown(money)} reserved for them; Ctrl-C again to leave them")
 
     async def finish() -> int:
-        codes = [await _give_back(one, tell) for one in working]
+        codes = [await _give_back(one) for one in working]
         return worst(codes + [await _write_views(one, tell) for one in working])
 
     return await run(
@@ -258,10 +258,11 @@ async def _write_views(one: Ready, tell: Tell) -> int:
 
 def _say_what_was_lost(one: Ready, tell: Tell) -> None:
     """The trouble with the disk, and each answer that came and could not be kept; what else is lost is no loss."""
-    journal = one.journal
-    if journal.failing is None:
+    journal, ledger = one.journal, one.purse.ledger
+    trouble = journal.failing or ledger.failing
+    if trouble is None:
         return
-    tell(f"{journal.failing}; nothing more was sent")
+    tell(f"{trouble}; nothing more was sent")
     answers = [event for event in journal.lost if isinstance(event, Replied | Failed)]
     for line in _first([_not_kept(one.plan, event) for event in answers]):
         tell(line)
@@ -269,6 +270,8 @@ def _say_what_was_lost(one: Ready, tell: Tell) -> None:
         tell("  unless the next start finds them on the disk after all, they count as spent and are asked for again")
     else:
         tell("  every answer that came was kept")
+    if trouble is ledger.failing:
+        tell(f"  the day counts all that was drawn for {one.name}, until its next start")
 
 
 def _not_kept(plan: Plan, event: Replied | Failed) -> str:
@@ -428,14 +431,13 @@ async def _truths_in(disk: Disk, root: Path, run: str) -> Mapping[str, Truth] | 
     return truths_of(found.state)
 
 
-async def _give_back(one: Ready, tell: Tell) -> int:
+async def _give_back(one: Ready) -> int:
     """Let the day count what was spent, and no longer what was drawn; the exit code when that cannot be done."""
-    if one.journal.failing is not None:
-        return 0  # what is on the disk is not known before the next start has read it
+    if one.journal.failing is not None or one.purse.ledger.failing is not None:
+        return EXIT_STORAGE  # what is on the disk is not known before the next start has read it
     try:
         await one.purse.close(truths_of(one.journal.state))
-    except (StorageError, Damaged) as error:
-        tell(f"{error}; until {one.name} is run again, the day counts all that was drawn for it")
+    except (StorageError, Damaged, TooNew):
         return EXIT_STORAGE
     return 0
 
