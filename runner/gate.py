@@ -162,7 +162,7 @@ class Gate:
         """Wait for this call's turn; inside, it may be made. Refused when it never comes."""
         lane = ask.lane
         queue = self._waiting[lane.name]
-        insort(queue, ask, key=attrgetter("order"))
+        insort(queue, ask, key=attrgetter("rank"))
         self.wake()
         try:
             await ask.answered.wait()
@@ -262,9 +262,7 @@ class Gate:
     def _grant(self, waiter: Waiter, now: float) -> None:
         assert isinstance(waiter, Ask)
         lane = waiter.lane
-        queue = self._waiting[lane.name]
-        queue.remove(waiter)
-        queue.sort(key=attrgetter("order"))  # those who were passed over may have moved up
+        self._waiting[lane.name].remove(waiter)
         waiter.granted = now
         waiter.charged = lane.take(*lane.estimate(waiter.size), now)
         lane.flying += 1
@@ -351,14 +349,17 @@ class Gate:
             asks = [ask for lane in self.lanes for ask in self._first(lane) if ceiling in ask.ceilings]
             # One that can never go as it is needs no more than it would with the smallest output limit.
             needs = [a.reserved if ceiling.may_grow or held + a.reserved <= ceiling.reach else a.least for a in asks]
-            least = min(needs, default=0)
+            # Whoever was passed over too often keeps the others from going until there is enough for it.
+            claimed = [ask.reserved for ask in asks if ask.starves and ask.will_fit()]
+            least = max(claimed, default=min(needs, default=0))
             if held + least > ceiling.most and (ceiling.may_grow or held + least <= ceiling.reach):
                 self._short[ceiling] = least, sum(needs)
                 self._money_wanted[ceiling].set()
 
     def _first(self, lane: Lane) -> list[Ask]:
         """Those who would go next, were it not for the money."""
-        return self._waiting[lane.name][: max(0, int(min(lane.free_slots, _MOST_AT_ONCE)))]
+        queue = sorted(self._waiting[lane.name], key=lambda ask: not ask.starves)
+        return queue[: max(0, int(min(lane.free_slots, _MOST_AT_ONCE)))]
 
     async def _draw(self, purse: Purse) -> None:
         """Draw slices as they are wanted."""

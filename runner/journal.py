@@ -91,6 +91,8 @@ class Scan:
     synced: int = 0
     """The highest sequence number that any line says was synced."""
     last_at: float = 0.0
+    safe: int = 0
+    """Where the records end that are known to be synced, in bytes."""
 
     @property
     def torn(self) -> bool:
@@ -105,6 +107,7 @@ class Scan:
 def scan(disk: Disk, path: Path) -> Scan:
     """Fold a journal file. HistoryError when whole lines contradict each other; damage is told, not raised."""
     found = Scan(size=disk.size(path))
+    ends: dict[int, int] = {}
     whole = True
     for offset, line, ended in split(disk, path):
         record = decode(line, offset) if ended else None
@@ -120,7 +123,10 @@ def scan(disk: Disk, path: Path) -> Scan:
         found.state.apply(record.event, record.at, record.place)
         found.last = record.event.through if isinstance(record.event, Repaired) else record.seq
         found.last_at = record.at
-        found.end = record.place.offset + record.place.size
+        found.end = ends[found.last] = record.place.offset + record.place.size
+        if record.synced is not None and record.synced in ends:
+            found.safe = ends[record.synced]
+            ends = {seq: end for seq, end in ends.items() if seq > record.synced}
     return found
 
 
@@ -176,10 +182,11 @@ class Journal:
                 raise Damaged(path, found.end, found.last + 1)
             torn = await cut(disk, path, found.end) if found.torn else None
             if not disk.exists(folder / SPARE_FILE):
-                await disk.replace(folder / SPARE_FILE, bytes(_SPARE_BYTES))
+                await disk.replace(folder / SPARE_FILE, bytes(_SPARE_BYTES), durable=True)
             appender = disk.appender(path)
-            # What a dead process had written, and not synced, the next loss of power could still take back.
-            await appender.append(b"")
+            # What a dead process wrote and did not sync, or could not, the next loss of power would still take back.
+            if found.safe < found.end:
+                await disk.rewrite(path, found.safe, found.end)
             journal = cls(disk, clock, folder, found.state, lock, appender, torn)
         except OSError as error:
             if lock is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
@@ -428,6 +428,11 @@ class Ledger:
             # Shielded: a stop request must not leave half a line, nor a slice that nobody knows of.
             with anyio.CancelScope(shield=True):
                 await appender.append(data)
+        except OSError:
+            # Half a line, or one that is shown and was never written, is not for others to build upon.
+            with suppress(OSError):
+                self._disk.truncate(self.path, self._end)
+            raise
         finally:
             appender.close()
         for entry in numbered:

@@ -14,9 +14,12 @@ call. The order among those who wait is by rank; one who has been passed over to
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from math import inf
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from runner.call import Hints
@@ -555,18 +558,28 @@ class Waiter:
         if self.least < 0:
             self.least = self.reserved
 
-    @property
-    def order(self) -> tuple[int, ...]:
-        """Smallest first: whoever was passed over too often, then by rank."""
-        return (0 if self.passed >= PASSED_TOO_OFTEN else 1, *self.rank)
-
     def too_dear(self) -> Ceiling | None:
         """A ceiling that this call can never fit, whatever comes back from those in flight."""
         never = (c for c in self.ceilings if c.account.settled + self.least > c.reach and not c.may_grow)
         return next(never, None)
 
-    def fits(self) -> bool:
-        return all(c.account.held + self.reserved <= c.most for c in self.ceilings)
+    @property
+    def starves(self) -> bool:
+        """True when it was passed over too often: it goes before all that do not starve, whatever their rank."""
+        return self.passed >= PASSED_TOO_OFTEN
+
+    def fits(self, claims: Mapping[Ceiling, Nanos] = MappingProxyType({})) -> bool:
+        """True when every ceiling has room for this call beside what others claim."""
+        return all(c.account.held + claims.get(c, 0) + self.reserved <= c.most for c in self.ceilings)
+
+    def will_fit(self) -> bool:
+        """True when all it waits for is money that calls in flight may give back, or that is there to be drawn."""
+        return all(c.account.settled + self.reserved <= c.reach for c in self.ceilings)
+
+    def needs_what(self, other: Waiter) -> bool:
+        """True when this call does not fit any more once `other` has gone."""
+        taken = other.reserved + self.reserved
+        return any(c in other.ceilings and c.account.held + taken > c.most for c in self.ceilings)
 
     def room(self) -> Nanos | None:
         """The money that is there for a call that could go with a smaller output limit only; None for any other.
@@ -590,28 +603,42 @@ class Choice(NamedTuple):
 
 
 def choose(waiting: Iterable[Sequence[Waiter]], now: float) -> Choice:
-    """The next to go among those who wait, given in order, lane by lane; one at a time, for each changes the rest."""
+    """The next to go among those who wait, given by rank, lane by lane; one at a time, for each changes the rest."""
     want_permit: list[Lane] = []
     look_again = inf
-    for queue in waiting:
-        if not queue:
+    ahead: list[tuple[Waiter, bool]] = []
+    claims: dict[Ceiling, Nanos] = {}
+    shut: set[str] = set()
+    for waiter in _in_order(waiting):
+        lane = waiter.lane
+        if lane.name in shut:
             continue
-        lane = queue[0].lane
-        if lane.dead is not None or lane.free_slots < 1.0:
-            continue
-        passed: list[Waiter] = []
-        for waiter in queue:
-            at = lane.when(*lane.estimate(waiter.size), now)
-            if at > now:
-                look_again = min(look_again, at)
-            elif waiter.fits():
-                if lane.paced and not lane.permit:
-                    want_permit.append(lane)
-                    break
-                for other in passed:
+        at = lane.when(*lane.estimate(waiter.size), now)
+        if at > now:
+            look_again = min(look_again, at)
+            goes_first = waiter.starves or at >= lane.paused_until > now
+        elif not waiter.fits(claims):
+            goes_first = waiter.starves and waiter.will_fit()
+        elif lane.paced and not lane.permit:
+            want_permit.append(lane)
+            goes_first = True
+        else:
+            for other, ready in ahead:
+                if other.lane is lane or (ready and other.needs_what(waiter)):
                     other.passed += 1
-                return Choice(waiter, (), now)
-            passed.append(waiter)
-            if waiter.passed >= PASSED_TOO_OFTEN or at >= lane.paused_until > now:
-                break
+            return Choice(waiter, (), now)
+        if goes_first:
+            shut.add(lane.name)
+        if goes_first and at <= now and waiter.starves:
+            for ceiling in waiter.ceilings:
+                claims[ceiling] = claims.get(ceiling, 0) + waiter.reserved
+        ahead.append((waiter, at <= now))
     return Choice(None, tuple(want_permit), look_again)
+
+
+def _in_order(waiting: Iterable[Sequence[Waiter]]) -> Iterator[Waiter]:
+    """Everyone whose lane has a slot for them; those who were passed over too often come first."""
+    queues = [queue for queue in waiting if queue and queue[0].lane.dead is None and queue[0].lane.free_slots >= 1.0]
+    rank = attrgetter("rank")
+    yield from sorted((waiter for queue in queues for waiter in queue if waiter.starves), key=rank)
+    yield from (waiter for waiter in merge(*queues, key=rank) if not waiter.starves)

@@ -153,6 +153,8 @@ async def night(
         working = [one for one in ready if one.missing or _has_news(one) or one.journal.state.is_open]
         idle = [one for one in ready if one not in working]
         codes = [_say_complete(world.clock, one, tell) for one in idle]
+        for one in idle:
+            one.views.tidy()
         codes += [await _write_views(one, tell) for one in idle if not one.views.reading.is_shown(one.journal.seq)]
         if working:
             codes.append(await _work(world, working, options, place, tell, watch))
@@ -416,12 +418,8 @@ async def _truths_in(disk: Disk, root: Path, run: str) -> Mapping[str, Truth] | 
     if not disk.exists(path):
         return None
     try:
-        appender = disk.appender(path)
-        try:
-            await appender.append(b"")  # nothing but the sync: its writer may have died before it
-        finally:
-            appender.close()
         found = scan(disk, path)
+        await disk.rewrite(path, found.safe, found.end)  # its writer may have died before it was synced
     except (HistoryError, TooNew, KeyError, TypeError, OSError):
         return None
     live = found.state.live

@@ -7,7 +7,7 @@ Every view is a function of it, so two processes that read the same journal writ
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from shlex import quote
@@ -494,13 +494,20 @@ class Views:
         for cell in self.reading.written():
             await self.conversation(cell)
             kept.add(self.reading.folder / self.reading.file(cell))
+        self._clear(lambda path: path not in kept)
+        await self.night(records)
+        await self.status(records)
+
+    def tidy(self) -> None:
+        """Remove what a crash left half written among the transcripts."""
+        self._clear(lambda path: path.name.startswith(".") and path.suffix == ".tmp")
+
+    def _clear(self, is_litter: Callable[[Path], bool]) -> None:
         root = self.reading.folder / CONVERSATIONS
         for folder in self.disk.listdir(root):
             for name in self.disk.listdir(root / folder):
-                if root / folder / name not in kept:
+                if is_litter(root / folder / name):
                     self.disk.remove(root / folder / name)
-        await self.night(records)
-        await self.status(records)
 
     async def _put(self, name: str, data: bytes) -> None:
         await self.disk.replace(self.reading.folder / name, data)

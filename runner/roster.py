@@ -2,18 +2,19 @@
 
 Under a ceiling in reach a conversation begins only while its expected cost fits beside the expected rest of all that
 have begun: whole conversations, not a thousand first rounds. The ceilings themselves are kept by the gate, call by
-call.
+call. What is expected follows what came back: how long the replies of a model are, and how much dearer than foreseen
+the turns of this run were, because calls were lost and stay charged, or because tokens are counted otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from math import ceil, inf, log
-from typing import Final
+from typing import Final, NamedTuple
 
 from runner.conversation import Participant
 from runner.events import State, Stopped
-from runner.forecast import AT_MOST, Guess, expecting, loads
+from runner.forecast import AT_MOST, Guess, Load, expecting, loads
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
 from runner.limits import RUN_BUDGET, Ceiling, Lane
@@ -21,6 +22,28 @@ from runner.money import Nanos, Price
 from runner.plan import Cell, Plan
 
 _STEP: Final = 1.02
+_FIRST_REPLIES: Final = 2
+"""So many replies twice as long are mixed into a mean: the first to come back are the short ones."""
+_FIRST_TURNS: Final = 8
+"""So many turns that cost what was foreseen are mixed in: one lost call among few says little."""
+_CLOSE: Final = 0.97
+"""What is expected misses by so much: who waited until it is known for sure would often begin when all others end."""
+
+
+class _Estimate(NamedTuple):
+    """What a conversation is expected to cost."""
+
+    rest: list[tuple[str, Nanos]]
+    """The turns without a reply, by ceiling."""
+    done: Nanos
+    """The turns that have one, had they been as foreseen."""
+
+
+class _Seen(NamedTuple):
+    """The turns of a conversation that have their reply, and what they were foreseen to cost."""
+
+    turns: int
+    foreseen: Nanos
 
 
 class Roster:
@@ -51,12 +74,26 @@ class Roster:
         self._committed = dict.fromkeys(self.ceilings, 0)
         """The expected rest of all that have begun, by ceiling."""
         self._rests: dict[str, list[tuple[str, Nanos]]] = {}
-        self._estimates: dict[Hashable, list[tuple[str, Nanos]]] = {}
+        self._estimates: dict[Hashable, _Estimate] = {}
+        self._finding_out: dict[str, str] = {}
+        """Which conversation, of those that have begun, makes known how long the replies of a model are."""
+        self._seen: dict[str, _Seen] = {}
+        self._turns = 0
+        self._foreseen = 0
+        """The sums of what was seen."""
+        self._elsewhere = self._state.run.settled
+        """What was spent on anything but the conversations of the plan."""
         self._waiting: dict[str, list[Cell]] = {}
         for cell in sorted(missing, key=lambda cell: (not self._state.of(cell.id).replies, cell.index)):
             self._waiting.setdefault(self.first_lane(cell).name, []).append(cell)
-        self.tight = self._in_reach(missing)
+        self.tight = self._in_reach(missing, AT_MOST)
         """True when a ceiling is in reach, so that money decides who begins."""
+        self._ample = self.tight and not self._in_reach(missing, expecting(self._mean))
+        """True when there is money for all, as far as can be told without having heard the models."""
+        if self.tight:
+            for cell in plan.cells:
+                self._elsewhere -= self._state.of(cell.id).account.settled
+                self._see(cell)
 
     @property
     def waiting(self) -> list[Cell]:
@@ -84,6 +121,8 @@ class Roster:
         def begin(beginning: Beginning) -> None:
             assert self.spawn is not None
             queue.remove(cell)
+            for alias in self._unheard(cell):
+                self._finding_out.setdefault(alias, cell.id)
             self.commit(cell)
             self.begun += 1
             self.spawn(cell, beginning)
@@ -114,25 +153,31 @@ class Roster:
 
     def short_of(self, cell: Cell) -> Ceiling | None:
         """The ceiling that leaves no room for a conversation's expected cost; None when it may begin."""
-        if not self.tight or self.begun == 0:
-            # The first one always begins: it is how the true length of replies becomes known.
+        if not self.tight or (not self._rests and (self.begun == 0 or self._unheard(cell))):
+            # When nobody talks, one begins all the same: it is how the true length of replies becomes known.
             return None
-        for name, amount in self._expected(cell):
+        times = self._dearer() * _CLOSE
+        for name, amount in self._estimate(cell).rest:
             ceiling = self.ceilings[name]
-            if ceiling.account.settled + self._committed[name] + amount > ceiling.reach:
+            if ceiling.account.settled + (self._committed[name] + amount) * times > ceiling.reach:
                 return ceiling
         return None
 
     def commit(self, cell: Cell) -> None:
         """Count the expected rest of a conversation, in place of what was counted for it before."""
-        self.release(cell)
+        self._uncount(cell)
         if self.tight:
-            self._rests[cell.id] = self._expected(cell)
+            self._rests[cell.id] = self._estimate(cell).rest
             for name, amount in self._rests[cell.id]:
                 self._committed[name] += amount
+            self._see(cell)
 
     def release(self, cell: Cell) -> None:
         """Count nothing for it any more."""
+        self._uncount(cell)
+        self._finding_out = {alias: one for alias, one in self._finding_out.items() if one != cell.id}
+
+    def _uncount(self, cell: Cell) -> None:
         for name, amount in self._rests.pop(cell.id, []):
             self._committed[name] -= amount
 
@@ -156,42 +201,85 @@ class Roster:
         every = (*self.ceilings.values(), *(ceiling for ceiling in own if ceiling is not None))
         return any(ceiling.account.settled > ceiling.reach for ceiling in every)
 
-    def _in_reach(self, missing: Sequence[Cell]) -> bool:
+    def _in_reach(self, missing: Sequence[Cell], guess: Guess) -> bool:
         if not self.ceilings:
             return False
         likely = dict.fromkeys(self.ceilings, 0)
         for cell in missing:
-            for name, amount in self._by_ceiling(cell, AT_MOST):
+            for name, amount in self._by_ceiling(cell, guess):
                 likely[name] += amount
         return any(likely[name] > c.reach - c.account.settled for name, c in self.ceilings.items())
 
-    def _expected(self, cell: Cell) -> list[tuple[str, Nanos]]:
-        """The expected cost of the rest of a conversation; worked out anew only when a mean has moved."""
-        # A model not heard yet may use all it is allowed: with the usual guess too many would begin in the first
-        # seconds, before anything is known.
-        means = {alias: self._mean(alias) or inf for _, alias in cell.models}
-        key = (cell.prompt, cell.pairing, cell.models, len(self._state.of(cell.id).replies), tuple(means.values()))
+    def _estimate(self, cell: Cell) -> _Estimate:
+        """The expected cost of a conversation; worked out anew only when a mean has moved."""
+        plain = {alias: self._mean(alias) for _, alias in cell.models}
+        means = {alias: self._unknown(alias, cell) if m is None else self._doubted(alias) for alias, m in plain.items()}
+        replies = self._state.of(cell.id).replies
+        key = (cell.prompt, cell.pairing, cell.models, len(replies), *plain.values(), *means.values())
         found = self._estimates.get(key)
         if found is None:
-            found = self._estimates[key] = self._by_ceiling(cell, expecting(means.__getitem__))
+            unsaid = {x.number for x in self._plan.conversation(cell).lines if x.number not in replies}
+            done = self._loads(cell, expecting(lambda alias: plain[alias] or inf), unsaid)
+            rest = self._by_ceiling(cell, expecting(means.__getitem__))
+            found = self._estimates[key] = _Estimate(rest, sum(load.cost for load in done.values()))
         return found
+
+    def _unheard(self, cell: Cell) -> list[str]:
+        return [alias for _, alias in cell.models if self._mean(alias) is None]
+
+    def _unknown(self, alias: str, cell: Cell) -> float | None:
+        """How long the replies of a model are thought to be that was not heard yet; None for the usual guess.
+
+        They may be as long as they are allowed to: else too many would begin in the first seconds, before anything is
+        known. Whoever finds out, or where there is money for all, they are thought to be as long as the longest known.
+        """
+        if not self._ample and self._finding_out.get(alias, cell.id) != cell.id:
+            return inf
+        return max((mean for mean in map(self._mean, self._state.tallies) if mean is not None), default=None)
 
     def _mean(self, alias: str) -> float | None:
         """The mean output of a model, to the next step of two per cent."""
+        return self._stepped(alias, 1.0)
+
+    def _doubted(self, alias: str) -> float | None:
+        """The same with the doubt that is left."""
+        tally = self._state.tallies.get(alias)
+        heard = 0 if tally is None else tally.with_figures
+        return self._stepped(alias, 1.0 + _FIRST_REPLIES / (heard + _FIRST_REPLIES))
+
+    def _stepped(self, alias: str, times: float) -> float | None:
         tally = self._state.tallies.get(alias)
         mean = None if tally is None else tally.mean_output
-        return None if not mean else _STEP ** ceil(log(mean) / log(_STEP))
+        return None if not mean else _STEP ** ceil(log(mean * times) / log(_STEP))
+
+    def _see(self, cell: Cell) -> None:
+        """Take in what the turns of a conversation that have their reply would have cost, had they been as foreseen."""
+        turns = len(self._state.of(cell.id).replies)
+        if turns:
+            before = self._seen.get(cell.id, _Seen(0, 0))
+            now = self._seen[cell.id] = _Seen(turns, self._estimate(cell).done)
+            self._turns += now.turns - before.turns
+            self._foreseen += now.foreseen - before.foreseen
+
+    def _dearer(self) -> float:
+        """How many times what was foreseen the turns of this run have cost so far, all told."""
+        if not self._foreseen:
+            return 1.0
+        paid = self._state.run.settled - self._elsewhere
+        return (self._turns * paid / self._foreseen + _FIRST_TURNS) / (self._turns + _FIRST_TURNS)
 
     def _by_ceiling(self, cell: Cell, guess: Guess) -> list[tuple[str, Nanos]]:
         """What the rest of a conversation comes to, for each ceiling over several conversations."""
-        done = self._state.of(cell.id).replies
-        found = loads(self._plan.conversation(cell), self._prices.__getitem__, guess, done)
+        found = self._loads(cell, guess, self._state.of(cell.id).replies)
         total = sum(load.cost for load in found.values())
         amounts = {"run": total, "shared": total, f"pairing:{cell.pairing}": total}
         for alias, load in found.items():
             for name in (f"model:{alias}", f"provider:{self._plan.models[alias].provider}"):
                 amounts[name] = amounts.get(name, 0) + load.cost
         return [(name, amount) for name, amount in amounts.items() if name in self.ceilings]
+
+    def _loads(self, cell: Cell, guess: Guess, done: Container[int]) -> dict[str, Load]:
+        return loads(self._plan.conversation(cell), self._prices.__getitem__, guess, done)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _FIRST_LOOK_SECONDS: Final = 0.001
 _LONGEST_LOOK_SECONDS: Final = 0.02
+_PIECE_BYTES: Final = 1024 * 1024
 
 
 class Secret:
@@ -105,6 +106,13 @@ class Disk(Protocol):
 
     def truncate(self, path: Path, size: int) -> None:
         """Cut a file, durably."""
+        ...
+
+    async def rewrite(self, path: Path, start: int, end: int) -> None:
+        """Write a stretch of a file again, the same bytes in the same place, and sync it.
+
+        What a failed sync has lost is shown like any other until the power goes; written again it is kept.
+        """
         ...
 
     def lock(self, path: Path, holder: str) -> Lock:
@@ -289,6 +297,9 @@ class RealDisk:
             os.ftruncate(descriptor, size)
             _sync(descriptor)
 
+    async def rewrite(self, path: Path, start: int, end: int) -> None:
+        await _aside(_rewrite, path, start, end)
+
     def lock(self, path: Path, holder: str) -> Lock:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -380,6 +391,16 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _write_and_sync(descriptor: int, data: bytes) -> None:
     _write_all(descriptor, data)
     _sync(descriptor)
+
+
+def _rewrite(path: Path, start: int, end: int) -> None:
+    with _descriptor(path, os.O_RDWR) as descriptor:
+        while start < end:
+            piece = os.pread(descriptor, min(_PIECE_BYTES, end - start), start)
+            if not piece:
+                break
+            start += os.pwrite(descriptor, piece, start)
+        _sync(descriptor)
 
 
 def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:

@@ -7,6 +7,8 @@ The standard loop's tasks, futures and timers run unchanged; what is replaced is
 - nothing ready and no timer is a `Deadlock`, steps without end are a `Livelock`: both name what they found;
 - no operating system below: no sockets, no threads;
 - a `Kill` ends it like `kill -9`: not one further callback runs, no `finally`, no `except`.
+
+`run_virtual` is one process. Inside it `side_by_side` runs several, and a `Kill` ends only the one that it happens in.
 """
 
 from __future__ import annotations
@@ -18,15 +20,20 @@ import selectors
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final, Never, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Final, Generic, Never, Protocol, TypeVar, TypeVarTuple, Unpack
 from unittest.mock import patch
+from weakref import WeakSet
 
 import anyio
+
+from runner.sim.delivery import SimAnswer
+from runner.sim.engine import Engine, SimRequest
 
 STEP: Final = 1e-6
 T = TypeVar("T")
@@ -53,22 +60,32 @@ class Kill(SystemExit):
         self.at = at
 
 
-def kill(what: str) -> Never:
+class PowerLoss(Kill):
+    """The machine died: every process on it, and what no disk had."""
+
+
+def kill(what: str, kind: type[Kill] = Kill) -> Never:
     """Die in the middle of a call that cannot wait. Only the caller's own frames still unwind."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        raise Kill(what) from None
-    raise loop.die(what) if isinstance(loop, VirtualLoop) else Kill(what)
+        raise kind(what) from None
+    raise _dead(loop, what, kind) if isinstance(loop, VirtualLoop) else kind(what)
 
 
-async def killed(what: str) -> Never:
+async def killed(what: str, kind: type[Kill] = Kill) -> Never:
     """Die in the middle of a call that can wait: it never returns, and nothing at all unwinds."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop), "only a virtual process can be killed"
-    loop.die(what)
+    _dead(loop, what, kind)
     await loop.create_future()
     raise AssertionError("a dead process went on")
+
+
+def _dead(loop: VirtualLoop, what: str, kind: type[Kill]) -> Kill:
+    death = kind(what, loop.time())
+    process = _process.get()
+    return loop.die(death) if process is None else process.die(death)
 
 
 class _NoSelector(selectors.BaseSelector):
@@ -92,12 +109,12 @@ _graves: Final[list[object]] = []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """The loop of one simulated process."""
+    """The loop of one simulated process, or of several side by side."""
 
     # Private names of the standard loop; a canary in test_virtual.py watches them.
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
-    _asyncgens: Iterable[object]
+    _asyncgens: WeakSet[AsyncGenerator[Any, Any]]
     _thread_id: int | None
 
     def __init__(
@@ -112,10 +129,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._order = None if seed is None else Random(seed)
         self._last: deque[asyncio.Handle] = deque(maxlen=50)
 
-    def die(self, what: str) -> Kill:
+    def die(self, death: Kill) -> Kill:
         """From the end of this step on nothing runs; returns what `run_virtual` will raise."""
         if self.death is None:
-            self.death = Kill(what, self._now)
+            self.death = death
         return self.death
 
     def time(self) -> float:
@@ -123,12 +140,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         if self._now >= self._kill_at:
-            self.die(f"at {self._kill_at} s")
+            self.die(Kill(f"at {self._kill_at} s", self._now))
         if self.death is not None:
             raise self.death
         ready, timers = self._ready, self._scheduled
         if not ready:
-            while timers and timers[0].cancelled():
+            while timers and _is_void(timers[0]):
                 heapq.heappop(timers)
             if not timers or timers[0].when() == math.inf:
                 raise Deadlock(f"at {self._now:.6f} s nothing is runnable and there is no timer\n{self._who_waits()}")
@@ -136,7 +153,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now += STEP
         while timers and (timers[0].cancelled() or timers[0].when() <= self._now):
             timer = heapq.heappop(timers)
-            if not timer.cancelled():
+            if not _is_void(timer):
                 ready.append(timer)
         if not ready:
             return
@@ -148,11 +165,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._order is not None and len(ready) > 1:
             ready.rotate(-self._order.randrange(len(ready)))
         handle = ready.popleft()
-        if handle.cancelled():
+        if _is_void(handle):
             return
         self.steps += 1
         self._last.append(handle)
-        handle._run()
+        try:
+            handle._run()
+        except Kill as death:
+            owner = _owner(handle)
+            if owner is not None and owner.done():
+                owner.exception()  # or it would be told as one that nobody asked for
+            process = _process_of(handle)
+            if process is None:
+                raise
+            process.die(death)
 
     def _who_waits(self) -> str:
         tasks = sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())
@@ -166,6 +192,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
             _graves.extend((*tasks, *self._asyncgens, *self._ready))
         super().close()
+
+    # Who belongs to which process.
+
+    def create_task(self, coro: Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:  # type: ignore[override]
+        task = super().create_task(coro, **options)
+        context = options.get("context")
+        process = _process.get() if context is None else context.get(_process)
+        if process is not None:
+            process.began(task)
+        return task
+
+    def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
+        super()._asyncgen_firstiter_hook(agen)  # type: ignore[misc]
+        process = _process.get()
+        if process is not None:
+            process.generators.add(agen)
 
     # No operating system below.
 
@@ -188,9 +230,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         raise RuntimeError(f"the virtual world has no threads: run_in_executor({func!r})")
 
 
-def _described(handle: asyncio.Handle) -> str:
+def _owner(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
     owner = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
-    return owner.get_name() if isinstance(owner, asyncio.Task) else repr(handle)
+    return owner if isinstance(owner, asyncio.Task) else None
+
+
+def _described(handle: asyncio.Handle) -> str:
+    owner = _owner(handle)
+    return repr(handle) if owner is None else owner.get_name()
 
 
 def run_virtual(
@@ -219,6 +266,143 @@ def run_virtual(
     # `anyio.to_thread` does not ask the loop for a thread, so it is refused where every thread begins.
     with patch.object(threading.Thread, "start", refuse):
         return anyio.run(function, *args, backend="asyncio", backend_options={"loop_factory": loop})
+
+
+# --- several processes on one loop -----------------------------------------------------------------------------------
+
+
+class Seam(Protocol):
+    """What a process holds of the world, and the world gets back however it ends: a disk's locks, calls under way."""
+
+    def ended(self, death: Kill | None, at: float) -> None:
+        """The process is no more since the loop's time `at`; it was not killed when `death` is None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ending(Generic[T]):
+    """How a process ended: with what it returned, or by its death."""
+
+    at: float
+    value: T | None
+    death: Kill | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Process(Generic[T]):
+    """One of several processes on a loop; times are the loop's.
+
+    It dies at its time, or where a `Kill` is raised in it, as by a fault of its disk; then no line of it runs any more.
+    """
+
+    main: Callable[[], Awaitable[T]]
+    seams: Sequence[Seam] = ()
+    """All that it shares with the others: its own `MemoryDisk` of the common disk, its own `Calls`."""
+    starts: float = 0.0
+    dies: float = math.inf
+    name: str = "process"
+    ending: Ending[T] | None = field(default=None, init=False)
+    generators: WeakSet[AsyncGenerator[Any, Any]] = field(default_factory=WeakSet, init=False)
+    _tasks: WeakSet[asyncio.Task[Any]] = field(default_factory=WeakSet, init=False)
+    _ended: Callable[[Kill | None], None] = field(default=lambda death: None, init=False)
+
+    def began(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        if self.ending is not None:
+            _unregister(task)
+
+    def die(self, death: Kill) -> Kill:
+        """From the end of this step on nothing of it runs; with the power all others die, too."""
+        self._end(None, death)
+        return death
+
+    async def live(self) -> None:
+        await anyio.sleep_until(self.starts)
+        self._end(await self.main(), None)
+
+    def start(self, loop: VirtualLoop, ended: Callable[[Kill | None], None]) -> asyncio.Task[None]:
+        self._ended = ended
+        context = copy_context()
+        context.run(_process.set, self)
+        return loop.create_task(self.live(), name=self.name, context=context)
+
+    def _end(self, value: T | None, death: Kill | None) -> None:
+        if self.ending is not None:
+            return
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        self.ending = Ending(loop.time(), value, death)
+        for seam in self.seams:
+            seam.ended(death, loop.time())
+        for task in self._tasks:
+            # Who has just returned needs no grave, and would hold its whole world in it.
+            if not task.done() and (death is not None or task is not asyncio.current_task()):
+                _unregister(task)
+        loop._asyncgens.difference_update(self.generators)
+        self._ended(death)
+
+
+_process: Final[ContextVar[Process[Any] | None]] = ContextVar("process", default=None)
+"""Whose step this is; None outside of all of them. Tasks, timers and callbacks inherit it."""
+
+
+def _process_of(handle: asyncio.Handle) -> Process[Any] | None:
+    return handle._context.get(_process)  # type: ignore[attr-defined, no-any-return]
+
+
+def _is_void(handle: asyncio.Handle) -> bool:
+    """True when a callback will never run: it was cancelled, or its process is no more."""
+    if handle.cancelled():
+        return True
+    process = _process_of(handle)
+    return process is not None and process.ending is not None
+
+
+def _unregister(task: asyncio.Task[Any]) -> None:
+    """Out of the sight of the loop, which would cancel it in the end and wait for it."""
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    asyncio.tasks._unregister_task(task)
+    _graves.append(task)
+
+
+async def side_by_side(processes: Sequence[Process[T]], *, power_lost_at: float = math.inf) -> list[Ending[T]]:
+    """Run several processes at once until each has ended or died; how, in their order.
+
+    An exception of one of them is a failure of all: it is raised here, and the others run no further.
+    """
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop), "only virtual processes can be run side by side"
+    over: asyncio.Future[None] = loop.create_future()
+
+    def ended(death: Kill | None) -> None:
+        if isinstance(death, PowerLoss):
+            for process in processes:
+                process.die(death)
+        if not over.done() and all(process.ending is not None for process in processes):
+            over.set_result(None)
+
+    def stopped(task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, Kill) and not over.done():
+            over.set_exception(error)
+
+    alarms = [
+        loop.call_at(process.dies, process.die, Kill(f"at {process.dies} s", process.dies))
+        for process in processes
+        if process.dies < math.inf
+    ]
+    if power_lost_at < math.inf:
+        alarms.append(loop.call_at(power_lost_at, ended, PowerLoss(f"at {power_lost_at} s", power_lost_at)))
+    for process in processes:
+        process.start(loop, ended).add_done_callback(stopped)
+    try:
+        await over
+    finally:
+        for alarm in alarms:
+            alarm.cancel()
+        for process in processes:
+            process.die(Kill("left alone", loop.time()))
+    return [process.ending for process in processes if process.ending is not None]
 
 
 # --- the smaller seams of `runner.world` ---------------------------------------------------------------------------
@@ -276,3 +460,26 @@ class _Scripted:
         await anyio.sleep_until(at)
         self.heard.append(number)
         return int(number)
+
+
+class Calls(Engine):
+    """A provider as one of several processes reaches it: what is under way when the process ends is abandoned then."""
+
+    def __init__(self, provider: Engine) -> None:
+        self._provider = provider
+        self._asked: list[int] = []
+
+    def handle(self, request: SimRequest, now: float) -> SimAnswer:
+        answer = self._provider.handle(request, now)
+        self._asked.append(answer.id)
+        return answer
+
+    def finished(self, request: int, now: float) -> None:
+        self._provider.finished(request, now)
+
+    def abandoned(self, request: int, now: float) -> None:
+        self._provider.abandoned(request, now)
+
+    def ended(self, death: Kill | None, at: float) -> None:
+        for request in self._asked:
+            self.abandoned(request, at)  # after an answer that went out whole this says nothing new

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from runner.conversation import Status
 from runner.events import Failed
 from runner.foreign import visible
 from runner.gate import Gate
-from runner.journal import Journal
+from runner.journal import FILE, Journal, scan
 from runner.lines import Damaged, StorageError
 from runner.night import Ready
 from runner.outputs import Reading
@@ -129,7 +129,8 @@ class Progress:
         """The last lines; `code` is what the whole night came to."""
         self._display.close()
         for run in self._runs:
-            for line in last_lines(run.reading):
+            reading, _ = _kept(run.reading, run.session.journal)
+            for line in last_lines(reading, run.reading.state.closed[-1][1]):
                 self._tell_of(run, line)
         if len(self._found) > 1:
             self.tell(f"{len(self._found)} runs: exit {code}")
@@ -318,8 +319,20 @@ class Progress:
         runs: list[dict[str, Any]] = []
         reasons: dict[str, None] = {}
         for reading, journal in self._found.values():
-            figures = {**self._of(reading), **reading.figures(journal.seq)}
+            kept, records = _kept(reading, journal)
+            figures = {**self._of(reading), **kept.figures(records)}
             del figures["schema"], figures["lanes"], figures["in_flight"]
             reasons.update(dict.fromkeys(figures["reasons"]))
             runs.append(figures)
         self._report(end_data(code, forgiven, tuple(reasons), runs))
+
+
+def _kept(reading: Reading, journal: Journal) -> tuple[Reading, int]:
+    """The run as its file tells it, and up to which record: a state may tell of records that could not be kept."""
+    if not journal.lost:
+        return reading, journal.seq
+    try:
+        found = scan(journal.disk, journal.folder / FILE)
+    except OSError:
+        return reading, journal.seq  # nobody can tell
+    return replace(reading, state=found.state, journal=None), found.last

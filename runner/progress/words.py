@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from runner.conversation import STATUSES, Status
+from runner.events import Closed
 from runner.money import Nanos, dollars, shown
 from runner.outputs import INDEX, Reading
 from runner.plan import Cell
@@ -81,10 +82,9 @@ def short(reason: str) -> str:
     return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1].rstrip() + "…"
 
 
-def last_lines(reading: Reading) -> list[str]:
+def last_lines(reading: Reading, closed: Closed) -> list[str]:
     """What a run came to when its life is over, where to look, and how to go on."""
     state = reading.state
-    closed = state.closed[-1][1]
     parts = [counts_text(len(reading.plan.cells), reading.counts(), {})]
     cells = [state.of(cell.id) for cell in reading.plan.cells]
     flags = flags_text(sum(c.truncated for c in cells), sum(c.refused for c in cells))
