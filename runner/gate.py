@@ -349,9 +349,9 @@ class Gate:
             asks = [ask for lane in self.lanes for ask in self._first(lane) if ceiling in ask.ceilings]
             # One that can never go as it is needs no more than it would with the smallest output limit.
             needs = [a.reserved if ceiling.may_grow or held + a.reserved <= ceiling.reach else a.least for a in asks]
-            # Whoever was passed over too often keeps the others from going until there is enough for it.
-            claimed = [ask.reserved for ask in asks if ask.starves and ask.will_fit()]
-            least = max(claimed, default=min(needs, default=0))
+            # Those for whom there is enough wait for something else, and must not hide that others are short.
+            needs = [need for need in needs if held + need > ceiling.most]
+            least = min(needs, default=0)
             if held + least > ceiling.most and (ceiling.may_grow or held + least <= ceiling.reach):
                 self._short[ceiling] = least, sum(needs)
                 self._money_wanted[ceiling].set()

@@ -1,10 +1,14 @@
-"""What holds for every test: no socket leaves this machine, and Hypothesis is repeatable from the printed seed."""
+"""What holds for every test: no socket leaves this machine, and Hypothesis is repeatable from the printed seed.
+
+A test can show figures: what it records as its property `figures` stands in the summary at the end.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,6 +17,21 @@ from hypothesis import settings
 # A deadline would be a wall-time assertion; an example database would make one run depend on another.
 settings.register_profile("tertulia", deadline=None, database=None, max_examples=50)
 settings.load_profile("tertulia")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures of all tests, wherever they ran."""
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    shown = {
+        f"{report.nodeid.rpartition('::')[2]}: {text}"
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == "figures"
+    }
+    if shown:
+        terminalreporter.section("figures")
+        for line in sorted(shown):
+            terminalreporter.write_line(line)
 
 
 class BeyondLoopback(RuntimeError):
@@ -36,6 +55,15 @@ def _guarded(real: Callable[..., Any]) -> Callable[..., Any]:
         return real(self, *args)
 
     return guard
+
+
+_homes = count(1)
+
+
+@pytest.fixture(autouse=True)
+def own_state(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the processes of one test share a provider's limits with each other, and with nobody else."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{next(_homes)}"))
 
 
 @pytest.fixture(autouse=True)

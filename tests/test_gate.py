@@ -14,7 +14,7 @@ from runner.call import Failure, Reply, Usage
 from runner.events import Account, Opened, Replied, Sent
 from runner.gate import Ask, Beginning, Gate, Refused
 from runner.journal import Journal
-from runner.limits import Ceiling, Lane, Limits, Size
+from runner.limits import PASSED_TOO_OFTEN, Ceiling, Lane, Limits, Size
 from tests.memory import MemoryDisk
 from tests.virtual import FixedClock, run_virtual
 
@@ -133,6 +133,61 @@ def test_money_in_flight_is_waited_for_and_what_can_never_fit_is_refused() -> No
     assert account.held == 0
 
 
+@pytest.mark.parametrize(("landing", "leaves"), [(10.0, 50.0), (60.0, 60.0)])
+def test_money_that_comes_back_while_a_lane_is_paused_is_not_forgotten(landing: float, leaves: float) -> None:
+    """Whichever comes last, the end of the pause or the money, lets the call go; nothing else happens then."""
+    busy, paused = Lane("busy", Limits(concurrency=9)), Lane("paused", Limits(concurrency=9))
+    paused.pause(50.0, "asked to wait 50 s")
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        run = Ceiling("the budget of the run", Account(reserved=60), 100)
+        waits = bench.ask("waits", paused, 1, 50, (run,))
+
+        async def pays() -> None:
+            async with bench.gate.admit(bench.ask("pays", busy)) as flight:
+                await anyio.sleep(landing)
+                run.account.reserved = 0
+                bench.journal.record(Replied("pays", 1, 1, "yes", "ok", 0, "priced", None, {}))
+                flight.landed(REPLY)
+
+        tasks.start_soon(pays)
+        tasks.start_soon(bench.talk, waits)
+        await anyio.lowlevel.checkpoint()
+
+    assert on_bench([busy, paused], script).log == [f"waits flies at {leaves:.1f}"]
+
+
+@dataclass
+class Till:
+    """A purse that gives whatever is asked for, as long as it lasts."""
+
+    ceiling: Ceiling
+
+    async def draw(self, least: int, wanted: int) -> bool:
+        await anyio.sleep(0.1)
+        self.ceiling.most = self.ceiling.account.held + least
+        return False
+
+
+def test_a_slice_is_drawn_for_whoever_keeps_the_others_waiting() -> None:
+    """What was passed over too often keeps its claim: drawn is what it needs, not what the smallest of all needs."""
+    lane = Lane("p", Limits(concurrency=2))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        day = Ceiling("the budget of the day", bench.journal.state.run, 30, reach=100)
+        bench.gate.purses = [Till(day)]
+        large = bench.ask("large", lane, 9, 60, (day,))
+        large.passed = PASSED_TOO_OFTEN
+        tasks.start_soon(bench.talk, large)
+        for n in range(3):
+            tasks.start_soon(bench.talk, bench.ask(f"small{n}", lane, n, 10, (day,)))
+        await anyio.lowlevel.checkpoint()
+
+    log = on_bench([lane], script).log
+    assert log[0] == "large flies at 0.1"
+    assert [line.split()[0] for line in log[1:]] == ["small0", "small1", "small2"]
+
+
 def test_closing_refuses_those_who_wait_and_lets_those_who_fly_land() -> None:
     """The first Ctrl-C: no new call, none broken off."""
     lane = Lane("p", Limits(concurrency=1))
@@ -167,6 +222,7 @@ def test_a_parked_lane_or_model_refuses_its_own_and_nobody_else() -> None:
     assert sorted(on_bench([dead, alive], script).log) == ["a pending: dead: 401", "b flies at 0.0"]
 
 
+@pytest.mark.fault(43)
 def test_a_pause_is_waited_for_but_not_for_ever() -> None:
     """Up to `max_wait` the run waits for a parked lane when nothing else is left; beyond it, the conversations wait."""
     short, long = Lane("short", Limits(concurrency=1)), Lane("long", Limits(concurrency=1))
@@ -213,6 +269,28 @@ def test_the_pace_goes_on_where_an_earlier_life_left_it(burst: int, earlier: lis
         await anyio.lowlevel.checkpoint()
 
     assert float(on_bench([lane], script).log[0].rpartition(" ")[2]) == pytest.approx(first, abs=0.15)
+
+
+def test_the_pace_follows_the_share() -> None:
+    """With half of a lane its requests leave half as fast, and as before when it is whole again."""
+    lane = Lane("p", Limits(rpm=60, concurrency=99, burst=3))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        async def share() -> None:
+            for at, part in ((10.5, 0.5), (30.5, 1.0)):
+                await anyio.sleep_until(at)
+                lane.rescale(part, at)
+                bench.gate.wake()
+
+        tasks.start_soon(share)
+        for n in range(40):
+            tasks.start_soon(bench.talk, bench.ask(str(n), lane, n), 0.01)
+        await anyio.lowlevel.checkpoint()
+
+    times = [float(line.rpartition(" ")[2]) for line in on_bench([lane], script).log]
+    assert sum(t < 10.5 for t in times) in (11, 12)
+    assert sum(11.0 <= t < 30.5 for t in times) in (9, 10)
+    assert sum(31.0 <= t < 41.0 for t in times) in (9, 10, 11)
 
 
 def test_a_minutes_limit_never_parks_a_lane() -> None:

@@ -398,6 +398,25 @@ def test_a_purse_waits_for_what_others_may_give_back_but_not_longer_than_it_is_t
     run_virtual(test)
 
 
+def test_what_calls_have_given_back_is_free_for_others_only_when_that_is_on_record() -> None:
+    """The journal and the ledger are two files: the line that frees money comes after the record that it rests on."""
+
+    async def test() -> None:
+        disk, account = MemoryDisk(), Account()
+        seen: list[int] = []
+
+        async def flushed() -> None:
+            seen.append(total(disk))
+
+        purse = await Purse.open(ledger(disk), spender(day=1000), account, {}, flushed, 60.0)
+        await purse.draw(700, 700)
+        account.settled = 10
+        await purse.draw(995, 995)
+        assert seen == [700] and total(disk) == 10
+
+    run_virtual(test)
+
+
 def test_two_purses_that_are_short_do_not_wait_for_each_other() -> None:
     """What is too little for one is given back at once, and may be enough for the other."""
 

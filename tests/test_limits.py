@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
@@ -413,11 +414,84 @@ def test_a_small_call_passes_a_large_one_only_so_often() -> None:
     room = Ceiling("run", Account(reserved=50), 100)
     large, small = waiter(lane, 0, 80, (room,)), waiter(lane, 1, 10, (room,))
     grants = 0
-    while choose([[large, small]], 0.0).grant is small:
+    while grants <= PASSED_TOO_OFTEN and choose([[large, small]], 0.0).grant is small:
         grants += 1
     assert grants == PASSED_TOO_OFTEN
     room.account.reserved = 0
     assert choose([[large, small]], 0.0).grant is large
+
+
+def test_a_small_call_of_another_lane_passes_a_large_one_only_so_often() -> None:
+    """What is scarce is the money of both: after so many overtakings the other lane waits, too."""
+    ours, theirs = Lane("ours", Limits(concurrency=1000)), Lane("theirs", Limits(concurrency=1000))
+    room = Ceiling("run", Account(reserved=50), 100)
+    large, small = waiter(ours, 0, 80, (room,)), waiter(theirs, 1, 10, (room,))
+    grants = 0
+    while grants <= PASSED_TOO_OFTEN and choose([[large], [small]], 0.0).grant is small:
+        grants += 1
+    assert grants == PASSED_TOO_OFTEN
+    apart = waiter(theirs, 2, 90, (Ceiling("other", Account(), 100),))
+    assert choose([[large], [small, apart]], 0.0).grant is apart
+    room.account.reserved = 0
+    assert choose([[large], [small]], 0.0).grant is large
+
+
+def test_a_call_that_waits_for_its_window_is_passed_only_so_often_and_keeps_nothing_from_other_lanes() -> None:
+    """A small call fits a window sooner than a large one; of the money others may have what they need meanwhile."""
+    lane, free = Lane("p", Limits(tpm=1000, concurrency=1000)), Lane("free", Limits())
+    lane.take(0, 500, 0.0)
+    room = Ceiling("run", Account(), 100)
+    large, small = waiter(lane, 0, 60, (room,), Size(0, 0, 900)), waiter(lane, 1, 10, (room,), Size(0, 0, 10))
+    grants = 0
+    while grants <= PASSED_TOO_OFTEN and choose([[large, small]], 59.0).grant is small:
+        grants += 1
+    assert grants == PASSED_TOO_OFTEN
+    elsewhere = waiter(free, 2, 100, (room,))
+    assert choose([[large, small], [elsewhere]], 59.0).grant is elsewhere
+    assert choose([[large, small], [elsewhere]], 130.0).grant is large
+
+
+def test_of_those_who_were_passed_over_too_often_the_first_in_rank_goes_first() -> None:
+    """Whatever their lanes."""
+    lanes = [Lane(str(n), Limits(concurrency=9)) for n in range(2)]
+    room = Ceiling("run", Account(), 100)
+    second, first = waiter(lanes[0], 2, 60, (room,)), waiter(lanes[1], 1, 60, (room,))
+    first.passed = second.passed = PASSED_TOO_OFTEN
+    assert choose([[second], [first]], 0.0).grant is first
+
+
+def test_who_was_not_deprived_of_anything_was_not_passed_over() -> None:
+    """A call with room for itself and the other, or that waits for its own window, has lost nothing by another's."""
+    full, paced, free = Lane("full", Limits(tpm=100)), Lane("paced", Limits(rpm=60)), Lane("free", Limits())
+    full.take(0, 100, 0.0)
+    room = Ceiling("run", Account(), 100)
+    waits, permit, goes = (waiter(lane, rank, 40, (room,)) for rank, lane in enumerate((full, paced, free)))
+    for most, passed in ((100, (0, 0)), (79, (0, 1))):
+        room.most = most
+        assert choose([[waits], [permit], [goes]], 0.0).grant is goes
+        assert (waits.passed, permit.passed) == passed
+
+
+def test_who_waits_for_a_permit_and_was_passed_over_too_often_keeps_its_money() -> None:
+    """While its pacer lets it wait, others get what is left beside its claim."""
+    paced, free = Lane("paced", Limits(rpm=60)), Lane("free", Limits())
+    room = Ceiling("run", Account(), 100)
+    first, small, large = waiter(paced, 0, 60, (room,)), waiter(free, 1, 40, (room,)), waiter(free, 2, 41, (room,))
+    first.passed = PASSED_TOO_OFTEN
+    choice = choose([[first], [large]], 0.0)
+    assert (choice.grant, choice.want_permit) == (None, (paced,))
+    assert choose([[first], [small]], 0.0).grant is small
+
+
+def test_who_can_only_hope_that_others_give_money_back_keeps_nobody_from_going() -> None:
+    """What is in flight here will not make room for it; what other processes do nobody knows."""
+    lane = Lane("p", Limits(concurrency=9))
+    shared = Ceiling("the day", Account(settled=30), 50, reach=80, may_grow=True)
+    large, small = waiter(lane, 0, 51, (shared,)), waiter(lane, 1, 20, (shared,))
+    large.passed = PASSED_TOO_OFTEN
+    assert choose([[large, small]], 0.0).grant is small
+    shared.reach = 81  # a slice that is there to be drawn
+    assert choose([[large, small]], 0.0).grant is None
 
 
 def test_a_paced_lane_asks_for_a_permit_before_anything_is_held() -> None:
@@ -456,7 +530,7 @@ def test_whatever_is_chosen_no_ceiling_and_no_slot_is_exceeded(rows: list[tuple[
     for number, rank, reserved in rows:
         queues[number].append(waiter(lanes[number], rank, reserved, (ceiling,)))
     for queue in queues:
-        queue.sort(key=lambda w: w.order)
+        queue.sort(key=lambda w: w.rank)
     while (grant := choose(queues, 0.0).grant) is not None:
         queues[lanes.index(grant.lane)].remove(grant)
         grant.lane.flying += 1
@@ -464,5 +538,50 @@ def test_whatever_is_chosen_no_ceiling_and_no_slot_is_exceeded(rows: list[tuple[
         assert ceiling.account.held <= cap
         assert grant.lane.flying <= grant.lane.slots
     for lane, queue in zip(lanes, queues, strict=True):
-        if lane.free_slots >= 1 and not any(w.passed >= PASSED_TOO_OFTEN for w in queue):
+        if lane.free_slots >= 1 and not any(w.starves for queue in queues for w in queue):
             assert all(not w.fits() for w in queue)
+
+
+@given(
+    large=st.lists(st.tuples(st.integers(0, 2), st.integers(20, 100)), min_size=1, max_size=4),
+    small=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 30)), min_size=1, max_size=6),
+    landings=st.lists(st.integers(0, 8), min_size=1, max_size=12),
+    slots=st.integers(1, 6),
+)
+def test_nobody_waits_for_ever_however_many_come_after(
+    large: list[tuple[int, int]], small: list[tuple[int, int]], landings: list[int], slots: int
+) -> None:
+    """Small calls without end, in all lanes, under one ceiling: of those behind it only so many go before any call."""
+    lanes = [Lane(str(n), Limits(concurrency=slots + n)) for n in range(3)]
+    room = Ceiling("run", Account(), 100)
+    queues: list[list[Waiter]] = [[], [], []]
+    behind: dict[int, int] = {}
+
+    def comes(number: int, rank: int, reserved: int) -> None:
+        queues[number].append(waiter(lanes[number], rank, reserved, (room,)))
+        behind[rank] = 0
+
+    for rank, (number, reserved) in enumerate(large):
+        comes(number, rank, reserved)
+    flying: list[Waiter] = []
+    for step in count():
+        if step < 100:
+            number, reserved = small[step % len(small)]
+            comes(number, len(large) + step, reserved)
+        while (grant := choose(queues, 0.0).grant) is not None:
+            queues[lanes.index(grant.lane)].remove(grant)
+            flying.append(grant)
+            grant.lane.flying += 1
+            room.account.reserved += grant.reserved
+            assert room.account.reserved <= room.most
+            # One whose lane has no slot for it waits for that, and nobody has gone before it.
+            for other in (w for queue in queues for w in queue if w.lane.free_slots >= 1.0):
+                behind[other.rank[0]] += other.rank < grant.rank
+                assert other.passed <= PASSED_TOO_OFTEN
+        if not flying:
+            break
+        landed = flying.pop(landings[step % len(landings)] % len(flying))
+        landed.lane.flying -= 1
+        room.account.reserved -= landed.reserved
+    assert not any(queues), "somebody goes whenever nothing is in flight"
+    assert all(behind[rank] <= PASSED_TOO_OFTEN + len(large) for rank in range(len(large)))
