@@ -20,13 +20,14 @@ import orjson
 from runner.events import Event, Failed, Replied, Sent
 from runner.job import Files, Job, load
 from runner.job.files import Misread
-from runner.journal import FILE, SPARE_FILE, Record, decode, lines
+from runner.journal import FILE, SPARE_FILE, Record, decode
+from runner.lines import split
 from runner.night import Options, Place, Source, Watch, night
 from runner.outputs import Reading, read
 from runner.preflight import CannotBegin
 from runner.progress import Lines, Progress
 from runner.sim.config import load_config
-from runner.sim.engine import Engine
+from runner.sim.engine import Engine, SimAnswer, SimRequest
 from runner.sim.wire import SimWire
 from runner.world import HttpRequest, World
 from tests.memory import Fault, MemoryDisk, no_fault
@@ -157,6 +158,19 @@ def provider(
     }
 
 
+class Counting(Engine):
+    """A provider that remembers when each request came and how it was met."""
+
+    def reset(self) -> None:
+        super().reset()
+        self.arrivals: list[tuple[float, int, int]] = []
+
+    def handle(self, request: SimRequest, now: float) -> SimAnswer:
+        answer = super().handle(request, now)
+        self.arrivals.append((now, answer.status, answer.id))
+        return answer
+
+
 @dataclass(slots=True)
 class Life:
     """What a life came to."""
@@ -274,7 +288,7 @@ class Night:
         return read(self.folder, self.left())
 
     def records(self) -> list[Record]:
-        found = [decode(line, offset) for offset, line, _ in lines(self.left(), self.folder / FILE)]
+        found = [decode(line, offset) for offset, line, _ in split(self.left(), self.folder / FILE)]
         return [record for record in found if record is not None]
 
     def replies(self) -> dict[tuple[str, int], Replied]:

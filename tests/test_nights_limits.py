@@ -9,25 +9,11 @@ from typing import Any
 import pytest
 
 from runner.night import Options
-from runner.sim.engine import Engine, SimAnswer, SimRequest
-from tests.nights import Night, matrix, provider
+from tests.nights import Counting, Night, matrix, provider
 
 MAX_TOKENS = 400
 WARM_UP, SECONDS = 10.0, 120.0
 SLOW = {"first": 2, "per_token": 0.05, "spread": 0.5}
-
-
-class Counting(Engine):
-    """A provider that remembers when each request came and how it was met."""
-
-    def reset(self) -> None:
-        super().reset()
-        self.arrivals: list[tuple[float, int, int]] = []
-
-    def handle(self, request: SimRequest, now: float) -> SimAnswer:
-        answer = super().handle(request, now)
-        self.arrivals.append((now, answer.status, answer.id))
-        return answer
 
 
 @dataclass(frozen=True, slots=True)
