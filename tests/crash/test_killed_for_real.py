@@ -1,159 +1,115 @@
-"""The command as a process, killed by the kernel while it talks to a server that keeps requests and a bill."""
+"""The command as a process, killed by the kernel again and again while it talks to a provider that keeps a bill."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import anyio
-import orjson
+import pytest
 
-from runner.events import Failed, Opened
-from runner.journal import FILE, Record, decode, lines
-from runner.sim.config import load_config
-from runner.sim.engine import Engine
-from runner.sim.server import serve
-from runner.verify import verify
-from runner.world import RealDisk
-from tests.nights import Ledger, matrix, provider
+from runner.money import shown
+from tests.nights import provider
+from tests.program.bench import MODELS, Attempt, Bench, a_bench, is_bounded, is_sound, is_whole
 
-ROOT = Path(__file__).resolve().parents[2]
-KEY = "sk-live-3JqT8wZb5nVxKc2RfY7mPdHs"
-MODELS = ("m0", "m1", "m2")
 AT_ONCE = 6
-KILLS = 20
+FIVE = ("m0", "m1", "m2", "m3", "m4")
+LATENCY = {"first": 0.03, "spread": 0.5}
+PATIENT = {"lost": {"retry": 100}}
 
 
 @dataclass(slots=True)
-class Bench:
-    """A job in a folder of its own, and the server that it talks to."""
+class Tally:
+    """What a series of kills has come to."""
 
-    home: Path
-    engine: Engine
-    said: list[Path] = field(default_factory=list)
-    """Where each process's stdout and stderr went."""
+    kills: int = 0
+    lives: int = 0
+    requests: int = 0
+    turns: int = 0
+    lost: int = 0
+    billed: int = 0
+    counted: int = 0
+    cap: int = 0
 
-    @property
-    def folder(self) -> Path:
-        return self.home / "outputs" / "job" / "main"
-
-    def start(self) -> subprocess.Popen[bytes]:
-        self.said.append(self.home / f"said-{len(self.said)}.txt")
-        environ = {**os.environ, "PYTHONPATH": str(ROOT), "PLANTED_KEY": KEY}
-        with open(self.said[-1], "wb") as said:
-            command = [sys.executable, "-m", "runner", "run", "job.yaml"]
-            return subprocess.Popen(command, cwd=self.home, env=environ, stdout=said, stderr=said)
-
-    async def ended(self, process: subprocess.Popen[bytes]) -> int:
-        while (code := process.poll()) is None:  # noqa: ASYNC110 - another process sets no event
-            await anyio.sleep(0.005)
-        return code
-
-    async def reached(self, process: subprocess.Popen[bytes], number: int) -> None:
-        """Wait until the journal has so many lines, or the process is over."""
-        while process.poll() is None and self.size() < number:  # noqa: ASYNC110 - another process sets no event
-            await anyio.sleep(0.005)
-
-    def size(self) -> int:
-        journal = self.folder / FILE
-        return journal.read_bytes().count(b"\n") if journal.exists() else 0
-
-    def records(self) -> list[Record]:
-        found = [decode(line, offset) for offset, line, _ in lines(RealDisk(), self.folder / FILE)]
-        return [record for record in found if record is not None]
-
-    def statuses(self) -> Counter[str]:
-        rows = (self.folder / "conversations.jsonl").read_bytes().splitlines()
-        return Counter(orjson.loads(row)["status"] for row in rows)
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills, {self.lives} lives, {self.requests} requests, {self.turns} turns, "
+            f"{self.lost} calls lost; bill {shown(self.billed)} <= counted {shown(self.counted)} "
+            f"<= cap {shown(self.cap)}"
+        )
 
 
-def on_a_bench(home: Path, test: Callable[[Bench], Awaitable[None]], **changes: Any) -> None:
-    """Run a test beside a real server on loopback that is as quick as 40 ms an answer."""
-    job = matrix(MODELS, limits={"concurrency": AT_ONCE}, send_seed=True, **changes)
-    job["defaults"]["outcomes"] = {"lost": {"retry": 40}}
-    job["providers"]["p"]["api_key"] = "${PLANTED_KEY}"
-    sim = {**provider(MODELS, latency={"first": 0.04, "spread": 0.5}), "keys": [KEY], "keep_bodies": True}
-    loaded = load_config(sim)
-    assert not loaded.problems
-    engine = Engine(loaded.config)
-
-    async def held() -> None:
-        async with serve(engine) as base:
-            job["providers"]["p"]["base_url"] = base
-            (home / "job.yaml").write_bytes(orjson.dumps(job))
-            await test(Bench(home, engine))
-
-    anyio.run(held)
-
-
-def test_twenty_kills_lose_at_most_the_calls_in_flight_and_buy_nothing_twice(tmp_path: Path) -> None:
-    """Killed at twenty random lines and resumed each time: all turns are there, once, each request as recorded."""
-
-    async def test(bench: Bench) -> None:
-        random, lost = Random(20), 0
-        for _ in range(KILLS):
-            process = bench.start()
-            await bench.reached(process, bench.size() + random.randint(3, 40))
-            process.send_signal(signal.SIGKILL)
-            assert await bench.ended(process) == -signal.SIGKILL, bench.said[-1].read_text()
-            if bench.size():
-                ledger = Ledger.of(bench.records())
-                assert ledger.flying <= AT_ONCE
-                assert bench.engine.bill.cost <= ledger.settled["run", ""] + ledger.reserved["run", ""]
-                lost += ledger.flying
-        last = bench.start()
-        assert await bench.ended(last) == 0, bench.said[-1].read_text()
-        is_whole(bench, lost)
-
-    on_a_bench(tmp_path, test, repeat=6, rounds=3)
-
-
-def is_whole(bench: Bench, lost: int) -> None:
-    """Everything is there, what the server saw is what the journal says, and no key is anywhere."""
-    records = bench.records()
-    ledger = Ledger.of(records)
-    assert sum(isinstance(record.event, Opened) for record in records) >= KILLS // 2
-    assert len(ledger.answered) == 36 * 6 and ledger.asked_again == [] and ledger.flying == 0
-    assert bench.statuses() == {"complete": 36}
-    sent = Counter(getattr(record.event, "request", None) for record in records if record.event.kind == "sent")
-    came = Counter(received.sha256 for received in bench.engine.received)
-    assert came <= sent and set(came.values()) == {1}
-    assert sent.total() - came.total() <= lost
-    assert bench.engine.bill.accepted - len(ledger.answered) <= lost
-    assert bench.engine.bill.cost <= ledger.settled["run", ""]
-    broke_off = [e for r in records if isinstance(e := r.event, Failed) and "run broke off" in e.detail]
-    assert len(broke_off) == lost
-    checked = verify(bench.folder, RealDisk())
-    assert checked.problems == () and checked.rebuilt == ledger.calls and not checked.not_rebuilt
-    files = [path for path in bench.home.rglob("*") if path.is_file()]
-    assert len(files) > 36
-    assert [str(path) for path in files if KEY.encode() in path.read_bytes()] == []
-
-
-def test_ctrl_c_drains_a_real_process_and_the_same_command_finishes(tmp_path: Path) -> None:
-    """SIGINT lets calls in flight land and exits 130 with the command to go on; that command then completes the run."""
-
-    async def test(bench: Bench) -> None:
+def killed(bench: Bench, random: Random, tally: Tally, kills: int) -> int:
+    """Hold a run to its end, killed so many times on the way; its exit code."""
+    lost: set[Attempt] = set()
+    code = None
+    for _ in range(kills):
         process = bench.start()
-        await bench.reached(process, 40)
-        process.send_signal(signal.SIGINT)
-        assert await bench.ended(process) == 130, bench.said[-1].read_text()
-        ledger = Ledger.of(bench.records())
-        assert not ledger.failures and ledger.flying == 0
-        assert bench.engine.bill.cost == ledger.settled["run", ""]
-        said = bench.said[-1].read_text()
-        assert "stopping: " in said and "tertulia run job.yaml" in said
-        assert "\x1b" not in said
-        assert await bench.ended(bench.start()) == 0, bench.said[-1].read_text()
-        assert bench.statuses() == {"complete": 12}
-        assert Ledger.of(bench.records()).asked_again == []
+        tally.lives += 1
+        if random.random() < 0.25:
+            time.sleep(random.uniform(0.0, 1.0))  # anywhere, also before there is a journal
+        else:
+            bench.reached(process, bench.lines() + random.randint(1, 40))
+        process.send(signal.SIGKILL)
+        if (ended := process.ended()) != -signal.SIGKILL:
+            code = ended
+            break
+        tally.kills += 1
+        lost |= is_bounded(bench, AT_ONCE)
+        assert bench.engine.bill.accepted - len(bench.ledger().answered) <= len(lost)
+    if code is None:
+        code = bench.done()[0]
+        tally.lives += 1
+    assert code in (0, 4), bench.processes[-1].said
+    (is_whole if code == 0 else is_sound)(bench, len(lost))
+    ledger = bench.ledger()
+    tally.requests += len(bench.engine.received)
+    tally.turns += len(ledger.answered)
+    tally.lost += len(lost)
+    tally.billed += bench.billed
+    tally.counted += ledger.settled["run", ""]
+    tally.cap += bench.cap
+    return code
 
-    on_a_bench(tmp_path, test, repeat=2, rounds=3)
+
+@pytest.mark.fault(1)
+def test_ten_kills_lose_at_most_the_calls_in_flight_and_buy_nothing_twice(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Killed at random lines and moments and resumed each time: all turns are there, once, each request as recorded."""
+    tally = Tally()
+    habits = provider(MODELS, latency=LATENCY)
+    with a_bench(tmp_path, habits, limits={"concurrency": AT_ONCE}, repeat=6, rounds=2, outcomes=PATIENT) as bench:
+        assert killed(bench, Random(10), tally, 10) == 0
+    record_property("figures", str(tally))
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_hundred_kills_spread_over_runs_of_a_hundred_conversations(
+    tmp_path: Path, seed: int, record_property: Callable[[str, object], None]
+) -> None:
+    """Every other run has less money than it needs: whatever is killed, bill <= counted <= cap, and no turn twice."""
+    tally, random, runs = Tally(), Random(seed), 0
+    while tally.kills < 100:
+        has_enough = runs % 2 == 1
+        home = tmp_path / f"run-{runs}"
+        home.mkdir()
+        with a_bench(
+            home,
+            provider(FIVE, latency=LATENCY),
+            models=FIVE,
+            limits={"concurrency": AT_ONCE},
+            repeat=5,
+            rounds=2,
+            budget=1.50 if has_enough else 0.45,
+            outcomes=PATIENT,
+        ) as bench:
+            code = killed(bench, random, tally, min(50, 100 - tally.kills))
+        assert code == (0 if has_enough else 4)
+        runs += 1
+    record_property("figures", f"{runs} runs of 100 conversations: {tally}")
