@@ -2,7 +2,8 @@
 
 A lane is a provider and a key (and a model where the provider counts by model). It has slots, windows of requests and
 tokens over a minute, requests over a day, a permit from its pacer, and perhaps a pause. Money is a list of ceilings per
-call. The order among those who wait is by rank; one who has been passed over too often goes first and blocks the rest.
+call. The order among those who wait is by rank; one who has been passed over too often goes first, blocks the rest of
+its lane, and claims the money that it needs from all lanes.
 
 - A window lets through no more than its limit in any stretch of its length, spread out: after a small burst it
   refills at the limit's own pace. It is slightly longer than the provider's, because requests do not all travel

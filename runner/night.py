@@ -496,6 +496,8 @@ def _first(lines: Sequence[str], most: int = 20) -> list[str]:
 
 def _opened(plan: Plan, key: str, state: State, reopened: tuple[str, ...], options: Mapping[str, Any]) -> Opened:
     data, texts = plan.job.record()
+    # Of a job that is in force none is missing, unless a repair lost the record that brought it.
+    missing = {digest: text for digest, text in texts.items() if digest not in state.texts}
     return Opened(
         life=state.lives + 1,
         version=VERSION,
@@ -503,8 +505,8 @@ def _opened(plan: Plan, key: str, state: State, reopened: tuple[str, ...], optio
         key=key,
         date=plan.date,
         zone=plan.job.timezone,
-        job=None if data == state.job and state.jobs else data,
-        texts={digest: text for digest, text in texts.items() if digest not in state.texts},
+        job=None if data == state.job and state.jobs and not missing else data,
+        texts=missing,
         ceilings=_ceilings(plan),
         prices={alias: _price_data(price) for alias, price in prices(plan).items()},
         options=options,
@@ -521,7 +523,10 @@ def bought_again(plan: Plan, state: State) -> list[str]:
     """Names of complete conversations that the plan now has under another id, so that they would be held again."""
     if state.job is None:
         return []
-    before = make_plan(Job.from_record(state.job, state.texts), state.jobs[-1].date)
+    try:
+        before = make_plan(Job.from_record(state.job, state.texts), state.jobs[-1].date)
+    except KeyError:
+        return []  # a repair lost one of its texts: nobody can say any more what it was
     now = {cell.name: cell.id for cell in plan.cells}
     return [
         cell.name

@@ -231,7 +231,8 @@ class Reading:
         """The command that goes on with the run; None when nothing is left to do."""
         if all(self.status(cell)[0] == "complete" for cell in self.plan.cells):
             return None
-        options = self.state.opened[-1][1].options
+        # Where not even the first record could be kept, the command is that of any run.
+        options = self.state.opened[-1][1].options if self.state.opened else {}
         missing = any(self.status(cell)[0] not in ("complete", "failed") for cell in self.plan.cells)
         more = self._more_budget()
         return " ".join(
@@ -383,7 +384,10 @@ def reading_of(disk: Disk, folder: Path, found: Scan) -> Reading:
     state = found.state
     if state.job is None:
         raise ValueError(f"{folder / FILE} does not say what its job is")
-    job = Job.from_record(state.job, state.texts)
+    try:
+        job = Job.from_record(state.job, state.texts)
+    except KeyError:
+        raise ValueError(f"{folder / FILE} has lost a text of its job; the next run of it brings it again") from None
     return Reading(disk, folder, state, make_plan(job, state.jobs[-1].date), state.jobs[-1].key)
 
 

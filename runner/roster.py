@@ -65,8 +65,6 @@ class Roster:
         self._prices = prices
         self._lanes = lanes
         self._gate = gate
-        self.begun = 0
-        """Conversations that have begun in this life."""
         self.spawn: Callable[[Cell, Beginning], None] | None = None
         self.ceilings = _ceilings(plan, self._state)
         if shared is not None:
@@ -124,7 +122,6 @@ class Roster:
             for alias in self._unheard(cell):
                 self._finding_out.setdefault(alias, cell.id)
             self.commit(cell)
-            self.begun += 1
             self.spawn(cell, beginning)
 
         return begin
@@ -153,8 +150,11 @@ class Roster:
 
     def short_of(self, cell: Cell) -> Ceiling | None:
         """The ceiling that leaves no room for a conversation's expected cost; None when it may begin."""
-        if not self.tight or (not self._rests and (self.begun == 0 or self._unheard(cell))):
-            # When nobody talks, one begins all the same: it is how the true length of replies becomes known.
+        if not self.tight:
+            return None
+        if not self._rests and (self._unheard(cell) or self._state.of(cell.id).replies):
+            # When nobody talks, one begins all the same: the true length of replies has to become known, and one that
+            # has begun in an earlier life may still be finished with what is left.
             return None
         times = self._dearer() * _CLOSE
         for name, amount in self._estimate(cell).rest:

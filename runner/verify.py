@@ -241,6 +241,10 @@ class _Check:
         try:
             plan = make_plan(Job.from_record(event.job, self.state.texts), event.date)
         except (JobError, KeyError, ValueError) as error:
+            if isinstance(error, KeyError) and self.state.repaired:
+                self._plans.clear()
+                self.notes.append(f"{where}: a text of the job in it was lost; its requests are not rebuilt")
+                return True
             self.damage.append(f"{where}: the job in it cannot be planned: {one_line(str(error))}")
             return False
         self._plans.append(plan)

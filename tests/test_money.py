@@ -18,6 +18,7 @@ from runner.money import (
     ceiling,
     cost,
     dollars,
+    parse_billed,
     parse_dollars,
     parse_price,
     shown,
@@ -58,6 +59,7 @@ def test_a_ceiling_is_never_below_a_cost_within_its_bounds(
     assert cost(price, input_tokens, output, read, write) <= ceiling(price, input_tokens + more_in, output + more_out)
 
 
+@pytest.mark.fault(65)
 @given(st.lists(st.tuples(figures, st.integers(0, 1000)), min_size=1, max_size=50))
 def test_rounding_costs_at_most_a_nano_dollar_for_each_call(calls: list[tuple[Decimal, int]]) -> None:
     """Sums of many small costs stay above the truth, and by less than one nano-dollar each."""
@@ -109,6 +111,7 @@ ABSURD = ["", "1,000", "abc", "nan", "NaN", "sNaN", "inf", "-Infinity", "1e400",
 ABSURD_NUMBERS = [float("inf"), True, False, 1e300, 10**20, 10**5000, Decimal("sNaN"), Decimal("1e-40")]
 
 
+@pytest.mark.fault(61)
 @pytest.mark.parametrize("figure", [*ABSURD, *ABSURD_NUMBERS], ids=lambda figure: repr(type(figure)))
 def test_what_cannot_be_money_is_refused_in_a_line(figure: str | float | Decimal) -> None:
     """As a price and as an amount; the message names the figure and stays short, even for a book of digits."""
@@ -118,6 +121,7 @@ def test_what_cannot_be_money_is_refused_in_a_line(figure: str | float | Decimal
         assert 5 < len(str(refused.value)) < 120
 
 
+@pytest.mark.fault(61)
 def test_a_price_that_nobody_charges_is_refused() -> None:
     """The dearest that is believed is ten thousand dollars per million tokens."""
     assert parse_price(10_000) == 10_000
@@ -137,6 +141,25 @@ def test_an_amount_with_more_than_nine_decimals_is_refused_not_rounded() -> None
     assert parse_dollars("0.000000001") == 1
     with pytest.raises(MoneyError, match="more than nine decimals"):
         parse_dollars("0.0000000001")
+
+
+@pytest.mark.parametrize(
+    ("figure", "nanos"),
+    [
+        ("0.0031", 3_100_000), (0.0031, 3_100_000), ("1e-10", 1), ("0", 0), (0, 0), ("0.0000000011", 2), (1, 10**9),
+        ("1.2345678901234567e-15", 1), ("0.1234567890123456789012345678901", 123_456_790), ("9000000000", 9 * 10**18),
+    ],
+)  # fmt: skip
+def test_what_somebody_else_worked_out_is_rounded_up(figure: str | float, nanos: int) -> None:
+    """Providers write as many decimals as they like; what we count is never below it."""
+    assert parse_billed(figure) == nanos
+
+
+@pytest.mark.parametrize("figure", ["-1", "nan", "inf", "x", "", "1e999999999", "9000000001", True, -1e-12])
+def test_what_nobody_can_have_billed_is_refused(figure: str | float) -> None:
+    """Not a number, less than nothing, or more than there is."""
+    with pytest.raises(MoneyError):
+        parse_billed(figure)
 
 
 def test_every_amount_fits_sixty_four_bits() -> None:

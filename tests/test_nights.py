@@ -111,6 +111,7 @@ def test_the_texts_of_a_night_do_not_depend_on_faults_or_on_order() -> None:
 # --- silence ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(49)
 def test_a_model_that_falls_silent_in_round_eight_leaves_seven_of_eight_and_says_so() -> None:
     """Seven rounds are kept, the eighth blank answer is never a turn: failed, exit 3, and the transcript tells why."""
     questions = [f"Question {n}?" for n in range(1, 9)]
@@ -183,6 +184,7 @@ DEATHS = [
 ]
 
 
+@pytest.mark.fault(29, 46, 47, 89)
 @pytest.mark.parametrize(("kind", "words"), DEATHS, ids=[kind for kind, _ in DEATHS])
 def test_a_dead_provider_stops_its_own_conversations_only_and_they_go_on_when_it_is_back(kind: str, words: str) -> None:
     """Its conversations wait with one clear reason, the others lose no speed; the next run finishes all, unasked."""
@@ -210,6 +212,7 @@ def test_a_dead_provider_stops_its_own_conversations_only_and_they_go_on_when_it
     assert Ledger.of(night.records()).asked_again == []
 
 
+@pytest.mark.fault(46)
 def test_a_dead_provider_is_not_asked_over_and_over() -> None:
     """A provider that refuses our key is asked no more than its slots allow before the first answer comes back."""
     night = Night(two_providers(), provider((*HEALTHY, *DEAD), script=[{"kind": "unauthorized", "model": "d0"}]))
@@ -221,6 +224,7 @@ def test_a_dead_provider_is_not_asked_over_and_over() -> None:
 # --- usage that nobody should believe --------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(51)
 @pytest.mark.parametrize("form", ["strings", "negative", "zero", "huge", "missing", "null", "floats"])
 def test_usage_that_cannot_be_believed_is_charged_at_the_reservation_and_flagged(form: str) -> None:
     """The turn is kept, its money is counted at the most it can have been, and every view says that this is assumed."""
@@ -270,6 +274,7 @@ def keyed(models: tuple[str, ...]) -> dict[str, Any]:
     return job
 
 
+@pytest.mark.fault(77)
 def test_a_planted_key_is_in_no_byte_of_the_outputs_or_the_screen_whatever_the_provider_answers() -> None:
     """Replies, reasoning, model names, errors and redirects may repeat the key; no file and no line shows it."""
     models = ("m0", "m1", "m2")
@@ -308,6 +313,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.fault(80, 81)
 def test_hostile_replies_change_nothing_but_their_own_quoted_text() -> None:
     """With escapes, headings, rules, fences and fake figures for replies, only quoted lines of a transcript differ."""
     models = ("m0", "m1")

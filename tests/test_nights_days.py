@@ -304,7 +304,7 @@ def test_a_smaller_call_follows_the_room_of_the_day_too() -> None:
 def test_a_server_that_ignores_its_limit_is_counted_in_full_and_gets_no_more_calls() -> None:
     """Beyond the ceiling, too, the day counts the truth, and the night says why it ended."""
     job = named("job", {"day": 0.02}, max_tokens=300)
-    night = Night(job, provider(MODELS, faults=[{"kind": "overrun", "times": 40, "request": 3}]))
+    night = Night(job, provider(MODELS, faults=[{"kind": "overrun", "times": 20, "request": 3}]))
     life = night.live()
     assert life.exit == 4
     assert "overrun" in night.status()["reasons"]

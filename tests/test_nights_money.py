@@ -48,6 +48,7 @@ CAPS = [
 ]
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize(("repeat", "max_tokens", "habits", "largest"), CAPS)
 def test_a_cap_at_thirty_per_cent_is_kept_and_used_and_the_rest_follows_with_more_money(
     repeat: int, max_tokens: int, habits: dict[str, Any], largest: float
@@ -76,6 +77,7 @@ def test_a_cap_at_thirty_per_cent_is_kept_and_used_and_the_rest_follows_with_mor
     assert night.billed == night.counted
 
 
+@pytest.mark.fault(57)
 def test_faults_of_unknown_bill_count_as_spent_and_the_cap_holds_all_the_same() -> None:
     """With every kind of fault, under a cap and in another order of steps, the true bill never passes the cap."""
     job, sim = matrix(repeat=4), provider(rate=0.15)
@@ -85,6 +87,23 @@ def test_faults_of_unknown_bill_count_as_spent_and_the_cap_holds_all_the_same() 
     assert night.billed <= night.counted <= cap
     assert Ledger.of(night.records()).peaks["run", ""] <= cap
     assert night.counted >= 0.9 * cap
+
+
+CUTS = {"kind": "cut", "rate": 0.1, "after": 2}
+
+
+@pytest.mark.parametrize("trouble", [{"rate": 0.1}, {"script": [CUTS]}], ids=["every kind of fault", "lost calls"])
+def test_money_that_is_lost_with_failed_calls_is_expected_to_be_lost_again(trouble: dict[str, Any]) -> None:
+    """Where one call in ten is lost and stays charged, a cap is used, and nine of ten that begin are whole."""
+    job, sim = matrix(repeat=4, send_seed=True), provider(**trouble)
+    cap = need(job, sim) // 3
+    night = Night({**job, "budget": cap / NANOS_PER_DOLLAR}, sim)
+    assert night.live().exit == 4
+    assert night.billed <= night.counted <= cap
+    assert night.reading().state.run.assumed >= 0.15 * cap
+    assert night.counted >= 0.95 * cap
+    begun, complete = begun_and_complete(night)
+    assert complete >= 0.9 * begun, (begun, complete)
 
 
 # --- the smaller ceilings --------------------------------------------------------------------------------------------
@@ -130,8 +149,10 @@ def test_the_ceiling_of_a_pairing_is_never_passed_and_the_other_pairing_is_finis
     ]
     night = capped(pairings=pairings)
     groups = {cell.id: ("pairing", str(cell.pairing)) for cell in night.reading().plan.cells}
-    assert 0.95 * 30_000_000 <= used(night, ("pairing", "1"), groups) <= 30_000_000
     assert stopped_by(night) == {"the budget of pairing 1"}
+    # What is left is less than a conversation takes, for only whole ones begin.
+    spent = [night.reading().state.of(cell).account.settled for cell in groups if groups[cell] == ("pairing", "1")]
+    assert 30_000_000 - min(filter(None, spent)) < used(night, ("pairing", "1"), groups) <= 30_000_000
     assert all(line["status"] == "complete" for line in night.lines() if line["name"].startswith("talk/m3"))
 
 
@@ -188,6 +209,7 @@ def overrunning(budget: Any) -> Night:
     )
 
 
+@pytest.mark.fault(54)
 def test_a_server_that_ignores_the_limit_is_billed_as_it_says_flagged_and_its_model_stopped() -> None:
     """The truth is settled, the views flag it, the model gets no further call, and the other models go on."""
     night = overrunning(50)
@@ -208,6 +230,7 @@ def test_a_server_that_ignores_the_limit_is_billed_as_it_says_flagged_and_its_mo
     assert "m0: overrun" in night.text("index.md") and "m0: overrun" in life.screen
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize("budget", [{"run": 0.015}, {"run": 50, "models": {"m0": 0.015}}], ids=["run", "model"])
 def test_an_overrun_that_passes_a_ceiling_ends_the_night_with_exit_4_and_says_overrun(budget: Any) -> None:
     """Only the overrun itself passes the ceiling; nothing is reserved after it, and the reason is on record."""

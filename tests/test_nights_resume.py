@@ -61,6 +61,7 @@ def finishes(night: Night) -> None:
 # --- told to stop ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(2)
 @pytest.mark.parametrize(("signal", "code"), [(SIGINT, 130), (SIGTERM, 143)])
 def test_the_first_request_to_stop_drains_and_nothing_is_lost(signal: int, code: int) -> None:
     """Calls in flight land and are kept, nobody is asked any more, and the person is told what is waited for."""
@@ -80,6 +81,7 @@ def test_the_first_request_to_stop_drains_and_nothing_is_lost(signal: int, code:
     finishes(night)
 
 
+@pytest.mark.fault(3, 31)
 def test_the_second_request_to_stop_leaves_at_once_and_the_calls_in_flight_stay_charged() -> None:
     """Each call in flight is lost at its reservation, its conversation interrupted; the run goes on from there."""
     night = Night(small(), provider(latency=SLOW))
@@ -95,6 +97,7 @@ def test_the_second_request_to_stop_leaves_at_once_and_the_calls_in_flight_stay_
     finishes(night)
 
 
+@pytest.mark.fault(5)
 def test_after_sigterm_calls_in_flight_get_their_grace_and_no_more() -> None:
     """At the end of the grace what still flies is left, lost and charged; the exit code stays that of the signal."""
     night = Night(small(), provider(latency=SLOW))
@@ -140,6 +143,7 @@ def two_prompts(gift: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     return {**job, "prompts": {**job["prompts"], "gift": dict(gift)}, "pairings": [pairing]}
 
 
+@pytest.mark.fault(28)
 def test_a_changed_prompt_is_bought_again_only_when_that_is_accepted_and_the_old_money_counts() -> None:
     """Exit 2 names what would be bought again; accepted, only those cells are held, and the old ones are `replaced`."""
     night = Night(two_prompts(GIFT), provider())
@@ -171,6 +175,7 @@ def test_a_changed_prompt_is_bought_again_only_when_that_is_accepted_and_the_old
     assert night.live().told == ["job/main: nothing to do, complete since 2026-11-21, 0 calls"]
 
 
+@pytest.mark.fault(28)
 def test_an_added_model_adds_only_its_own_conversations() -> None:
     """Every new call is for a conversation with the new model; nothing else changes, and no flag is needed."""
     night = Night(matrix(("m0", "m1")), provider())
@@ -276,6 +281,7 @@ def test_nothing_left_to_do_is_exit_0_without_a_call_and_after_a_day_a_word_abou
     assert night.disk.read(night.folder / "journal.jsonl") == before
 
 
+@pytest.mark.fault(11)
 def test_a_night_over_midnight_keeps_its_date_and_is_continued_under_it() -> None:
     """`{date}` is that of the start, in folders and texts, also for a life after midnight; a plain run begins anew."""
     job = small(run_key="{date}", timezone="Europe/Lisbon")

@@ -123,6 +123,7 @@ def test_an_id_follows_a_label_only_where_a_text_uses_it() -> None:
     assert ids(model % "A", unused, other) == ids(model % "B", unused, other)
 
 
+@pytest.mark.fault(28)
 def test_editing_a_prompt_changes_its_cells_only_and_a_new_model_adds_its_own() -> None:
     """What a night has bought stays bought."""
     before = "prompts: {t: {opening: hi, rounds: 1}, u: {opening: ho, rounds: 1}}"
@@ -224,6 +225,7 @@ def test_the_same_pair_in_a_later_pairing_is_marked_with_its_position() -> None:
     assert names(TALK, pairings) == ["talk/x~y", "talk/x~y.p2", "talk/x~y.p2.r2"]
 
 
+@pytest.mark.fault(68)
 def test_names_that_differ_in_case_only_are_kept_apart() -> None:
     """A file system may hold `a.R2` and `a.r2` to be the same."""
     models = "models: {b.R2: {use: sim/one}, b: {use: sim/two}}"
@@ -236,6 +238,7 @@ _wild = st.text(st.characters(exclude_categories=["Cs"]), max_size=150) | st.sam
 )
 
 
+@pytest.mark.fault(69)
 @settings(max_examples=200, deadline=None)
 @given(_wild)
 def test_any_text_has_a_safe_slug(text: str) -> None:
@@ -247,6 +250,7 @@ def test_any_text_has_a_safe_slug(text: str) -> None:
     assert slug(name) == name.rstrip("-.")
 
 
+@pytest.mark.fault(69)
 def test_long_names_are_cut_and_stay_apart() -> None:
     """No part of a name is longer than a hundred characters, whatever the models are called."""
     long = "m" * 90

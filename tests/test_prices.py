@@ -169,6 +169,7 @@ CHARGES: dict[str, tuple[Outcome, Charge]] = {
 }
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize("case", CHARGES)
 def test_a_charge_follows_the_table(case: str) -> None:
     """Reported, else priced, else the whole reservation."""
@@ -217,6 +218,7 @@ def answered(usage: dict[str, Any] | None, text: str = "Hello.") -> Charge:
     return charge(reader.outcome(None), PRICE, RESERVED, 100)
 
 
+@pytest.mark.fault(51)
 @pytest.mark.parametrize(
     "usage",
     [

@@ -310,6 +310,7 @@ def test_a_log_that_cannot_be_written_disturbs_nothing() -> None:
     assert display.lines[-2].startswith("toy/main: 4 of 4 complete")
 
 
+@pytest.mark.fault(80)
 def test_what_others_wrote_cannot_act_on_screen_or_log() -> None:
     """Control codes in a provider's error are spelled out wherever the error is shown."""
     night = Night(JOB, sim())

@@ -228,6 +228,23 @@ def test_when_nobody_talks_a_conversation_with_an_unheard_model_begins_whatever_
     assert heard == []
 
 
+def test_of_a_run_without_enough_money_only_what_was_begun_is_tried_again() -> None:
+    """The same command comes to the same end: the models are known, and so is what another conversation would cost."""
+
+    def script(table: Table) -> list[str]:
+        for turn in (1, 2):
+            table.reply(table.plan.cells[0], turn, 900, 9_000_000)
+        table.journal.record(Stopped(table.plan.cells[0].id, "complete"))
+        for turn in (1, 2, 3):
+            table.reply(table.plan.cells[1], turn, 900, 9_000_000)
+        roster = table.roster()
+        table.begin_all(roster)
+        roster.release(table.plan.cells[1])
+        return table.begin_all(roster)
+
+    assert at_table("0.046", script) == ["two/x~y"]
+
+
 def test_money_of_the_day_that_is_there_but_not_drawn_yet_keeps_nobody_from_beginning() -> None:
     """What counts is how far the ceiling reaches, not how much of it this process has drawn."""
 

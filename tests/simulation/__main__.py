@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from tests.simulation import mutants, sweep
-from tests.simulation.batch import Came, Tally, live, live_all, world
+from tests.simulation.batch import Came, Tally, live, live_all, settle_in, world
 from tests.simulation.worlds import Life, World
 
 KEPT: Final = Path(__file__).with_name("seeds.txt")
@@ -150,4 +150,5 @@ def _digest(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    settle_in()
     sys.exit(main())

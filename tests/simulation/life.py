@@ -190,7 +190,7 @@ class Run:
         """True when the power was lost after views were written, which nobody syncs, and nothing was written since."""
 
     def _begin_anew(self) -> None:
-        self.account = Account(_pairings, mended_to=self.account.mended_to)
+        self.account = Account(self.account.pairings, mended_to=self.account.mended_to)
 
     def journal_alone(self) -> MemoryDisk:
         """A disk with nothing on it but the journal."""
@@ -221,7 +221,10 @@ def _pairings(opened: Line, texts: Mapping[str, str]) -> Mapping[str, int]:
 
 @lru_cache(maxsize=64)
 def _pairings_of(job_and_texts: bytes, date: str) -> Mapping[str, int]:
-    plan = make_plan(Job.from_record(*orjson.loads(job_and_texts)), date)
+    try:
+        plan = make_plan(Job.from_record(*orjson.loads(job_and_texts)), date)
+    except KeyError:
+        return {}  # the record that brought one of its texts was lost
     return {cell.id: cell.pairing for cell in plan.cells}
 
 
@@ -357,7 +360,7 @@ class _Troubled:
         self._changes += operation.changes
         if operation.changes:
             self.changed[operation.name] = None
-        if operation.name == "rename" and operation.path.suffix == ".md":
+        if operation.name == "rename" and operation.path.suffix == ".md" and not self._worker.lived.disk_failed:
             self._worker.shows(operation.path)
         fault = self._fault
         if fault is None or not operation.changes:
@@ -632,6 +635,8 @@ class Story:
             self._end(worker, ending)
         self.ledger.look_back(self.disk.files.get(self.ledger.path, b""))
         power_lost = any(isinstance(ending.death, PowerLoss) for ending in endings)
+        for run in self.runs.values():
+            run.journal.look_back(self.disk.files.get(run.journal.path, b""))
         for run in dict.fromkeys(worker.run for worker in workers):
             self._look_back(run, [worker for worker in workers if worker.run is run], power_lost)
         for run in self.runs.values():
@@ -663,7 +668,6 @@ class Story:
         self.note((lived.number, lived.exit, lived.ended, len(self.disk.operations)))
 
     def _look_back(self, run: Run, workers: Sequence[Worker], power_lost: bool) -> None:
-        run.journal.look_back(self.disk.files.get(run.journal.path, b""))
         holders = [worker.lived for worker in workers if worker.lived.exit != EXIT_HELD]
         last = max(holders, key=lambda lived: (lived.opened, lived.ended), default=workers[0].lived)
         for worker in workers:

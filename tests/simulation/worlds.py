@@ -94,7 +94,8 @@ class Life:
     @property
     def undisturbed(self) -> bool:
         """True when only its providers can go wrong."""
-        return self.fault is None and self.dies_after is None and not (self.signals or self.jumps or self.sleeps)
+        troubles = (self.fault, self.dies_after, self.second, self.signals, self.jumps, self.sleeps)
+        return not any(troubles)
 
 
 @dataclass(frozen=True, slots=True)
