@@ -87,6 +87,10 @@ class Purse(Protocol):
         """Make room for `least` beside what is held, and better for `wanted`; True to try again in a while."""
         ...
 
+    async def give_back(self) -> None:
+        """Keep no more than is held, so that others can have the rest."""
+        ...
+
 
 class Roster(Protocol):
     """The conversations of one run that have not begun."""
@@ -150,8 +154,8 @@ class Gate:
         self._changed = anyio.Event()
         self._closing = anyio.Event()
         self._wanted = {lane.name: anyio.Event() for lane in lanes}
-        self._short: dict[Ceiling, tuple[Nanos, Nanos]] = {}
-        """What the next slice must have, and should have, by the ceiling of its purse."""
+        self._short: dict[Ceiling, tuple[Nanos, Nanos] | None] = {}
+        """What the next slice must have, and should have, by its ceiling; None to give back what is left."""
         self._money_wanted: dict[Ceiling, anyio.Event] = {}
         self._parked_models: dict[str, str] = {}
 
@@ -354,7 +358,14 @@ class Gate:
             least = min(needs, default=0)
             if held + least > ceiling.most and (ceiling.may_grow or held + least <= ceiling.reach):
                 self._short[ceiling] = least, sum(needs)
-                self._money_wanted[ceiling].set()
+        if self._short:
+            # The jobs of one process share the day, too: what one of them has no use for now another may have.
+            wanted = {ceiling for queue in self._waiting.values() for ask in queue for ceiling in ask.ceilings}
+            for ceiling in (purse.ceiling for purse in self.purses):
+                if ceiling not in wanted and not ceiling.account.reserved and ceiling.most > ceiling.account.held:
+                    self._short[ceiling] = None
+        for ceiling in self._short:
+            self._money_wanted[ceiling].set()
 
     def _first(self, lane: Lane) -> list[Ask]:
         """Those who would go next, were it not for the money."""
@@ -366,11 +377,15 @@ class Gate:
         while True:
             await self._money_wanted[purse.ceiling].wait()
             self._money_wanted[purse.ceiling] = anyio.Event()
-            short = self._short.pop(purse.ceiling, None)
-            if short is None:
+            if purse.ceiling not in self._short:
                 continue
+            short = self._short.pop(purse.ceiling)
+            again = False
             try:
-                again = await purse.draw(*short)
+                if short is None:
+                    await purse.give_back()
+                else:
+                    again = await purse.draw(*short)
             except (StorageError, Damaged, TooNew) as trouble:
                 self.close("interrupted", str(trouble))
                 return

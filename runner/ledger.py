@@ -560,13 +560,17 @@ class Purse:
             return False
         # What is too little for this run may be what another waits for; two that keep it would wait for each other.
         self._refused = need
+        await self.give_back()
+        self._seen = self.ledger.seq
+        return self.ceiling.may_grow
+
+    async def give_back(self) -> None:
+        """Keep no more than is held, so that others can have the rest."""
         keeps, idle = self.account.held, self.account.reserved == 0
         self.ceiling.most = keeps
         # Two files: what calls have given back must not be free for others before it is on record that they have.
         await self.flushed()
         await self.ledger.give_back(self.spender, keeps, idle)
-        self._seen = self.ledger.seq
-        return self.ceiling.may_grow
 
     def _see(self, drawn: Drawn) -> None:
         self.ceiling.most = drawn.amount

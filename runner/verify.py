@@ -275,8 +275,9 @@ class _Check:
             return
         book = Book()
         for entry in lines.entries:
+            more = entry.amount > book.amount(entry.run, entry.day)
             book.take(entry)
-            for what, total, most in book.over(entry) if entry.kind == "drawn" else ():
+            for what, total, most in book.over(entry) if entry.kind == "drawn" and more else ():
                 drawn = f"after line {entry.seq:,} ${dollars(total)} is drawn for {what}"
                 self.differences.append(f"{LEDGER}:{entry.seq}: {drawn}, past its ceiling of ${dollars(most)}")
         run = self._run_id()

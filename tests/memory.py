@@ -133,7 +133,7 @@ def _part(random: Random, size: int) -> int:
     return random.choice((0, size, random.randint(0, size)))
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _File:
     content: bytearray = field(default_factory=bytearray)
     synced: int = 0
@@ -188,7 +188,7 @@ class _File:
         return kept
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _Folder:
     unsynced: list[dict[Path, _Node | None]] = field(default_factory=list)
     """Changes of the names in it, in order; None is a name that went."""
@@ -201,7 +201,7 @@ def _roots() -> dict[Path, _Node]:
     return {Path("/"): _Folder(), Path("."): _Folder()}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _Platter:
     now: dict[Path, _Node] = field(default_factory=_roots)
     kept: dict[Path, _Node] = field(init=False)
@@ -314,7 +314,7 @@ class _Platter:
 # --- the disk as a process sees it -----------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MemoryDisk:
     """The disk as one process sees it. `survivor` is how the next life sees it, `beside` another process at once."""
 
@@ -618,7 +618,7 @@ class MemoryLock:
             self._file.owner = None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MemoryAppender:
     """One growing file; two appends at once are a broken promise, and a test failure."""
 

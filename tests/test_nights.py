@@ -71,7 +71,7 @@ def failed_attempts(index: str) -> list[tuple[str, int]]:
     return [(kind, int(n)) for n, kind in re.findall(r"(\d+) (\w+)", row.split(" | ")[1])]
 
 
-@pytest.mark.parametrize("order", [None, 1])
+@pytest.mark.parametrize("order", [None, pytest.param(1, marks=pytest.mark.prove)])
 def test_a_matrix_with_five_per_cent_faults_is_finished_turn_by_turn_and_everything_agrees(order: int | None) -> None:
     """Two hundred conversations of eight turns meet every passing fault; no turn is missing, and all counts agree."""
     night = Night(matrix(repeat=10), provider(rate=0.05), seed=order)

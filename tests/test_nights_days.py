@@ -105,6 +105,28 @@ def test_a_run_that_finds_the_day_held_by_another_waits_for_what_that_gives_back
     assert engine.bill.cost <= book(disk).total(TODAY, play=True) <= cap
 
 
+@pytest.mark.parametrize(("share", "code"), [(1.04, 0), (0.7, 4)])
+def test_what_one_job_of_a_process_does_not_need_any_more_another_gets_at_once(share: float, code: int) -> None:
+    """A job that has nothing left to do keeps no slice while another of the same process waits for money."""
+    jobs = [named("left", 50, send_seed=True), named("right", 50, repeat=3, send_seed=True)]
+    cap = share * sum(map(need, jobs))
+    disk = MemoryDisk()
+    engine = Engine(load_config(dict(provider(MODELS))).config)
+    sources = [Source(job_of(text_of({**job, "budget": {"day": dollars_of(cap)}})), "job.yaml", {}) for job in jobs]
+    bases = {(source.job.name, "p"): "http://p.sim/v1" for source in sources}
+
+    async def process() -> tuple[int, float]:
+        wire = SimWire(dict.fromkeys(bases.values(), engine), (0.001, 0.005), Random(0))
+        world = World(VirtualClock(START), disk, wire, Random(0), ScriptedSignals())
+        ended = await night(world, sources, Options(), Place(ROOT, "{}", bases), tell=lambda line: None)
+        return ended, anyio.current_time()
+
+    ended, seconds = run_virtual(process, steps=3_000_000)
+    assert ended == code
+    assert seconds < 60.0
+    assert 0.9 * min(cap, sum(map(need, jobs))) <= engine.bill.cost <= book(disk).total(TODAY, play=True) <= cap
+
+
 def test_a_job_without_a_day_of_its_own_counts_for_the_others() -> None:
     """What it has spent is gone for a job that keeps a ceiling; it is never stopped itself."""
     free = Night(named("free", 50), provider(MODELS))

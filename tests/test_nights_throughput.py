@@ -6,7 +6,7 @@ room divided by a reservation; the time is held against a replay of the same cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
@@ -157,7 +157,13 @@ def free_in(name: str) -> Free:
     return free(job, sim)
 
 
-@pytest.mark.parametrize("name", WORLDS)
+def told_apart(names: Iterable[str]) -> list[object]:
+    """Two worlds each time the tests are run, all where everything is proven."""
+    often = ("16 slots", "replies of a tenth of their limit")
+    return [pytest.param(name, marks=() if name in often else pytest.mark.prove) for name in names]
+
+
+@pytest.mark.parametrize("name", told_apart(WORLDS))
 def test_with_room_for_a_reservation_in_each_slot_a_night_takes_as_long_as_without_a_ceiling(
     name: str, record_property: Figures
 ) -> None:
@@ -208,7 +214,8 @@ def test_models_that_are_heard_late_do_not_keep_conversations_from_beginning(rec
 
 
 @pytest.mark.parametrize(
-    "name", ["16 slots", "replies of a tenth of their limit", "long histories", "five models from cheap to dear"]
+    "name",
+    told_apart(["16 slots", "replies of a tenth of their limit", "long histories", "five models from cheap to dear"]),
 )
 def test_with_less_room_a_night_takes_no_longer_than_the_money_makes_it(name: str, record_property: Figures) -> None:
     """True spend and a few reservations: every conversation completes, within 10 % of the bound."""
@@ -290,7 +297,7 @@ def overtaken(night: Night, cell: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("span", ["run", "day"])
+@pytest.mark.parametrize("span", ["run", pytest.param("day", marks=pytest.mark.prove)])
 @pytest.mark.parametrize("own_lane", [False, True], ids=["in the same lane", "in a lane of its own"])
 def test_one_dear_conversation_among_fifty_cheap_ones_gets_its_turn(
     own_lane: bool, span: str, record_property: Figures

@@ -67,7 +67,7 @@ def letters(many: int, **limits: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("many", "limits", "told", "most"),
     [
-        pytest.param(1000, {}, {}, 5 * SLOTS, id="a thousand conversations, no wait named"),
+        pytest.param(1000, {}, {}, 5 * SLOTS, id="a thousand conversations, no wait named", marks=pytest.mark.prove),
         pytest.param(100, {}, {"retry_after": 10.0}, 6 * SLOTS, id="a wait of ten seconds named"),
         pytest.param(100, {"rpm": 600}, {}, 2 * SLOTS, id="paced, no wait named"),
     ],

@@ -45,6 +45,7 @@ def goes_on(bench: Bench, lost: set[Attempt]) -> None:
 
 
 @pytest.mark.fault(1)
+@pytest.mark.prove
 def test_kills_at_writes_and_syncs_lose_at_most_the_calls_in_flight(bench: Bench) -> None:
     """Before the bytes are down, when half of them are, when all are: the same command goes on, nothing is missing."""
     lost: set[Attempt] = set()
@@ -133,6 +134,7 @@ def test_a_full_disk_stops_the_run_and_the_space_set_aside_keeps_what_is_in_flig
 
 
 @pytest.mark.fault(17, 19)
+@pytest.mark.prove
 def test_a_disk_that_takes_nothing_any_more_is_told_with_each_answer_that_is_lost(bench: Bench) -> None:
     """Full although the spare file is gone, remounted read-only, broken: exactly what could not be kept is named."""
     lost: set[Attempt] = set()
@@ -181,6 +183,7 @@ def _cannot_trace() -> str:
 
 
 @pytest.mark.fault(1, 17, 20)
+@pytest.mark.prove
 def test_the_kernel_s_own_faults_end_as_those_of_the_traps_do(bench: Bench) -> None:
     """Put into the system calls from outside, by strace: what the traps of the other tests pretend is what happens."""
     if why := _cannot_trace():

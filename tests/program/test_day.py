@@ -108,6 +108,7 @@ def test_two_processes_with_different_jobs_never_pass_the_ceiling_of_the_day_and
 
 
 @pytest.mark.fault(66)
+@pytest.mark.prove
 def test_a_process_that_is_killed_and_taken_up_again_does_not_open_the_ceiling(
     day: Day, record_property: Figures
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_process_that_is_killed_and_taken_up_again_does_not_open_the_ceiling(
 
 
 @pytest.mark.fault(66)
+@pytest.mark.prove
 def test_faults_at_the_ledger_stop_one_process_and_neither_open_nor_close_the_day(day: Day) -> None:
     """In the middle of a line, at a sync, on a full disk: the next processes find what it counts, spend the rest."""
     for trap, code in (

@@ -10,7 +10,7 @@ import pytest
 from tests.nights import provider
 from tests.program.bench import MODELS, Bench, Process, Trap, a_bench, is_whole
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

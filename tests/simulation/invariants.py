@@ -243,7 +243,7 @@ def no_day_costs_more(story: Story) -> None:
 def the_bill_is_counted(run: Run) -> None:
     """I2, I3: whatever the providers have billed is settled or reserved in records that would survive."""
     counted = run.account.of(*RUN).all
-    billed = run.billed.total() - run.excess.total()
+    billed = run.billed.total() - run.excess.total() - run.forgotten
     if billed > counted:
         broken("I2", f"{billed} is billed, and {counted} counted")
     if run.account.mended:
@@ -359,7 +359,8 @@ def every_conversation_stands_somewhere(run: Run, lived: Lived) -> None:
     for cell in run.plan.cells:
         status, reason = account.statuses.get(cell.id, ("pending", None))
         missing = [turn for turn in run.generated(cell.id) if (cell.id, turn) not in account.replies]
-        if status == "complete" and reason is None and missing:
+        wanted = lived.wanted_all or not account.mended
+        if status == "complete" and reason is None and missing and wanted:
             broken("I10", f"{cell.name} is complete without turn {missing[0]}")
         if status != "complete" and reason is None and lived.wanted_all and not lived.life.signals:
             broken("I9", f"{cell.name} is {status}, and nobody says why")
@@ -501,8 +502,9 @@ def limits_were_kept(story: Story) -> None:
         return
     for name, engine in story.engines():
         limits = story.world.final.job["providers"][name]["limits"]
-        if limits.get("burst") == 1 and max(story.world.rtt[1], story.world.sync_seconds[1]) > _EVEN_ENOUGH:
-            continue  # where no two requests may come together, neither disk nor way must shuffle them
+        uneven = story.world.rtt[1] + story.world.sync_seconds[1]
+        if uneven > _STRETCH or (limits.get("burst") == 1 and uneven > _EVEN_ENOUGH):
+            continue  # between its grant and its arrival a request may be held up for longer than windows allow for
         refused = sum(n for limit, n in engine.bill.refused.items() if limit in _WINDOWS)
         # What is counted when a call has ended can be known a little too late.
         late = limits.get("count") == "used" and any(name in limits for name in _TOKENS)
@@ -512,7 +514,8 @@ def limits_were_kept(story: Story) -> None:
 
 _TOKENS: Final = ("tpm", "input_tpm", "output_tpm")
 _WINDOWS: Final = ("rpm", "rpd", *_TOKENS)
-_EVEN_ENOUGH: Final = 0.02
+_EVEN_ENOUGH: Final = 0.025
+_STRETCH: Final = 0.35
 _REFUSED_LATE: Final = 0.005
 
 

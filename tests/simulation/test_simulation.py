@@ -41,6 +41,7 @@ def begin(hash_seed: str) -> subprocess.Popen[str]:
     return subprocess.Popen(words, cwd=HERE, env=environ, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.prove
 def test_a_seed_is_the_same_story_in_every_python_process() -> None:
     """Twenty worlds come to the same, operation for operation, whatever the order of a set."""
     with begin("0") as one, begin("4711") as other:
