@@ -168,6 +168,9 @@ class Till:
         self.ceiling.most = self.ceiling.account.held + least
         return False
 
+    async def give_back(self) -> None:
+        self.ceiling.most = self.ceiling.account.held
+
 
 def test_a_slice_is_drawn_for_whoever_keeps_the_others_waiting() -> None:
     """What was passed over too often keeps its claim: drawn is what it needs, not what the smallest of all needs."""

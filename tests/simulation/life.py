@@ -185,7 +185,7 @@ class Run:
         self.excess: Counter[str] = Counter()
         """The part of it that a provider took although it was sent a lower limit."""
         self.forgotten = 0
-        """What had been billed and a repair did not count: each lost line counts at the largest of those that are left."""
+        """What was billed and a repair did not count: each lost line counts at the largest of those left."""
         self.bent: dict[str, None] = {}
         """Requests that a fault answered with another text."""
         self.aged = False
