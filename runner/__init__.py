@@ -53,10 +53,13 @@ says, and that stands above it:
 |                 | what is new or changed, its cost, its time         | limits, money, plan
 | `preflight`     | what must be known before anything is sent:        | conversation, job, limits, money, plan, prices,
 |                 | prices, keys, addresses, lanes                     | providers, sim, world
+| `selection`     | what a life is about: which run of a job, which of | events, job, money, outputs, plan, preflight,
+|                 | its conversations, whether they may be held        | world
+| `waiting`       | until a part of the lanes is free for this process | foreign, limits, run, shares, world
 | `night`         | from job files to runs: journals, lanes and the    | events, foreign, gate, job, journal, ledger,
 |                 | gate; the one entry for every world                | limits, lines, money, outputs, plan, preflight,
-|                 |                                                    | providers, roster, run, shares, transports,
-|                 |                                                    | world
+|                 |                                                    | providers, roster, run, selection, shares,
+|                 |                                                    | transports, waiting, world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, limits, lines, money, night, outputs,
 |                 |                                                    | plan, render, run, world

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 from urllib.parse import quote, quote_plus
 
+import orjson
+
 from runner.world import Secret
 
 # A table of our own and not Unicode's categories: those change with the Python version, and with them the same
@@ -146,3 +148,12 @@ def _base64(key: str) -> Iterator[str]:
             if len(form) >= _SHORTEST_BASE64:
                 yield form
                 yield form.replace("+", "-").replace("/", "_")
+
+
+def in_words(holder: str) -> str:
+    """What a process wrote about itself when it took a lock: `process 4711 on north since 2026-11-21 02:00:00`."""
+    try:
+        known = orjson.loads(holder)
+        return one_line(f"process {known['pid']} on {known['host']} since {known['since']}")
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return one_line(holder) or "a process that left no name"

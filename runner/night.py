@@ -7,23 +7,19 @@ sent then.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from fnmatch import fnmatchcase
+from datetime import date, timedelta
 from functools import partial
-from math import inf
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any, Final
 
 import anyio
-import orjson
 
 from runner import __version__
 from runner.events import Failed, HistoryError, Opened, Replied, State
-from runner.foreign import one_line
+from runner.foreign import in_words
 from runner.gate import Gate
 from runner.job import Job
 from runner.journal import FILE, LOCK_FILE, Journal, scan
@@ -31,45 +27,28 @@ from runner.ledger import Ledger, Purse, Scope, Spender, Truth, run_id, truths_o
 from runner.limits import MINUTE, Lane
 from runner.lines import Damaged, StorageError, TooNew
 from runner.money import Nanos, Price, shown
-from runner.outputs import STATUS, STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views, reading_of
+from runner.outputs import STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views, reading_of
 from runner.plan import Cell, Plan, make_plan, slug
 from runner.preflight import (
     EXIT_JOB,
     CannotBegin,
     endpoints_of,
-    first_calls_that_do_not_fit,
     lanes_of,
     plays,
     prices,
 )
 from runner.providers import Endpoint
 from runner.roster import Roster
-from runner.run import EXIT_DEADLINE, EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
-from runner.shares import Shares, Wait
+from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
+from runner.selection import Options, date_of, first_of, key_of, look_through, unfinished_elsewhere
+from runner.shares import Shares
 from runner.transports.http import HttpTransport
+from runner.waiting import Tell, take_turn, the_rest
 from runner.world import Clock, Disk, LockHeld, World
 
 VERSION: Final = __version__
 EXIT_HELD: Final = 7
 _STALE_SECONDS: Final = 20 * 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line says beside the job file."""
-
-    key: str | None = None
-    new: bool = False
-    newest_unfinished: bool = False
-    budget: Nanos | None = None
-    only: tuple[str, ...] = ()
-    limit: int | None = None
-    max_time: float | None = None
-    retry_failed: bool = False
-    accept_changes: bool = False
-    grace: float = 80.0
-    share: float | None = None
-    """The part of each provider's limits that this process wants; None for all that is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +99,6 @@ class Ready:
 
 
 Watch = Callable[[Sequence[Session], Gate], Sequence[Watcher]]
-Tell = Callable[[str], None]
 
 
 async def night(
@@ -187,7 +165,7 @@ async def _work(
     shares = _shares(world, working, by_alias, options, place)
     began = anyio.current_time()
     try:
-        code = await _take(shares, world, options.max_time, tell) if shares.lanes else None
+        code = await take_turn(shares, world, options.max_time, tell) if shares.lanes else None
         if code is None:
             left = None if options.max_time is None else options.max_time - (anyio.current_time() - began)
             code = await _hold(world, working, by_alias, shares, replace(options, max_time=left), tell, watch)
@@ -216,7 +194,7 @@ async def _hold(
 
     def changed(lane: Lane) -> None:
         gate.wake()
-        tell(f"{lane.name}: {lane.share:.0%} of its limits from now on" + _the_rest(lane))
+        tell(f"{lane.name}: {lane.share:.0%} of its limits from now on" + the_rest(lane))
 
     if shares.lanes:
         watchers.append(partial(shares.keep, changed))
@@ -266,7 +244,7 @@ def _say_what_was_lost(one: Ready, tell: Tell) -> None:
         return
     tell(f"{trouble}; nothing more was sent")
     answers = [event for event in journal.lost if isinstance(event, Replied | Failed)]
-    for line in _first([_not_kept(one.plan, event) for event in answers]):
+    for line in first_of([_not_kept(one.plan, event) for event in answers]):
         tell(line)
     if answers:
         tell("  unless the next start finds them on the disk after all, they count as spent and are asked for again")
@@ -371,15 +349,6 @@ async def _open(world: World, folder: Path, name: str, holder: str) -> Journal:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE} contradicts itself: {error}") from None
 
 
-def in_words(holder: str) -> str:
-    """What a process wrote about itself when it took a lock: `process 4711 on north since 2026-11-21 02:00:00`."""
-    try:
-        known = orjson.loads(holder)
-        return one_line(f"process {known['pid']} on {known['host']} since {known['since']}")
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return one_line(holder) or "a process that left no name"
-
-
 async def _purse(ledger: Ledger, plan: Plan, journal: Journal, run: str, today: str, tell: Tell) -> Purse:
     """The money of the day and the month, as this run sees it; CannotBegin when it cannot be told."""
     zone, budget = plan.job.timezone, plan.budget
@@ -440,60 +409,6 @@ async def _give_back(one: Ready) -> int:
     return 0
 
 
-class Found(NamedTuple):
-    """What a life is about."""
-
-    selected: tuple[Cell, ...]
-    missing: tuple[Cell, ...]
-    """Those of the selected that are to be held."""
-    reopened: tuple[str, ...]
-    """Ids of those of the missing that had come to an end."""
-
-
-def look_through(plan: Plan, state: State, options: Options) -> Found:
-    """Hold a plan against its journal: what is asked for, and what of it is missing. CannotBegin if it may not be."""
-    selected = select(plan, options.only)
-    if not selected:
-        raise CannotBegin(EXIT_JOB, f"--only {' '.join(options.only)} names no conversation of {plan.job.name}")
-    changed = bought_again(plan, state)
-    if changed and not options.accept_changes:
-        raise CannotBegin(
-            EXIT_JOB,
-            f"{plan.job.name}: would be bought again, complete as they are, because the job has changed them:",
-            *_first(changed),
-            "  run again with --accept-changes to do so, or with --new to leave this run as it is",
-        )
-    misfits = first_calls_that_do_not_fit(plan, prices(plan))
-    too_dear = [misfits[cell.id] for cell in selected if cell.id in misfits and not state.of(cell.id).lasting]
-    if too_dear:
-        head = f"{plan.job.name}: not even one turn of these fits its ceilings:"
-        raise CannotBegin(EXIT_JOB, head, *_first(too_dear), "  raise the ceiling, or lower max_tokens")
-    reopened = tuple(cell.id for cell in selected if _is_reopened(plan, cell, state, options))
-    missing = [cell for cell in selected if cell.id in reopened or not state.of(cell.id).lasting]
-    if options.limit is not None:
-        begun = sorted(missing, key=lambda cell: (not state.of(cell.id).replies, cell.index))[: options.limit]
-        left_out = {cell.id for cell in missing} - {cell.id for cell in begun}
-        selected = tuple(cell for cell in selected if cell.id not in left_out)
-        missing = [cell for cell in missing if cell.id not in left_out]
-    return Found(selected, tuple(missing), reopened)
-
-
-def _is_reopened(plan: Plan, cell: Cell, state: State, options: Options) -> bool:
-    """True for a failed conversation that is to be tried again, and for a complete one that lost a turn to a repair."""
-    progress = state.of(cell.id)
-    if progress.status == "failed":
-        return options.retry_failed
-    if progress.status != "complete" or not state.repaired or progress.reason is not None:
-        return False
-    return any(line.given is None and line.number not in progress.replies for line in plan.conversation(cell).lines)
-
-
-def _first(lines: Sequence[str], most: int = 20) -> list[str]:
-    """The first of many lines, and how many more there are."""
-    more = [f"  ... and {len(lines) - most} more"] if len(lines) > most else []
-    return [*(f"  {line}" for line in lines[:most]), *more]
-
-
 def _opened(plan: Plan, key: str, state: State, reopened: tuple[str, ...], options: Mapping[str, Any]) -> Opened:
     data, texts = plan.job.record()
     # Of a job that is in force none is missing, unless a repair lost the record that brought it.
@@ -512,74 +427,6 @@ def _opened(plan: Plan, key: str, state: State, reopened: tuple[str, ...], optio
         options=options,
         reopened=reopened,
     )
-
-
-def select(plan: Plan, only: Sequence[str]) -> tuple[Cell, ...]:
-    """The cells whose names match one of the patterns; all when there is none."""
-    return tuple(c for c in plan.cells if not only or any(fnmatchcase(c.name, pattern) for pattern in only))
-
-
-def bought_again(plan: Plan, state: State) -> list[str]:
-    """Names of complete conversations that the plan now has under another id, so that they would be held again."""
-    if state.job is None:
-        return []
-    try:
-        before = make_plan(Job.from_record(state.job, state.texts), state.jobs[-1].date)
-    except KeyError:
-        return []  # a repair lost one of its texts: nobody can say any more what it was
-    now = {cell.name: cell.id for cell in plan.cells}
-    return [
-        cell.name
-        for cell in before.cells
-        if state.of(cell.id).status == "complete"
-        and cell.id not in plan.by_id
-        and cell.name in now
-        and not state.of(now[cell.name]).lasting
-    ]
-
-
-def unfinished_elsewhere(disk: Disk, home: Path, key: str) -> list[str]:
-    """A line for each other run of the job that is not complete, with the command that goes on with it."""
-    found = []
-    for other in disk.listdir(home):
-        path = home / other / STATUS
-        if other == key or not disk.exists(path):
-            continue
-        try:
-            status = orjson.loads(disk.read(path))
-        except (orjson.JSONDecodeError, OSError):
-            continue
-        if status.get("continue"):
-            found.append(f"{status.get('job')}/{other} is not finished: {status['continue']}")
-    return found
-
-
-def key_of(disk: Disk, home: Path, job: Job, today: str, options: Options) -> str:
-    if options.key is not None:
-        if slug(options.key) != options.key:
-            raise CannotBegin(
-                EXIT_JOB, f"--run {options.key}: a key may have letters, digits, dots, dashes; try {slug(options.key)}"
-            )
-        return options.key
-    key = job.key(today)
-    if options.new:
-        taken = set(disk.listdir(home))
-        return next(k for n in range(1, len(taken) + 2) if (k := key if n == 1 else f"{key}.{n}") not in taken)
-    if options.newest_unfinished:
-        newest = [line for line in reversed(disk.listdir(home)) if _is_unfinished(disk, home / line)]
-        return newest[0] if newest else key
-    return key
-
-
-def _is_unfinished(disk: Disk, folder: Path) -> bool:
-    try:
-        return bool(orjson.loads(disk.read(folder / STATUS)).get("continue"))
-    except (orjson.JSONDecodeError, OSError):
-        return False
-
-
-def date_of(wall: float, zone: str) -> str:
-    return datetime.fromtimestamp(wall, UTC).astimezone(ZoneInfo(zone)).date().isoformat()
 
 
 def _ceilings(plan: Plan) -> dict[str, Nanos]:
@@ -634,14 +481,6 @@ def _warm(state: State, plan: Plan, lanes: Mapping[str, Lane], shares: Shares, w
             lane.warm_day([(max(0.0, wall - (minute + 1) * MINUTE), n) for minute, n in minutes.items()], now)
 
 
-# --- sharing lanes with other processes --------------------------------------------------------------------------
-
-_ASK_AGAIN_SECONDS: Final = 1.0
-_SECOND_TIME: Final = 600.0
-_EACH_TIME: Final = 3600.0
-"""After how long a run that waits says so a second time, and then how often."""
-
-
 def _shares(
     world: World,
     working: Sequence[Ready],
@@ -675,65 +514,6 @@ def _shares(
                 EXIT_JOB, f"--share {options.share:g} of {lanes[identity].name} lets no call through: {least}"
             )
     return Shares(world.disk, world.clock, place.state or Path(), place.holder, lanes, runs, needs, options.share)
-
-
-async def _take(shares: Shares, world: World, max_time: float | None, tell: Tell) -> int | None:
-    """Wait until our share of all lanes is ours; the exit code when the run ended before."""
-    code: int | None = None
-
-    async def obey(signals: AsyncIterator[int], waiting: anyio.CancelScope) -> None:
-        nonlocal code
-        async for signal in signals:
-            code = 128 + signal
-            waiting.cancel()
-
-    async with world.signals.listen() as signals, anyio.create_task_group() as tasks:
-        tasks.start_soon(obey, signals, tasks.cancel_scope)
-        with anyio.move_on_after(max_time) as bounded:
-            await _until_taken(shares, tell)
-        if bounded.cancelled_caught:
-            code = EXIT_DEADLINE
-        tasks.cancel_scope.cancel()
-    if code is not None:
-        why = "deadline" if code == EXIT_DEADLINE else "interrupted"
-        tell(f"exit {code}: {why} before it was its turn; nothing was sent")
-    return code
-
-
-async def _until_taken(shares: Shares, tell: Tell) -> None:
-    seen: Wait | None = None
-    tell_again = 0.0
-    try:
-        while (wait := await shares.take()) is not None:
-            now = anyio.current_time()
-            if seen is None or wait != seen or now >= tell_again:
-                tell_again = now + (_SECOND_TIME if wait != seen else _EACH_TIME)
-                seen = wait
-                for line in _in_line(wait, shares.asked):
-                    tell(line)
-            await anyio.sleep(_ASK_AGAIN_SECONDS)
-    except OSError as error:
-        tell(f"warning: {shares.folder}: {error.strerror}: other processes cannot tell what this one uses of its lanes")
-        shares.go_alone()
-    else:
-        if seen is not None:
-            tell(", ".join(lane.name + _the_rest(lane) for lane in shares.lanes.values()) + ": it is its turn")
-
-
-def _in_line(wait: Wait, asked: float | None) -> Iterator[str]:
-    for other in wait.others:
-        runs = ", ".join("/".join(Path(folder).parts[-2:]) for folder in other.runs)
-        yield f"waiting for {', '.join(other.lanes)}: {in_words(other.holder)} is there" + (
-            f", with {runs}" if runs else ""
-        )
-    if wait.soon:
-        yield "  it makes room as soon as enough of its calls have landed"
-    elif 0.0 < wait.room < (asked or inf):
-        yield f"  to go on now, beside it, start this with --share {min(asked or 0.5, wait.room):g}"
-
-
-def _the_rest(lane: Lane) -> str:
-    return "" if lane.share >= 1.0 else f" ({1.0 - lane.share:.0%} is left to other processes)"
 
 
 def _session(

@@ -22,10 +22,11 @@ from runner.job import Files, Job, load
 from runner.job.files import Misread
 from runner.journal import FILE, SPARE_FILE, Record, decode
 from runner.lines import split
-from runner.night import Options, Place, Source, Watch, night
+from runner.night import Place, Source, Watch, night
 from runner.outputs import Reading, read
 from runner.preflight import CannotBegin
 from runner.progress import Lines, Progress
+from runner.selection import Options
 from runner.sim.config import load_config
 from runner.sim.engine import Engine, SimAnswer, SimRequest
 from runner.sim.wire import SimWire

@@ -9,7 +9,7 @@ import pytest
 
 from runner.events import Failed, Opened
 from runner.money import NANOS_PER_DOLLAR, Price, ceiling, parse_price
-from runner.night import Options
+from runner.selection import Options
 from runner.verify import verify
 from tests.nights import Ledger, Night, matrix, provider
 

@@ -12,8 +12,8 @@ import pytest
 
 from runner.events import Failed, Opened, Replied
 from runner.gate import Gate
-from runner.night import date_of
 from runner.run import Session, Watcher
+from runner.selection import date_of
 from tests.nights import Ledger, Night, matrix, provider
 from tests.virtual import VirtualClock
 

@@ -14,7 +14,8 @@ import pytest
 from runner.events import Opened, Sent, Stopped
 from runner.ledger import FILE, Book, read
 from runner.money import NANOS_PER_DOLLAR
-from runner.night import Options, Place, Source, night
+from runner.night import Place, Source, night
+from runner.selection import Options
 from runner.sim.config import load_config
 from runner.sim.engine import Engine
 from runner.sim.wire import SimWire

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner.night import Options
+from runner.selection import Options
 from tests.nights import Counting, Night, matrix, provider
 
 MAX_TOKENS = 400

@@ -10,7 +10,7 @@ import pytest
 
 from runner.events import Closed, Failed, Replied
 from runner.money import NANOS_PER_DOLLAR, dollars
-from runner.night import Options
+from runner.selection import Options
 from tests.nights import MODELS, Ledger, Night, Scope, matrix, provider
 
 KNOWN_BILLS = [

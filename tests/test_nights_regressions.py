@@ -9,7 +9,7 @@ import pytest
 from runner.events import Closed, Opened, Sent
 from runner.journal import FILE, repair
 from runner.money import NANOS_PER_DOLLAR
-from runner.night import Options
+from runner.selection import Options
 from runner.verify import verify
 from tests.memory import MemoryDisk, Operation, at
 from tests.nights import Night, matrix, provider

@@ -12,7 +12,7 @@ import pytest
 from runner.events import Failed, Opened, Replied, Sent
 from runner.journal import Record
 from runner.money import dollars
-from runner.night import Options
+from runner.selection import Options
 from runner.verify import verify
 from tests.nights import ROOT, START, Ledger, Night, matrix, provider
 

@@ -15,8 +15,9 @@ import pytest
 
 from runner.journal import FILE as JOURNAL
 from runner.limits import Lane, Limits
-from runner.night import Options, Place, Source, night
+from runner.night import Place, Source, night
 from runner.preflight import CannotBegin
+from runner.selection import Options
 from runner.shares import FILE, Shares, parse
 from runner.sim.config import load_config
 from runner.sim.wire import SimWire

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pytest
 
 from runner.money import dollars, parse_dollars
-from runner.night import Options, bought_again, select
 from runner.outlook import Counted, Outlook, differences, means_of, outlook
 from runner.plan import make_plan
 from runner.preflight import DEFAULT_CONCURRENCY, prices
+from runner.selection import Options, bought_again, select
 from tests.nights import Night, job_of
 
 JOB = """

@@ -13,8 +13,8 @@ import pytest
 from runner.events import Replied, Sent
 from runner.journal import FILE
 from runner.money import dollars
-from runner.night import Options
 from runner.outputs import INDEX, LINES, STATUS, Reading, Views, read, rounds_done
+from runner.selection import Options
 from tests.memory import MemoryDisk
 from tests.nights import TALK, TALK_SIM, TALKERS, Night
 from tests.virtual import FixedClock

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from runner.gate import Gate
 from runner.limits import Lane, Limits
-from runner.night import Options
 from runner.progress import (
     LOG,
     Display,
@@ -38,6 +37,7 @@ from runner.progress import (
     talk_text,
 )
 from runner.run import Session, Watcher
+from runner.selection import Options
 from runner.sim.wire import SimWire
 from runner.world import World
 from tests.memory import Operation

@@ -18,8 +18,8 @@ from runner.ledger import Entry
 from runner.ledger import encode as encode_entry
 from runner.ledger import read as read_ledger
 from runner.money import dollars
-from runner.night import Options
 from runner.outputs import Views, read
+from runner.selection import Options
 from runner.verify import Verified, verify
 from tests.memory import MemoryDisk, at
 from tests.nights import ROOT, TALK, TALKERS, Night

@@ -24,8 +24,9 @@ from aiolimiter import AsyncLimiter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.night import Options, Place, Source, night
+from runner.night import Place, Source, night
 from runner.preflight import CannotBegin
+from runner.selection import Options
 from runner.sim.wire import SimWire
 from runner.world import HttpRequest, LockHeld, World, taken
 from tests.memory import Fault, MemoryDisk, at, no_fault, planned

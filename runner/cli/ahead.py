@@ -15,9 +15,10 @@ from runner.cli.hold import JOBS, SETS, dollars_of, load_all
 if TYPE_CHECKING:
     from runner.events import State
     from runner.money import Nanos
-    from runner.night import Options, Source
+    from runner.night import Source
     from runner.outlook import Counted, Mean, Outlook, Row, Server
     from runner.plan import Cell, Plan
+    from runner.selection import Options
 
 _ROWS: Final = 40
 _NAMES: Final = 20
@@ -75,10 +76,10 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
     from runner.events import HistoryError, State
     from runner.journal import FILE, scan
     from runner.lines import TooNew
-    from runner.night import date_of, key_of
     from runner.plan import make_plan, slug
     from runner.preflight import CannotBegin
     from runner.run import EXIT_STORAGE
+    from runner.selection import date_of, key_of
     from runner.world import RealDisk
 
     disk = RealDisk()
@@ -178,8 +179,8 @@ def plan(
 ) -> int:
     """Show what a run would hold, what it would cost and how long it would take. Spends nothing, needs no key."""
     from runner.job import JobError
-    from runner.night import Options
     from runner.preflight import CannotBegin
+    from runner.selection import Options
 
     options = Options(key=key, budget=None if budget is None else dollars_of(budget), only=only)
     asked = Asked(options, outputs, sets, why)
@@ -205,9 +206,9 @@ def plan(
 
 def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list[str]]:
     """How a job stands, what is ahead of it, and the names of those that would be bought again."""
-    from runner.night import bought_again, select
     from runner.outlook import outlook
     from runner.preflight import DEFAULT_CONCURRENCY, EXIT_JOB, CannotBegin, prices
+    from runner.selection import bought_again, select
 
     standing = stand(source, asked.options, asked.outputs)
     job, plan, state = standing.plan.job, standing.plan, standing.state
@@ -231,10 +232,10 @@ def _counted_today(plan: Plan, outputs: Path) -> Counted:
     from runner.ledger import FILE, Book, month_of
     from runner.ledger import read as read_ledger
     from runner.lines import Damaged, TooNew
-    from runner.night import date_of
     from runner.outlook import Counted
     from runner.preflight import CannotBegin, plays
     from runner.run import EXIT_STORAGE
+    from runner.selection import date_of
     from runner.world import RealDisk
 
     path = outputs / FILE
@@ -577,8 +578,8 @@ class _Findings:
 def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Path) -> Path | None:
     """One job with all that it needs, and the folder of its run; None when that cannot be told."""
     from runner.job import JobError
-    from runner.night import Options
     from runner.preflight import CannotBegin
+    from runner.selection import Options
 
     try:
         source, warnings = source_of(path, sets)
@@ -687,8 +688,8 @@ def _missing_keys(source: Source, plan: Plan) -> Iterator[Trouble]:
 
 
 def _check_changes(findings: _Findings, standing: Standing) -> None:
-    from runner.night import bought_again
     from runner.preflight import EXIT_JOB
+    from runner.selection import bought_again
 
     again = bought_again(standing.plan, standing.state)
     if again:

@@ -111,9 +111,9 @@ def _shown(name: object) -> str:
 def demo(outputs: Path) -> int:
     """Hold a dozen conversations on the built-in provider: no key, no network, made-up money."""
     from runner.cli.hold import hold, load_all
-    from runner.night import Options
     from runner.outputs import INDEX
     from runner.plan import slug
+    from runner.selection import Options
 
     path = outputs / _DEMO_JOB
     try:

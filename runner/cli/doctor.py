@@ -94,9 +94,9 @@ def _patient(path: Path) -> _Patient:
     from runner.cli.ahead import good_news, source_of, troubles
     from runner.doctor import Finding
     from runner.job import JobError
-    from runner.night import date_of
     from runner.plan import make_plan
     from runner.render.figures import counted
+    from runner.selection import date_of
 
     name = str(path)
     remedy = f"tertulia check {path}"
@@ -219,9 +219,9 @@ def _of_run(run: Run, plan: Plan | None) -> Iterator[Finding]:
 def _changes(run: Run, plan: Plan, state: State) -> Iterator[Finding]:
     """Whether the job would buy again what this run has."""
     from runner.doctor import Finding
-    from runner.night import bought_again
     from runner.plan import make_plan
     from runner.render.figures import counted
+    from runner.selection import bought_again
 
     if run.folder.name != plan.job.key(plan.date):
         return

@@ -42,9 +42,9 @@ def say(line: str) -> None:
 def answer_of(error: Exception) -> tuple[int, list[str]] | None:
     """The exit code and the lines for what a command raises for its user; None for a bug."""
     from runner.events import HistoryError
+    from runner.foreign import in_words
     from runner.job import JobError
     from runner.lines import Damaged, StorageError, TooNew
-    from runner.night import in_words
     from runner.preflight import CannotBegin
     from runner.world import LockHeld
 

@@ -12,7 +12,8 @@ from runner.cli.door import answered, outputs_option
 
 if TYPE_CHECKING:
     from runner.money import Nanos
-    from runner.night import Options, Source
+    from runner.night import Source
+    from runner.selection import Options
 
 JOBS = click.argument("jobs", nargs=-1, required=True, type=click.Path(path_type=Path))
 SETS = click.option(
@@ -95,7 +96,7 @@ def run(
 
 
 def _options(**given: Any) -> Options:
-    from runner.night import Options
+    from runner.selection import Options
 
     return Options(**given)
 

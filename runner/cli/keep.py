@@ -123,9 +123,9 @@ def _report(run: Run) -> int:
     import anyio
 
     from runner.cli.runs import me, reading, scanned
+    from runner.foreign import in_words
     from runner.journal import LOCK_FILE
     from runner.lines import Damaged
-    from runner.night import in_words
     from runner.outputs import INDEX
     from runner.render.figures import counted
     from runner.world import LockHeld, RealDisk
@@ -194,10 +194,10 @@ def repair(run: str, outputs: Path) -> int:
     import anyio
 
     from runner.cli.runs import find, me, scanned
+    from runner.foreign import in_words
     from runner.journal import repair as repaired
     from runner.ledger import FILE as LEDGER
     from runner.money import shown
-    from runner.night import in_words
     from runner.render.figures import counted
     from runner.world import LockHeld, RealClock, RealDisk
 

@@ -125,8 +125,8 @@ def holder(run: Run) -> str | None:
     """Who holds the run now, in words; None when nobody does."""
     import fcntl
 
+    from runner.foreign import in_words
     from runner.journal import LOCK_FILE
-    from runner.night import in_words
 
     try:
         file = open(run.folder / LOCK_FILE, "rb")  # noqa: SIM115

@@ -232,7 +232,7 @@ def _try_out(run: Run, wish: _Wish) -> int:
 def _settle(run: Run, wish: _Wish) -> int:
     import anyio
 
-    from runner.night import in_words
+    from runner.foreign import in_words
     from runner.world import LockHeld
 
     try:

@@ -239,7 +239,7 @@ def _by_run(lines: Sequence[Line]) -> Iterator[tuple[Entry, Money]]:
 def _today(zone: str) -> str:
     import time
 
-    from runner.night import date_of
+    from runner.selection import date_of
 
     try:
         return date_of(time.time(), zone)

@@ -12,8 +12,8 @@ from zlib import crc32
 import pytest
 
 from runner.job import json_schema
-from runner.night import Options
 from runner.outputs import read
+from runner.selection import Options
 from runner.world import RealDisk
 from tests.cli.folders import JOB, MODEL, SIM, landed, tertulia
 from tests.nights import Night

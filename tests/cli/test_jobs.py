@@ -14,10 +14,11 @@ from runner.cli.hold import hold, load_all
 from runner.events import State
 from runner.job import load
 from runner.money import Nanos
-from runner.night import Options, Place, Source, night
+from runner.night import Place, Source, night
 from runner.outlook import outlook
 from runner.plan import Plan, Provider, make_plan
 from runner.preflight import DEFAULT_CONCURRENCY, prices, sim_config
+from runner.selection import Options
 from runner.sim.engine import Engine
 from runner.sim.wire import SimWire
 from runner.verify import verify

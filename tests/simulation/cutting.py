@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from runner.night import Options
+from runner.selection import Options
 from tests.simulation.worlds import JobData, Life, World, but, freed, readable
 
 Cut: TypeAlias = Callable[[World], World]

@@ -24,7 +24,7 @@ from unittest.mock import patch
 import anyio
 import anyio.lowlevel
 
-from runner import gate, journal, judge, limits, night, prices
+from runner import gate, journal, judge, limits, night, prices, selection
 from runner.call import Failure, Reply, Usage
 from runner.events import Event, Sent, State, Stopped
 from runner.journal import Journal, Scan
@@ -153,7 +153,7 @@ def _day_is_recomputed(stack: ExitStack) -> None:
 
     def apply(self: State, event: Event, at: float, place: Any) -> None:
         if self.live is not None:
-            self.live = replace(self.live, day=night.date_of(at, self.live.zone))
+            self.live = replace(self.live, day=selection.date_of(at, self.live.zone))
         right(self, event, at, place)
 
     put(stack, State, "apply", apply)

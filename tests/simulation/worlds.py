@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from runner.job import JobError
-from runner.night import Options
+from runner.selection import Options
 from tests.memory import Trouble
 from tests.nights import job_of, text_of
 from tests.simulation.truth import Spend, undisturbed

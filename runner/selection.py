@@ -1,0 +1,161 @@
+"""What a life is about: which run of a job, which of its conversations, and whether they may be held at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from runner.events import State
+from runner.job import Job
+from runner.money import Nanos
+from runner.outputs import STATUS
+from runner.plan import Cell, Plan, make_plan, slug
+from runner.preflight import EXIT_JOB, CannotBegin, first_calls_that_do_not_fit, prices
+from runner.world import Disk
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says beside the job file."""
+
+    key: str | None = None
+    new: bool = False
+    newest_unfinished: bool = False
+    budget: Nanos | None = None
+    only: tuple[str, ...] = ()
+    limit: int | None = None
+    max_time: float | None = None
+    retry_failed: bool = False
+    accept_changes: bool = False
+    grace: float = 80.0
+    share: float | None = None
+    """The part of each provider's limits that this process wants; None for all that is free."""
+
+
+class Found(NamedTuple):
+    """What a life is about."""
+
+    selected: tuple[Cell, ...]
+    missing: tuple[Cell, ...]
+    """Those of the selected that are to be held."""
+    reopened: tuple[str, ...]
+    """Ids of those of the missing that had come to an end."""
+
+
+def look_through(plan: Plan, state: State, options: Options) -> Found:
+    """Hold a plan against its journal: what is asked for, and what of it is missing. CannotBegin if it may not be."""
+    selected = select(plan, options.only)
+    if not selected:
+        raise CannotBegin(EXIT_JOB, f"--only {' '.join(options.only)} names no conversation of {plan.job.name}")
+    changed = bought_again(plan, state)
+    if changed and not options.accept_changes:
+        raise CannotBegin(
+            EXIT_JOB,
+            f"{plan.job.name}: would be bought again, complete as they are, because the job has changed them:",
+            *first_of(changed),
+            "  run again with --accept-changes to do so, or with --new to leave this run as it is",
+        )
+    misfits = first_calls_that_do_not_fit(plan, prices(plan))
+    too_dear = [misfits[cell.id] for cell in selected if cell.id in misfits and not state.of(cell.id).lasting]
+    if too_dear:
+        head = f"{plan.job.name}: not even one turn of these fits its ceilings:"
+        raise CannotBegin(EXIT_JOB, head, *first_of(too_dear), "  raise the ceiling, or lower max_tokens")
+    reopened = tuple(cell.id for cell in selected if _is_reopened(plan, cell, state, options))
+    missing = [cell for cell in selected if cell.id in reopened or not state.of(cell.id).lasting]
+    if options.limit is not None:
+        begun = sorted(missing, key=lambda cell: (not state.of(cell.id).replies, cell.index))[: options.limit]
+        left_out = {cell.id for cell in missing} - {cell.id for cell in begun}
+        selected = tuple(cell for cell in selected if cell.id not in left_out)
+        missing = [cell for cell in missing if cell.id not in left_out]
+    return Found(selected, tuple(missing), reopened)
+
+
+def _is_reopened(plan: Plan, cell: Cell, state: State, options: Options) -> bool:
+    """True for a failed conversation that is to be tried again, and for a complete one that lost a turn to a repair."""
+    progress = state.of(cell.id)
+    if progress.status == "failed":
+        return options.retry_failed
+    if progress.status != "complete" or not state.repaired or progress.reason is not None:
+        return False
+    return any(line.given is None and line.number not in progress.replies for line in plan.conversation(cell).lines)
+
+
+def first_of(lines: Sequence[str], most: int = 20) -> list[str]:
+    """The first of many lines, and how many more there are."""
+    more = [f"  ... and {len(lines) - most} more"] if len(lines) > most else []
+    return [*(f"  {line}" for line in lines[:most]), *more]
+
+
+def select(plan: Plan, only: Sequence[str]) -> tuple[Cell, ...]:
+    """The cells whose names match one of the patterns; all when there is none."""
+    return tuple(c for c in plan.cells if not only or any(fnmatchcase(c.name, pattern) for pattern in only))
+
+
+def bought_again(plan: Plan, state: State) -> list[str]:
+    """Names of complete conversations that the plan now has under another id, so that they would be held again."""
+    if state.job is None:
+        return []
+    try:
+        before = make_plan(Job.from_record(state.job, state.texts), state.jobs[-1].date)
+    except KeyError:
+        return []  # a repair lost one of its texts: nobody can say any more what it was
+    now = {cell.name: cell.id for cell in plan.cells}
+    return [
+        cell.name
+        for cell in before.cells
+        if state.of(cell.id).status == "complete"
+        and cell.id not in plan.by_id
+        and cell.name in now
+        and not state.of(now[cell.name]).lasting
+    ]
+
+
+def unfinished_elsewhere(disk: Disk, home: Path, key: str) -> list[str]:
+    """A line for each other run of the job that is not complete, with the command that goes on with it."""
+    found = []
+    for other in disk.listdir(home):
+        path = home / other / STATUS
+        if other == key or not disk.exists(path):
+            continue
+        try:
+            status = orjson.loads(disk.read(path))
+        except (orjson.JSONDecodeError, OSError):
+            continue
+        if status.get("continue"):
+            found.append(f"{status.get('job')}/{other} is not finished: {status['continue']}")
+    return found
+
+
+def key_of(disk: Disk, home: Path, job: Job, today: str, options: Options) -> str:
+    if options.key is not None:
+        if slug(options.key) != options.key:
+            raise CannotBegin(
+                EXIT_JOB, f"--run {options.key}: a key may have letters, digits, dots, dashes; try {slug(options.key)}"
+            )
+        return options.key
+    key = job.key(today)
+    if options.new:
+        taken = set(disk.listdir(home))
+        return next(k for n in range(1, len(taken) + 2) if (k := key if n == 1 else f"{key}.{n}") not in taken)
+    if options.newest_unfinished:
+        newest = [line for line in reversed(disk.listdir(home)) if _is_unfinished(disk, home / line)]
+        return newest[0] if newest else key
+    return key
+
+
+def _is_unfinished(disk: Disk, folder: Path) -> bool:
+    try:
+        return bool(orjson.loads(disk.read(folder / STATUS)).get("continue"))
+    except (orjson.JSONDecodeError, OSError):
+        return False
+
+
+def date_of(wall: float, zone: str) -> str:
+    return datetime.fromtimestamp(wall, UTC).astimezone(ZoneInfo(zone)).date().isoformat()
