@@ -85,6 +85,7 @@ def test_a_matrix_with_five_per_cent_faults_is_finished_turn_by_turn_and_everyth
     assert Ledger.of(night.records()).asked_again == []
 
 
+@pytest.mark.prove
 def test_a_scripted_side_makes_no_call_and_all_eight_rounds_are_held_among_faults() -> None:
     """Two hundred interviews of eight scripted questions are finished; only the answers are calls, and all agrees."""
     night = Night(interviews(), provider(rate=0.05), beside={"questions.md": SCRIPT})

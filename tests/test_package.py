@@ -120,6 +120,15 @@ def test_the_readme_lists_every_command_and_no_other() -> None:
     assert sorted(re.findall(r"^\| `tertulia (\w+)", readme, re.MULTILINE)) == sorted(COMMANDS)
 
 
+def test_the_tests_that_the_readme_names_are_run_by_the_command_beside_them() -> None:
+    """Each promise names tests that are there, and none that only the slow proofs run."""
+    named = re.findall(r"`(test_\w+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py")))
+    marks = {name: above for above, name in re.findall(r"\n\n((?:@.*\n|[ \])].*\n)*)def (test_\w+)", code)}
+    assert [name for name in named if "prove" in marks.get(name, "prove")] == []
+
+
 def test_links_between_the_pages_lead_somewhere() -> None:
     """No page points at a file that is not there."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

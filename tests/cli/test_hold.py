@@ -121,7 +121,10 @@ def ignoring_interrupts() -> None:
 
 
 @pytest.mark.fault(2, 7)
-@pytest.mark.parametrize("ignored", [False, True], ids=["from-a-shell", "under-nohup"])
+@pytest.mark.parametrize(
+    "ignored",
+    [pytest.param(False, id="from-a-shell"), pytest.param(True, id="under-nohup", marks=pytest.mark.prove)],
+)
 def test_the_first_interrupt_lets_calls_in_flight_land(workshop: Workshop, ignored: bool) -> None:
     """Exit 130, nothing lost, and the same command goes on; also where the parent had switched interrupts off."""
     job = workshop.job(rounds=1, seconds=0.5)
@@ -196,6 +199,7 @@ def test_a_third_request_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.fault(6)
+@pytest.mark.prove
 def test_a_closed_terminal_takes_the_display_and_not_the_night(workshop: Workshop) -> None:
     """The run that was started in a window goes on when the window is closed, and says in its log how it went."""
     ours, theirs = pty.openpty()
@@ -216,6 +220,7 @@ def test_a_closed_terminal_takes_the_display_and_not_the_night(workshop: Worksho
     assert workshop.log().count("exit 0\n") == 1
 
 
+@pytest.mark.prove
 def test_a_terminal_is_left_as_it_was(workshop: Workshop) -> None:
     """The table goes, the last lines stay, and the cursor is to be seen."""
     ours, theirs = pty.openpty()
@@ -424,6 +429,7 @@ def test_stop_lets_calls_land_and_now_leaves_them(workshop: Workshop) -> None:
     assert not workshop.reading().state.is_open
 
 
+@pytest.mark.prove
 def test_stop_now_asks_twice_and_not_three_times(workshop: Workshop) -> None:
     """A run that was not asked before is closed in order by one `stop --now`."""
     process = workshop.start("run", workshop.job(seconds=600))

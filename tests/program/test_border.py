@@ -156,6 +156,7 @@ def test_a_disk_that_takes_nothing_any_more_is_told_with_each_answer_that_is_los
 
 
 @pytest.mark.fault(19)
+@pytest.mark.prove
 def test_a_folder_that_may_not_be_written_is_told_before_anything_is_sent(bench: Bench) -> None:
     """Its own, its lock, its journal: exit 8 with the reason, no request, and the run begins when it may."""
     for trap, words in (

@@ -141,6 +141,7 @@ def test_faults_at_the_ledger_stop_one_process_and_neither_open_nor_close_the_da
     day.is_used_up(left, right)
 
 
+@pytest.mark.prove
 def test_what_a_killed_process_had_drawn_is_there_for_the_others(day: Day, record_property: Figures) -> None:
     """It is never taken up again: the other counts its journal for it, and spends what it had drawn and not spent."""
     left, right = day.start("left"), day.start("right")

@@ -49,6 +49,7 @@ def test_a_second_process_is_told_who_holds_the_run_and_the_lock_goes_with_its_h
 
 
 @pytest.mark.fault(15)
+@pytest.mark.prove
 def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(bench: Bench) -> None:
     """A program started by the run that keeps every descriptor it was given was not given that of the lock."""
     first = bench.start(traps=[Trap("write", 3, "start a child"), Trap("write", 7, "kill")])
@@ -64,6 +65,7 @@ def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(bench: Bench) -
 
 
 @pytest.mark.fault(13)
+@pytest.mark.prove
 def test_many_processes_started_together_hold_a_run_once(bench: Bench) -> None:
     """Three at the same instant, as after a power cut: one holds the run, or one after another; no turn twice."""
     processes = [bench.start() for _ in range(3)]
