@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from runner.money import Nanos
 
@@ -16,6 +16,7 @@ Finish: TypeAlias = Literal["ok", "truncated", "refused"]
 Kind: TypeAlias = Literal["refused", "empty", "context_cut", "error", "lost"]
 Scope: TypeAlias = Literal["call", "conversation", "model", "provider"]
 Money: TypeAlias = Literal["free", "known", "assumed"]
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,17 @@ class Sampling:
     top_p: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    top_k: int | None = None
+    stop: tuple[str, ...] = ()
+    """Texts at which the model is to stop; they are not part of its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How much a model may think before it speaks; what is None is left to the provider."""
+
+    effort: Effort | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +80,13 @@ class Call:
     sampling: Sampling = Sampling()
     seed: int | None = None
     dropped: tuple[str, ...] = ()
+    """Parameters that this model has refused, by their names in its dialect: they are not sent again."""
     timeouts: Timeouts = Timeouts()
+    reasoning: Reasoning = Reasoning()
+    window: int | None = None
+    """How many tokens the model is to have room for, where a server must be told."""
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Fields of the request that the job gives as they are: routing, tiers, whatever a provider knows besides."""
 
     @property
     def id(self) -> str:
@@ -123,7 +141,9 @@ class Failure:
     detail: str
     retry_after: float | None = None
     busy: bool = False
-    """A limit of the minute kind: the lane pauses, and no attempt is spent."""
+    """A limit that time lifts: the lane pauses, and no attempt is spent."""
+    quota: Literal["day", "credit"] | None = None
+    """Which limit it was that no pause of a minute lifts: one of the day, or the account is empty."""
     overflow: bool = False
     """The view does not fit the model's window."""
     parameter: str | None = None
@@ -143,15 +163,19 @@ class Failure:
 Outcome: TypeAlias = Reply | Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Hints:
-    """What an answer's headers say of the provider's limits; None where they say nothing."""
+class Left(NamedTuple):
+    """What an answer's headers say of one limit; None where they say nothing."""
 
-    requests_left: int | None = None
-    requests_reset: float | None = None
-    """Seconds until all requests are left again."""
-    tokens_left: int | None = None
-    tokens_reset: float | None = None
+    counts: Literal["requests", "tokens", "input", "output"]
+    window: Literal["minute", "day"]
+    left: int | None
+    most: int | None = None
+    """How many the whole limit is."""
+    reset: float | None = None
+    """Seconds until all of them are left again."""
+
+
+Hints: TypeAlias = tuple[Left, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +183,7 @@ class Answer:
     """What a transport returns: the outcome, and what was learned about limits on the way."""
 
     outcome: Outcome
-    hints: Hints = field(default_factory=Hints)
+    hints: Hints = ()
 
 
 class Transport(Protocol):

@@ -503,13 +503,21 @@ class Lane:
 
     def heed(self, hints: Hints, now: float) -> None:
         """What headers say of a limit that the job does not name: when nothing is left, wait until something is."""
-        for told, left, reset in (
-            (self.limits.rpm, hints.requests_left, hints.requests_reset),
-            (self.limits.tpm, hints.tokens_left, hints.tokens_reset),
-        ):
-            if told is None and left == 0 and reset:
+        told = {
+            ("requests", "minute"): self.limits.rpm,
+            ("tokens", "minute"): self.limits.tpm,
+            ("input", "minute"): self.limits.input_tpm,
+            ("output", "minute"): self.limits.output_tpm,
+            ("requests", "day"): self.limits.rpd,
+        }
+        for hint in hints:
+            if told.get((hint.counts, hint.window)) is not None or hint.left != 0 or not hint.reset:
+                continue
+            if hint.window == "day":
+                self.pause(now + hint.reset, f"its {hint.counts} of the day are used up")
+            else:
                 # The reset is that of the whole limit; where it refills all the time, a part is there much sooner.
-                self.pause(now + reset * _REFILLED_SHARE, "its limit is used up")
+                self.pause(now + hint.reset * _REFILLED_SHARE, "its limit is used up")
 
     def erred(self, granted: float, jitter: float, now: float) -> None:
         """A retryable error: after some in a row one call at a time, after longer and longer pauses, finds out more."""

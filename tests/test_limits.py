@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.call import Hints
+from runner.call import Left
 from runner.events import Account
 from runner.limits import (
     MINUTE,
@@ -373,7 +373,7 @@ def test_headers_are_heeded_only_where_the_job_names_no_limit() -> None:
     """What the job says is paced by us; what only headers say makes the lane wait until something is left."""
     told, untold = Lane("a", Limits(rpm=60)), Lane("b", Limits())
     for lane in (told, untold):
-        lane.heed(Hints(requests_left=0, requests_reset=20.0), 100.0)
+        lane.heed((Left("requests", "minute", 0, None, 20.0),), 100.0)
     assert told.paused_until < 100.0 < untold.paused_until <= 120.0
 
 

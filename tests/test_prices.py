@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runner.call import Call, Failure, Message, Money, Outcome, Reply, Usage, View
 from runner.money import FREE, Price, ceiling, cost
 from runner.prices import Charge, charge, input_bound, text_bound, view_bound
-from runner.providers import openai
+from runner.providers import DIALECTS
 from runner.sim.engine import count_tokens
 
 EXPANDING = "\ufdfa\ufdfb\u3300\u33ff\u2a74\u1f82\ufb2c\u0958\U0001d15e\U0001f213"
@@ -212,7 +212,7 @@ SOUND = {"prompt_tokens": 400, "completion_tokens": 80}
 
 def answered(usage: dict[str, Any] | None, text: str = "Hello.") -> Charge:
     """The charge for an answer of the OpenAI dialect with this usage object."""
-    reader = openai.reader(Call("c", 1, 1, "p", "m", View(None, (Message("user", "Hi"),)), 100))
+    reader = DIALECTS["openai"].reader(Call("c", 1, 1, "p", "m", View(None, (Message("user", "Hi"),)), 100))
     choice = {"message": {"content": text}, "finish_reason": "stop"}
     reader.feed(orjson.dumps({"id": "g", "choices": [choice], "usage": usage}))
     return charge(reader.outcome(None), PRICE, RESERVED, 100)

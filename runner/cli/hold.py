@@ -232,7 +232,7 @@ def dollars_of(text: str) -> Nanos:
 
 
 def seconds_of(option: str, text: str) -> float:
-    from runner.providers.base import seconds
+    from runner.providers.loose import seconds
 
     found = seconds(text)
     if found is None or found <= 0:

@@ -83,20 +83,20 @@ class _Exchange:
         self._failure: Failure | None = None
         self._announced = False
         self.first_byte: float | None = None
-        self.hints = Hints()
+        self.hints: Hints = ()
 
     async def hold(self, wire: Wire) -> None:
         timeouts = self._call.timeouts
         request = HttpRequest(
             "POST",
-            self._dialect.url(self._endpoint),
+            self._dialect.url(self._endpoint, self._call.model),
             self._dialect.headers(self._endpoint),
             self._dialect.body(self._call, self._endpoint.limit_field),
             min(timeouts.connect, timeouts.first, timeouts.total),
         )
         with anyio.CancelScope(deadline=anyio.current_time() + timeouts.first) as patience:
             async with wire.exchange(request) as response:
-                self.hints = self._dialect.hints(response.headers)
+                self.hints = self._dialect.hints(response.headers, self._clock.wall())
                 if response.status == 200:
                     await self._read(response, patience)
                 else:

@@ -31,7 +31,7 @@ from runner.journal import Journal, Scan
 from runner.ledger import Ledger, Purse
 from runner.limits import Lane, Waiter
 from runner.prices import Charge
-from runner.providers import openai
+from runner.providers import answer, chat
 from runner.run import Session
 from runner.transports.http import HttpTransport
 from runner.world import Lock, LockHeld
@@ -116,14 +116,14 @@ def _orphans_are_free(stack: ExitStack) -> None:
 
 @mutant("no tokens beside a text are believed, and cost nothing")
 def _zero_is_trusted(stack: ExitStack) -> None:
-    right = openai._usage
+    right = answer.usage_of
     settled = prices._settled
 
-    def usage(raw: Any, *, received: bool) -> Usage:
-        found = right(raw, received=received)
+    def usage(raw: Any, figures: Any, **more: Any) -> Usage:
+        found = right(raw, figures, **more)
         return replace(found, trusted=True) if found.output == 0 else found
 
-    put(stack, openai, "_usage", usage)
+    put(stack, chat, "usage_of", usage)
     put(stack, prices, "_settled", lambda usage, computed, price, has_text: settled(usage, computed, price, False))
 
 
@@ -283,7 +283,7 @@ def _known_by_position(stack: ExitStack) -> None:
 
 @mutant("a blank reply is a turn")
 def _blank_is_a_turn(stack: ExitStack) -> None:
-    put(stack, openai, "has_text", lambda text: True)
+    put(stack, answer, "has_text", lambda text: True)
     put(stack, Reply, "__post_init__", lambda self: None)
 
 

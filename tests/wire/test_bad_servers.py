@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from runner.call import Answer, Call, Failure, Reply
-from runner.providers import openai
+from runner.providers import DIALECTS
 from runner.transports.wire import AiohttpWire
 from runner.world import Secret
 from tests.wire.manners import (
@@ -527,4 +527,4 @@ def test_the_body_on_the_wire_is_the_body_that_is_hashed() -> None:
     asked = call("Was übrig bleibt? 🌒 " * 100_000)
     (got,), server = outcome_of(saying(answer(GOOD + DONE)), asked)
     assert isinstance(got.outcome, Reply)
-    assert server.requests[0].body == openai.body(asked, "max_tokens")
+    assert server.requests[0].body == DIALECTS["openai"].body(asked)

@@ -1,0 +1,304 @@
+"""Chat completions, as OpenAI made the format and many servers speak it; what each does in its own way is data.
+
+Answers are streamed, because a connection that is silent for minutes gets cut on the way. Text may come as a string
+or as parts, reasoning under two names or between `<think>` tags; a body counts as whole only when it gave a finish
+reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+import orjson
+
+from runner.call import Call, Failure, Hints, Left, Reasoning, Usage
+from runner.money import MoneyError, Nanos, parse_billed
+from runner.providers.answer import AnswerReader, usage_of
+from runner.providers.base import Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed
+from runner.providers.errors import Words, error_in, failure_of, read_error
+from runner.providers.loose import count, fields, loads, seconds, text, whole
+from runner.providers.streams import ServerSentEvents
+from runner.world import HttpRequest, Secret
+
+WORDS: Final = Words(
+    no_money=frozenset(
+        {
+            "insufficient_quota",
+            "credit_balance_exhausted",
+            "billing_hard_limit_reached",
+            "billing_not_active",
+            "payment_required",
+        }
+    ),
+    not_let_in=frozenset({"unsupported_country_region_territory", "authentication"}),
+    too_long=frozenset(
+        {
+            "context_length_exceeded",
+            "exceed_context_size_error",
+            "string_above_max_length",
+            "string_too_long",
+            "token_limit_exceeded",
+        }
+    ),
+    policy=frozenset({"content_policy_violation", "content_filter", "moderation_blocked", "invalid_prompt", "refusal"}),
+    no_model=frozenset({"model_not_found", "model_decommissioned", "model_deprecated"}),
+    statuses={
+        "authentication": 401,
+        "authentication_error": 401,
+        "invalid_api_key": 401,
+        "payment_required": 402,
+        "permission_denied": 403,
+        "not_found": 404,
+        "invalid_request": 400,
+        "invalid_request_error": 400,
+        "payload_too_large": 413,
+        "rate_limit_exceeded": 429,
+        "rate_limit_error": 429,
+        "provider_overloaded": 503,
+        "server_is_overloaded": 503,
+        "slow_down": 503,
+    },
+)
+"""The words of errors that the many servers of this format share."""
+
+_WINDOWS: Final = ("context_length", "max_model_len", "context_window", "max_context_length")
+"""Under which names servers list how much a model has room for."""
+_LIMITS: Final[Mapping[str, LimitField]] = {
+    "max_tokens": "max_completion_tokens",
+    "max_completion_tokens": "max_tokens",
+}
+
+
+def by_effort(reasoning: Reasoning) -> Mapping[str, Any]:
+    """Thinking asked for as OpenAI takes it: a word, and no number."""
+    return {} if reasoning.effort is None else {"reasoning_effort": reasoning.effort}
+
+
+def by_switch(reasoning: Reasoning) -> Mapping[str, Any]:
+    """Thinking that can be switched on and off, with a word for how much."""
+    if reasoning.effort == "none":
+        return {"thinking": {"type": "disabled"}}
+    if reasoning.effort is None and reasoning.tokens is None:
+        return {}
+    return {"thinking": {"type": "enabled"}, **by_effort(reasoning)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """What one server of this format does in its own way."""
+
+    limit: LimitField = "max_tokens"
+    """Under which name it takes the output limit."""
+    seed: str = "seed"
+    think: Callable[[Reasoning], Mapping[str, Any]] = by_effort
+    fixed: Mapping[str, Any] = field(default_factory=lambda: {"stream_options": {"include_usage": True}})
+    """Fields that each request has, whatever the job says; those among them that it refuses are left out."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    requests_window: Literal["minute", "day"] = "minute"
+    """What its headers on the requests that are left speak of."""
+    words: Words = field(default_factory=Words)
+    """Its own code words, besides those that many share."""
+
+
+class Chat(Dialect):
+    """A server of this format, by its ways."""
+
+    def __init__(self, name: str, home: Home, ways: Ways | None = None, number: int = 1) -> None:
+        self.revision = f"{name}/{number}"
+        self.home = home
+        self.ways = Ways() if ways is None else ways
+        self.words = WORDS | self.ways.words
+        self.optional = frozenset(
+            {
+                *("temperature", "top_p", "presence_penalty", "frequency_penalty", "top_k", "stop"),
+                *(self.ways.seed, *self.ways.fixed, *self.ways.think(Reasoning("low", 1024))),
+            }
+        )
+        """What a request can do without, where a model refuses it."""
+
+    def url(self, endpoint: Endpoint, model: str) -> str:
+        return endpoint.base_url.rstrip("/") + "/chat/completions"
+
+    def headers(self, endpoint: Endpoint) -> dict[str, str | Secret]:
+        found: dict[str, str | Secret] = {
+            "content-type": "application/json",
+            "accept": "text/event-stream",
+            **self.ways.headers,
+            **endpoint.headers,
+        }
+        if endpoint.api_key is not None:
+            found["authorization"] = Secret(f"Bearer {endpoint.api_key.reveal().strip()}")
+        return found
+
+    def body(self, call: Call, limit_field: LimitField | None = None) -> bytes:
+        messages = [{"role": m.role, "content": m.text} for m in call.view.messages]
+        if call.view.system is not None:
+            messages.insert(0, {"role": "system", "content": call.view.system})
+        sampling = call.sampling
+        optional: dict[str, Any] = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "presence_penalty": sampling.presence_penalty,
+            "frequency_penalty": sampling.frequency_penalty,
+            "top_k": sampling.top_k,
+            "stop": list(sampling.stop) or None,
+            self.ways.seed: call.seed,
+            **self.ways.think(call.reasoning),
+            **self.ways.fixed,
+        }
+        request: dict[str, Any] = {
+            "model": call.model,
+            "messages": messages,
+            limit_field or self.ways.limit: call.max_tokens,
+        }
+        request |= {name: v for name, v in optional.items() if v is not None and name not in call.dropped}
+        request |= {name: v for name, v in call.extra.items() if name not in call.dropped}
+        request["stream"] = True
+        return orjson.dumps(request)
+
+    def reader(self, call: Call) -> ChatReader:
+        return ChatReader(self)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes, wall: float) -> Failure:
+        return self.classified(status, error_in(body), f"HTTP {status}", headers, wall)
+
+    def classified(self, status: int, error: Any, fallback: str, headers: Mapping[str, str], wall: float) -> Failure:
+        """What an error means, inside an answer or in its place."""
+        told = read_error(status, error, headers, wall, self.optional)
+        other = _LIMITS.get(told.parameter or "")
+        if other is not None and status in (400, 422) and "unsupported_parameter" in told.words:
+            better = f"{fallback}: {told.message} (at this provider, say `limit_field: {other}`)"
+            return Failure("error", "model", "free", better, status=status, retry_after=told.wait)
+        return failure_of(told, self.words, self.optional, fallback)
+
+    def hints(self, headers: Mapping[str, str], wall: float) -> Hints:
+        """The limits that are left, as OpenAI's headers tell them; others leave them out."""
+        found: list[Left] = []
+        for counts, window in (("requests", self.ways.requests_window), ("tokens", "minute")):
+            left = whole(headers.get(f"x-ratelimit-remaining-{counts}"))
+            most = whole(headers.get(f"x-ratelimit-limit-{counts}"))
+            reset = seconds(headers.get(f"x-ratelimit-reset-{counts}", ""))
+            if left is not None or most is not None or reset is not None:
+                found.append(Left(counts, window, left, most, reset))  # type: ignore[arg-type]
+        return tuple(found)
+
+    def inquiries(self, endpoint: Endpoint, models: Sequence[str]) -> Sequence[Inquiry]:
+        return (Inquiry("models", self.asking(endpoint, "/models")),)
+
+    def asking(self, endpoint: Endpoint, path: str) -> HttpRequest:
+        """A request for something that costs nothing."""
+        return HttpRequest("GET", endpoint.base_url.rstrip("/") + path, self.headers(endpoint), b"")
+
+    def learned(self, inquiry: Inquiry, body: bytes) -> Sequence[Fact]:
+        try:
+            parsed = loads(body)
+        except ValueError:
+            return ()
+        rows = parsed.get("data", parsed.get("models")) if isinstance(parsed, dict) else parsed
+        found = (self.listed(row) for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
+        return tuple(one for one in found if one is not None)
+
+    def listed(self, row: Mapping[str, Any]) -> Listed | None:
+        """A model of the server's list, as far as it says something of it."""
+        name = text(row.get("id")) or text(row.get("name"))
+        if name is None:
+            return None
+        window = next((n for n in (count(row.get(field)) for field in _WINDOWS) if n), None)
+        return Listed(name, window, count(row.get("max_completion_tokens")))
+
+
+class ChatReader(AnswerReader):
+    """One answer of a server of this format."""
+
+    def __init__(self, chat: Chat) -> None:
+        super().__init__(ServerSentEvents())
+        self._chat = chat
+        self._choice: Any = None
+
+    def mark(self, data: bytes) -> bool:
+        if data == b"[DONE]":
+            self.ended = True
+        return self.ended
+
+    def take(self, piece: Mapping[str, Any]) -> bool:
+        self.generation = self.generation or text(piece.get("id"))
+        self.model = text(piece.get("model")) or self.model
+        self.upstream = text(piece.get("provider")) or self.upstream
+        usage, error = piece.get("usage"), piece.get("error")
+        if not error and "error" in (piece.get("object"), piece.get("type")):
+            error = piece
+        choice = self._chosen(piece.get("choices"))
+        error = choice.get("error") or error
+        finish = text(choice.get("finish_reason"))
+        self.usage = usage or self.usage
+        self.error = error or self.error
+        self.finish = finish or self.finish
+        said = choice.get("delta") or choice.get("message")
+        if not isinstance(said, dict):
+            said = {}
+        self.add(self.text, said.get("content"))
+        self.add(self.reasoning, said.get("reasoning") or said.get("reasoning_content"))
+        self.add(self.refusal, said.get("refusal"))
+        # A chunk that only says who speaks is a sign of life; one whose text we cannot read (hidden thinking) is more.
+        return bool(usage or error or finish or any(value for name, value in said.items() if name != "role"))
+
+    def _chosen(self, choices: Any) -> Mapping[str, Any]:
+        """One answer was asked for: where there are several, all but the first are left out."""
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                if self._choice is None:
+                    self._choice = choice.get("index", 0)
+                if choice.get("index", 0) == self._choice:
+                    return choice
+        return {}
+
+    def counted(self, raw: Mapping[str, Any], *, received: bool) -> Usage:
+        cached, thought = fields(raw, "prompt_tokens_details"), fields(raw, "completion_tokens_details")
+        figures = {
+            "input": raw.get("prompt_tokens"),
+            "output": raw.get("completion_tokens"),
+            "reasoning": thought.get("reasoning_tokens"),
+            "cached_read": cached.get("cached_tokens", raw.get("prompt_cache_hit_tokens")),
+            "cached_write": cached.get("cache_write_tokens"),
+        }
+        total, shown, all_input = (count(raw.get("total_tokens")), count(figures["output"]), count(figures["input"]))
+        if total is not None and all_input is not None and shown is not None:
+            # Where thinking is not part of the output, only the total shows it; it is paid for all the same.
+            figures["output"] = max(shown, total - all_input)
+        cost, sound = _cost(raw)
+        return usage_of(raw, figures, received=received, cost=cost, sound=sound)
+
+    def broke_off(self) -> Failure:
+        return self._chat.classified(200, self.error, self.reason, {}, 0.0)
+
+
+def _cost(raw: Mapping[str, Any]) -> tuple[Nanos | None, bool]:
+    """What the provider says it charges, upstream cost included, and whether that can be an amount."""
+    value = raw.get("cost")
+    if value is None:
+        return None, True
+    details = raw.get("cost_details")
+    upstream = details.get("upstream_inference_cost") if isinstance(details, dict) and raw.get("is_byok") else None
+    try:
+        return sum(nanos_of(figure) for figure in (value, upstream) if figure is not None), True
+    except MoneyError:
+        return None, False
+
+
+def nanos_of(value: Any) -> Nanos:
+    """An amount in dollars as JSON writes it. Raises MoneyError."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise MoneyError(f"{value!r} is not an amount")
+    return parse_billed(value)
+
+
+def per_million(per_token: Any) -> Decimal | None:
+    """A price in dollars a token, as a catalogue writes it, in dollars a million; None where there is none."""
+    try:
+        figure = Decimal(str(per_token)).scaleb(6)
+    except ArithmeticError:
+        return None
+    return figure.normalize() if figure.is_finite() and figure >= 0 else None
