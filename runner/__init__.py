@@ -25,10 +25,12 @@ says, and that stands above it:
 |                 | take                                               |
 | `judge`         | what becomes of a turn after an attempt: the one   | call, conversation, events, money, prices
 |                 | owner of retries                                   |
+| `providers/`    | one file per dialect: a call to a request, an      | call, foreign, money, world
+|                 | answer to an outcome                               |
 | `sim/`          | the built-in provider: a pure engine and two thin  | money, world
 |                 | shells                                             |
-| `job/`          | the job file: read, checked, all mistakes with     | call, conversation, limits, money, sim, world
-|                 | their lines                                        |
+| `job/`          | the job file: read, checked, all mistakes with     | call, conversation, limits, money, providers,
+|                 | their lines                                        | sim, world
 | `plan`          | a job to its cells: ids, names, order, budgets     | call, conversation, job, money
 | `ledger`        | day and month money of all jobs and processes,     | events, limits, lines, money, world
 |                 | drawn in slices                                    |
@@ -36,8 +38,6 @@ says, and that stands above it:
 |                 | back, torn tail                                    |
 | `shares`        | lanes that several processes use: who has which    | events, journal, limits, lines, world
 |                 | part of them                                       |
-| `providers/`    | one file per dialect: a call to a request, an      | call, foreign, money, world
-|                 | answer to an outcome                               |
 | `transports/`   | how a call travels: over HTTP, on the real wire    | call, foreign, providers, world
 | `gate`          | the waiting line around `choose`: pacing,          | call, conversation, events, journal, limits,
 |                 | admission, `Sent`                                  | lines, money

@@ -15,11 +15,11 @@ Nothing here waits, and nothing knows of files, providers or money.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeAlias
 
-from runner.call import Call, Message, Sampling, Timeouts, Usage, View, has_text
+from runner.call import Call, Message, Reasoning, Sampling, Timeouts, Usage, View, has_text
 from runner.money import Nanos
 
 BEGINS: Final = "(The conversation begins.)"
@@ -74,6 +74,9 @@ class Participant:
     """The model's window in tokens, where the job says it."""
     overflow: Literal["stop", "fail"] = "stop"
     """What a full window means: the conversation is over, or it has failed."""
+    reasoning: Reasoning = field(default_factory=Reasoning)
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Fields of each request that the job gives as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,9 @@ def call_for(
         seed=seed,
         dropped=dropped,
         timeouts=speaker.timeouts,
+        reasoning=speaker.reasoning,
+        window=speaker.context,
+        extra=speaker.extra,
     )
 
 

@@ -52,7 +52,7 @@ def prices(plan: Plan) -> dict[str, Price]:
     for alias, model in plan.models.items():
         provider = plan.providers[model.provider]
         price = _price(model, provider)
-        if price is None and provider.type == BUILT_IN:
+        if price is None and provider.base_url == BUILT_IN:
             known = ", ".join(sim_config(provider).models)
             what = f"{provider.name}: the built-in provider has no model {model.id}, but {known}"
             raise CannotBegin(EXIT_PREFLIGHT, what)
@@ -76,7 +76,7 @@ def _price(model: Model, provider: Provider) -> Price | None:
         return model.price
     if model.free or provider.free:
         return FREE
-    return price_of(sim_config(provider), model.id) if provider.type == BUILT_IN else None
+    return price_of(sim_config(provider), model.id) if provider.base_url == BUILT_IN else None
 
 
 def sim_config(provider: Provider) -> SimConfig:

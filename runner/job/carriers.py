@@ -25,6 +25,7 @@ from runner.job.section import NAME, Section, Where, is_pattern, item, line_of
 from runner.job.source import Path as Steps
 from runner.limits import Limits
 from runner.money import Nanos, Price, dollars
+from runner.providers import DIALECTS
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -54,9 +55,11 @@ class Carriers(Section):
                 self.providers[name] = provider
 
     def provider(self, name: str, entry: ProviderEntry, where: Where) -> Provider | None:
-        known = WELL_KNOWN.get(name)
-        type_ = entry.type or (known.type if known else None)
-        base_url = entry.base_url or (known.base_url if known else BUILT_IN if type_ == "sim" else None)
+        type_ = entry.type or (name if name in WELL_KNOWN else None)
+        home = DIALECTS[type_].home if type_ is not None else None
+        # What is known of a server holds for its own address, and for any other under its own name.
+        known = home if home is not None and (type_ == name or (entry.base_url is None and not home.alike)) else None
+        base_url = entry.base_url or (known.base_url if known else None)
         if type_ is None or base_url is None:
             missing = "type" if type_ is None else "base_url"
             if where.at(missing).path not in where.source.values:
@@ -90,9 +93,9 @@ class Carriers(Section):
             api_key=api_key,
             headers=entry.headers,
             limits=Limits(**entry.limits.model_dump()),
-            limit_field=entry.limit_field or (known.limit_field if known else "max_tokens"),
+            limit_field=entry.limit_field or (known.limit_field if known else None),
             sim=entry.sim,
-            free=entry.free,
+            free=entry.free or (home is not None and home.free),
             settings=given_settings(entry),
         )
 
@@ -140,7 +143,7 @@ class Carriers(Section):
         if name not in self.provider_names and name in WELL_KNOWN:
             known = WELL_KNOWN[name]
             self.providers[name] = Provider(
-                name, known.type, known.base_url, known.api_key, limit_field=known.limit_field
+                name, name, str(known.base_url), known.api_key, limit_field=known.limit_field, free=known.free
             )
             self.provider_names[name] = None
         if name in self.provider_names:
@@ -188,7 +191,7 @@ class Carriers(Section):
             id=id_,
             price=price,
             free=entry.free or (price is None and carrier.free),
-            context=entry.context,
+            context=entry.context or DIALECTS[carrier.type].home.window,
             settings=given_settings(entry),
         )
 

@@ -208,6 +208,8 @@ class Scene:
             outcomes=settings.outcomes,
             context=model.context,
             overflow=settings.overflow,
+            reasoning=settings.reasoning,
+            extra=settings.extra,
         )
         sampling = settings.sampling
         content = {
@@ -217,8 +219,17 @@ class Scene:
             "max_tokens": settings.max_tokens,
             "sampling": [sampling.temperature, sampling.top_p, sampling.presence_penalty, sampling.frequency_penalty],
             "seed": self.job.seed if self.job.send_seed else None,
-            "history": [settings.reasoning, settings.overflow],
+            "history": [settings.history_reasoning, settings.overflow],
         }
+        # Each only where it is given: so no conversation gets another id because there is one setting more.
+        more = {
+            "top_k": sampling.top_k,
+            "stop_strings": list(sampling.stop),
+            "effort": settings.reasoning.effort,
+            "thinking": settings.reasoning.tokens,
+            "extra": settings.extra,
+        }
+        content |= {name: value for name, value in more.items() if value not in (None, [], {})}
         return Part(participant, _digest(content))
 
     def identities(self, casting: Casting) -> Identities:

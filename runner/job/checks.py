@@ -8,6 +8,7 @@ from typing import Final
 from runner.call import has_text
 from runner.conversation import Participant, has_nothing_to_read
 from runner.job.cells import Casting, Scene, matched, size
+from runner.job.endpoint import BUILT_IN
 from runner.job.fields import LONGEST, OWN_FIELDS, ROLE_FIELDS, fields, template
 from runner.job.job import Exclusion, Job, Pairing, Prompt, SetRule
 from runner.job.pairings import PairingSource
@@ -241,7 +242,7 @@ class Checks(Section):
                     model = job.models.get(alias)
                     if model is None or model.free or (model.price is not None and model.price.free):
                         continue
-                    if model.price is None and job.providers[model.provider].type == "sim":
+                    if model.price is None and job.providers[model.provider].base_url == BUILT_IN:
                         continue  # the built-in provider's own prices are play money
                     if alias in job.model_budgets or model.provider in job.provider_budgets:
                         continue

@@ -4,48 +4,27 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
+
+from runner.providers import DIALECTS, Home
 
 BUILT_IN: Final = "sim"
 """The word that stands for the address of the built-in server."""
 
 
-@dataclass(frozen=True, slots=True)
-class WellKnown:
-    """What a provider's name alone says."""
-
-    type: Literal["openai", "sim"]
-    base_url: str
-    api_key: str | None
-    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-
-
-WELL_KNOWN: Final[Mapping[str, WellKnown]] = {
-    "sim": WellKnown("sim", BUILT_IN, None),
-    "openai": WellKnown("openai", "https://api.openai.com/v1", "${OPENAI_API_KEY}", "max_completion_tokens"),
+WELL_KNOWN: Final[Mapping[str, Home]] = {
+    name: dialect.home for name, dialect in DIALECTS.items() if dialect.home.base_url is not None
 }
-
-_COMPATIBLE: Final[Mapping[str, str]] = {
-    "openrouter": "https://openrouter.ai/api/v1",
-    "deepseek": "https://api.deepseek.com",
-    "mistral": "https://api.mistral.ai/v1",
-    "groq": "https://api.groq.com/openai/v1",
-    "together": "https://api.together.ai/v1",
-    "xai": "https://api.x.ai/v1",
-    "zai": "https://api.z.ai/api/paas/v4",
-}
+"""What may be used without an entry: the name of a provider is that of its dialect then."""
 
 
 def entry_to_add(name: str) -> str:
     """The line under `providers:` that makes this name known."""
     if name in WELL_KNOWN:
-        return f"{name}: {{type: {WELL_KNOWN[name].type}}}"
-    url = _COMPATIBLE.get(name, "https://.../v1")
+        return f"{name}: {{type: {name}}}"
     variable = "".join(c if c.isalnum() and c.isascii() else "_" for c in name.upper())
-    field = ", limit_field: max_completion_tokens" if name == "groq" else ""
-    return f'{name}: {{type: openai, base_url: "{url}", api_key: "${{{variable}_API_KEY}}"{field}}}'
+    return f'{name}: {{type: openai, base_url: "https://.../v1", api_key: "${{{variable}_API_KEY}}"}}'
 
 
 _METADATA_HOSTS: Final = frozenset({"metadata", "metadata.google.internal", "instance-data", "metadata.azure.internal"})

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from runner.call import Sampling, Timeouts
+from runner.call import Reasoning, Sampling, Timeouts
 from runner.conversation import Outcomes, Policy
 from runner.job.environment import variables
 from runner.limits import Limits
@@ -25,12 +25,13 @@ class Provider:
     """One account at one server; base_url, api_key and headers as written, with their `${VAR}`."""
 
     name: str
-    type: Literal["openai", "sim"]
+    type: str
+    """The name of its dialect."""
     base_url: str
     api_key: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     limits: Limits = field(default_factory=Limits)
-    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    limit_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     sim: Mapping[str, Any] | None = field(default=None, hash=False)
     free: bool = False
     settings: Overrides = field(default_factory=dict, hash=False)
@@ -208,7 +209,9 @@ class Settings:
     sampling: Sampling
     timeouts: Timeouts
     outcomes: Outcomes
-    reasoning: str
+    reasoning: Reasoning
+    extra: Mapping[str, Any] = field(hash=False)
+    history_reasoning: str
     overflow: Literal["stop", "fail"]
 
 
@@ -234,6 +237,9 @@ def settled(layers: Iterable[Overrides]) -> Settings:
             top_p=whole["top_p"],
             presence_penalty=whole["presence_penalty"],
             frequency_penalty=whole["frequency_penalty"],
+            # The record of an older version has none of these.
+            top_k=whole.get("top_k"),
+            stop=tuple(whole.get("stop_strings", ())),
         ),
         timeouts=Timeouts(**whole["timeout"]),
         outcomes=Outcomes(
@@ -242,6 +248,8 @@ def settled(layers: Iterable[Overrides]) -> Settings:
                 for outcome, rule in whole["outcomes"].items()
             }
         ),
-        reasoning=whole["history"]["reasoning"],
+        reasoning=Reasoning(**whole.get("reasoning", {})),
+        extra=whole.get("extra", {}),
+        history_reasoning=whole["history"]["reasoning"],
         overflow=whole["history"]["overflow"],
     )

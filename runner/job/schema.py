@@ -16,9 +16,11 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from runner.call import Effort
 from runner.job.problem import did_you_mean, listed
 from runner.job.source import Path
 from runner.money import MoneyError, Nanos, parse_dollars, parse_price
+from runner.providers import DIALECTS
 
 # --- values ------------------------------------------------------------------------------------------------------
 
@@ -54,6 +56,13 @@ def _some_duration(value: Any) -> float:
 def _number(value: Any, example: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _mistake("a number is expected here", f"write it plain, without quotes, sign or comma, like `{example}`")
+    return value
+
+
+def _dialect(value: Any) -> str:
+    if not isinstance(value, str) or value not in DIALECTS:
+        close = did_you_mean(value, [*DIALECTS]) if isinstance(value, str) else None
+        raise _mistake(f"this is no type of provider: {listed([*DIALECTS])}", close)
     return value
 
 
@@ -187,6 +196,7 @@ Names = Annotated[
 ]
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+DialectName = Annotated[str, BeforeValidator(_dialect), WithJsonSchema({"type": "string", "enum": list(DIALECTS)})]
 PerWindow = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
 
 
@@ -237,6 +247,13 @@ class OutcomesEntry(_Entry):
     lost: RuleEntry = RuleEntry(retry=1)
 
 
+class ReasoningEntry(_Entry):
+    """How much a model may think before it speaks; a bare word is `effort`."""
+
+    effort: Effort | None = Field(default=None, description="in the provider's own words, where it has fewer")
+    tokens: int | None = Field(default=None, ge=0, le=10_000_000, description="where a model takes a number")
+
+
 class SettingsEntry(_Entry):
     """How calls are made. Precedence: set, pairing, prompt, model, provider, defaults."""
 
@@ -248,6 +265,12 @@ class SettingsEntry(_Entry):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    stop_strings: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=16), BeforeValidator(_listed)
+    ] = Field(default=[], description="texts at which the model stops writing")
+    reasoning: Annotated[ReasoningEntry, BeforeValidator(_whole("effort"))] = ReasoningEntry()
+    extra: dict[str, Any] = Field(default={}, description="fields put into each request as they are")
     timeout: TimeoutEntry = TimeoutEntry()
     history: HistoryEntry = HistoryEntry()
     outcomes: OutcomesEntry = OutcomesEntry()
@@ -304,7 +327,7 @@ class LimitsEntry(_Entry):
 class ProviderEntry(SettingsEntry):
     """One account at one server."""
 
-    type: Literal["openai", "sim"] | None = Field(default=None, description="the dialect")
+    type: DialectName | None = Field(default=None, description="the dialect")
     base_url: str | None = Field(default=None, description="the URL of the API, or the word `sim`")
     api_key: str | None = Field(default=None, description="a variable of the environment: ${NAME}")
     headers: dict[str, str] = {}

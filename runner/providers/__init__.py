@@ -15,4 +15,4 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
 }
 """By the name that a job gives as a provider's `type`, and that is known without an entry where it has a home."""
 
-__all__ = ["DIALECTS", "Dialect", "Endpoint"]
+__all__ = ["DIALECTS", "Dialect", "Endpoint", "Home"]

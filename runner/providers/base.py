@@ -56,6 +56,10 @@ class Home:
     """True for what runs on a machine of one's own."""
     per: Literal["provider", "model"] = "provider"
     """Whether each model has limits of its own."""
+    window: int | None = None
+    """What a model's window is taken to be where the job does not say, at a server that must be told."""
+    alike: bool = False
+    """True when other servers are of this type, too: then only the name of the provider stands for the address."""
     limit_field: LimitField | None = None
     """Under which name this server takes the output limit, where others of its format take another."""
 
@@ -140,6 +144,8 @@ class Dialect(ABC):
     revision: str
     """Name and number; the number rises when the same call would give other bytes."""
     home: Home
+    ours: frozenset[str]
+    """The fields of a request that follow from the call, and that a job's `extra` may not touch."""
 
     @abstractmethod
     def url(self, endpoint: Endpoint, model: str) -> str: ...

@@ -118,6 +118,7 @@ class Chat(Dialect):
             }
         )
         """What a request can do without, where a model refuses it."""
+        self.ours = frozenset({"model", "messages", "stream", "n", *_LIMITS})
 
     def url(self, endpoint: Endpoint, model: str) -> str:
         return endpoint.base_url.rstrip("/") + "/chat/completions"

@@ -9,5 +9,5 @@ from runner.providers.chat import Chat
 
 OPENAI: Final = Chat(
     "openai",
-    Home("https://api.openai.com/v1", "${OPENAI_API_KEY}", limit_field="max_completion_tokens"),
+    Home("https://api.openai.com/v1", "${OPENAI_API_KEY}", limit_field="max_completion_tokens", alike=True),
 )

@@ -105,7 +105,7 @@ MISTAKES = {
     # providers
     "a provider of no known type": ("providers: {»openrouter: {}}", "`type` is missing"),
     "a provider without an address": ("providers: {»w: {type: openai}}", "`base_url` is missing"),
-    "a later dialect": ("providers: {w: {type: »ollama, base_url: sim}}", "must be `openai` or `sim`"),
+    "an unknown dialect": ("providers: {w: {type: »opanai, base_url: sim}}", "this is no type of provider: "),
     "a key in the file": (
         f'providers: {{w: {{type: openai, base_url: "{PAID}", api_key: »sk-abcdefghijklmnopqrst}}}}',
         "looks like an API key",
@@ -435,10 +435,10 @@ def test_a_long_line_is_shown_in_part() -> None:
 
 
 def test_an_unknown_provider_gets_the_entry_to_add() -> None:
-    """The hint can be pasted: address and variable of a provider that is known by name."""
-    [problem] = problems(whole("pairings: [{a: sim/ada, b: groq/llama}]"))
-    entry = 'groq: {type: openai, base_url: "https://api.groq.com/openai/v1", api_key: "${GROQ_API_KEY}", '
-    assert problem.hint is not None and entry + "limit_field: max_completion_tokens}" in problem.hint
+    """The hint can be pasted: the variable has the name of the provider."""
+    [problem] = problems(whole("pairings: [{a: sim/ada, b: hearth/llama}]"))
+    entry = 'hearth: {type: openai, base_url: "https://.../v1", api_key: "${HEARTH_API_KEY}"}'
+    assert problem.hint is not None and entry in problem.hint
 
 
 def test_a_mistake_in_a_file_is_told_in_that_file() -> None:
