@@ -49,7 +49,8 @@ class Opened:
     texts: Mapping[str, str]
     """The job's long texts that no earlier life brought, under their SHA-256."""
     ceilings: Mapping[str, Nanos]
-    prices: Mapping[str, Mapping[str, str]]
+    prices: Mapping[str, Mapping[str, Any]]
+    """What each model charges, as `Price.record` writes it."""
     options: Mapping[str, Any]
     reopened: tuple[str, ...] = ()
     """Failed conversations that this life takes up again."""

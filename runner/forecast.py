@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from runner.conversation import Conversation, Participant
 from runner.limits import Limits
-from runner.money import Nanos, Price, cost
+from runner.money import Nanos, Price, ceiling
 from runner.prices import text_bound
 
 FIRST_OUTPUT_SHARE: Final = 0.4
@@ -94,16 +94,12 @@ def loads(
             load.calls += 1
             load.input += shown[line.role]
             load.output += tokens
-            one = cost(_dearest(prices(speaker.alias)), int(shown[line.role]) + 1, int(tokens) + 1)
+            one = ceiling(prices(speaker.alias), int(shown[line.role]) + 1, int(tokens) + 1)
             load.cost += one
             load.largest = max(load.largest, one)
         for role in shown:
             shown[role] += tokens + guess.per_message + tags[line.role]
     return found
-
-
-def _dearest(price: Price) -> Price:
-    return Price(price.dearest_input, price.output, request=price.request)
 
 
 @dataclass(slots=True)

@@ -6,10 +6,11 @@ Nothing here knows of calls, files or time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
 from math import ceil, floor
-from typing import Final
+from typing import Any, Final
 
 Nanos = int
 """An amount of money in billionths of a dollar."""
@@ -27,6 +28,22 @@ class MoneyError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Tier:
+    """What a model charges for the whole of a request with more input tokens than `above`."""
+
+    above: int
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+
+    @property
+    def dearest_input(self) -> Decimal:
+        """The highest price one input token can have, a cache write included."""
+        return max(self.input, self.cache_read or Decimal(0), self.cache_write or Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """What a model charges: dollars per million tokens, and dollars per request."""
 
@@ -35,16 +52,51 @@ class Price:
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
     request: Decimal = Decimal(0)
+    tiers: tuple[Tier, ...] = ()
+    """What long requests cost instead, by rising `above`."""
+    source: str = field(default="", compare=False)
+    """Who says so, for those who read it; nothing is computed from it."""
 
     @property
     def free(self) -> bool:
         """True when no call can cost anything."""
-        return not (self.input or self.output or self.cache_read or self.cache_write or self.request)
+        rates = (self.at(0), *self.tiers)
+        return not (self.request or any(rate.output or rate.dearest_input for rate in rates))
 
-    @property
-    def dearest_input(self) -> Decimal:
-        """The highest price one input token can have, a cache write included."""
-        return max(self.input, self.cache_read or Decimal(0), self.cache_write or Decimal(0))
+    def at(self, input_tokens: int) -> Tier:
+        """What tokens cost in a request with so much input."""
+        reached = [tier for tier in self.tiers if input_tokens > tier.above]
+        return reached[-1] if reached else Tier(-1, self.input, self.output, self.cache_read, self.cache_write)
+
+    def dearest(self, input_bound: int) -> tuple[Decimal, Decimal]:
+        """The most that an input token and an output token can cost in a request with at most so much input."""
+        rates = [self.at(0), *(tier for tier in self.tiers if input_bound > tier.above)]
+        return max(rate.dearest_input for rate in rates), max(rate.output for rate in rates)
+
+    def record(self) -> dict[str, Any]:
+        """The price as plain JSON; `Price.of` gives it back."""
+        found: dict[str, Any] = _figures(self) | {"request": str(self.request)}
+        if self.tiers:
+            found["tiers"] = [{"above": str(tier.above), **_figures(tier)} for tier in self.tiers]
+        if self.source:
+            found["source"] = self.source
+        return found
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Price:
+        """The price that a record was made of. Raises MoneyError, KeyError or TypeError when it is none."""
+        tiers = tuple(Tier(int(tier["above"]), **_rates(tier)) for tier in data.get("tiers", ()))
+        return cls(**_rates(data), request=_decimal(data.get("request", 0)), tiers=tiers, source=data.get("source", ""))
+
+
+def _figures(rate: Price | Tier) -> dict[str, str]:
+    names = ("input", "output", "cache_read", "cache_write")
+    return {name: str(figure) for name in names if (figure := getattr(rate, name)) is not None}
+
+
+def _rates(data: Mapping[str, Any]) -> dict[str, Decimal]:
+    optional = {name: _decimal(data[name]) for name in ("cache_read", "cache_write") if name in data}
+    return {"input": _decimal(data["input"]), "output": _decimal(data["output"]), **optional}
 
 
 FREE: Final = Price(Decimal(0), Decimal(0))
@@ -53,13 +105,14 @@ FREE: Final = Price(Decimal(0), Decimal(0))
 def cost(price: Price, input_tokens: int, output_tokens: int, cached_read: int = 0, cached_write: int = 0) -> Nanos:
     """What these tokens cost, rounded up; cached tokens are part of `input_tokens`."""
     plain = max(0, input_tokens - cached_read - cached_write)
+    rate = price.at(input_tokens)
     with localcontext() as exact:
         exact.prec = 60
         per_million = (
-            plain * price.input
-            + cached_read * (price.input if price.cache_read is None else price.cache_read)
-            + cached_write * (price.input if price.cache_write is None else price.cache_write)
-            + output_tokens * price.output
+            plain * rate.input
+            + cached_read * (rate.input if rate.cache_read is None else rate.cache_read)
+            + cached_write * (rate.input if rate.cache_write is None else rate.cache_write)
+            + output_tokens * rate.output
         )
         nanos = per_million * _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION + price.request * NANOS_PER_DOLLAR
         return ceil(nanos)
@@ -67,20 +120,22 @@ def cost(price: Price, input_tokens: int, output_tokens: int, cached_read: int =
 
 def ceiling(price: Price, input_bound: int, max_tokens: int) -> Nanos:
     """The most that a call with these bounds can cost: every input token at its dearest, every output token used."""
+    each_input, each_output = price.dearest(input_bound)
     with localcontext() as exact:
         exact.prec = 60
-        per_million = input_bound * price.dearest_input + max_tokens * price.output
+        per_million = input_bound * each_input + max_tokens * each_output
         return ceil(per_million * _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION + price.request * NANOS_PER_DOLLAR)
 
 
 def tokens_within(price: Price, input_bound: int, room: Nanos) -> int | None:
     """The most output tokens that a call may have to cost no more than `room`; None when there is no limit to them."""
-    if not price.output:
+    each_input, each_output = price.dearest(input_bound)
+    if not each_output:
         return None
     with localcontext() as exact:
         exact.prec = 60
         left = (room - price.request * NANOS_PER_DOLLAR) / _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION
-        return floor((left - input_bound * price.dearest_input) / price.output)
+        return floor((left - input_bound * each_input) / each_output)
 
 
 def parse_price(figure: str | int | float | Decimal) -> Decimal:

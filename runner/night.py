@@ -26,7 +26,7 @@ from runner.journal import FILE, LOCK_FILE, Journal, scan
 from runner.ledger import Ledger, Purse, Scope, Spender, Truth, run_id, truths_of
 from runner.limits import MINUTE, Lane
 from runner.lines import Damaged, StorageError, TooNew
-from runner.money import Nanos, Price, shown
+from runner.money import Nanos, shown
 from runner.outputs import STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views, reading_of
 from runner.plan import Cell, Plan, make_plan, slug
 from runner.preflight import (
@@ -423,7 +423,7 @@ def _opened(plan: Plan, key: str, state: State, reopened: tuple[str, ...], optio
         job=None if data == state.job and state.jobs and not missing else data,
         texts=missing,
         ceilings=_ceilings(plan),
-        prices={alias: _price_data(price) for alias, price in prices(plan).items()},
+        prices={alias: price.record() for alias, price in prices(plan).items()},
         options=options,
         reopened=reopened,
     )
@@ -438,17 +438,6 @@ def _ceilings(plan: Plan) -> dict[str, Nanos]:
     found |= {f"pairing {number}": most for number, most in budget.pairings.items()}
     found |= {f"conversation of pairing {number}": most for number, most in budget.conversations.items()}
     return {name: most for name, most in found.items() if most is not None}
-
-
-def _price_data(price: Price) -> dict[str, str]:
-    figures = {
-        "input": price.input,
-        "output": price.output,
-        "cache_read": price.cache_read,
-        "cache_write": price.cache_write,
-        "request": price.request,
-    }
-    return {name: str(figure) for name, figure in figures.items() if figure is not None}
 
 
 def _options_data(options: Options, source: Source, root: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
@@ -231,10 +230,7 @@ class _Check:
         return True
 
     def _opened(self, where: str, event: Opened) -> bool:
-        self._prices = {
-            alias: Price(**{name: Decimal(figure) for name, figure in figures.items()})
-            for alias, figures in event.prices.items()
-        }
+        self._prices = {alias: Price.of(figures) for alias, figures in event.prices.items()}
         self._terms = True
         if event.job is None:
             return True

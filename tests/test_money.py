@@ -6,6 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 from math import ceil
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from runner.money import (
     NANOS_PER_DOLLAR,
     MoneyError,
     Price,
+    Tier,
     ceiling,
     cost,
     dollars,
@@ -22,6 +24,7 @@ from runner.money import (
     parse_dollars,
     parse_price,
     shown,
+    tokens_within,
 )
 
 figures = st.decimals(0, 10_000, allow_nan=False, allow_infinity=False, places=9)
@@ -96,7 +99,35 @@ def test_cached_tokens_are_part_of_the_input() -> None:
     assert cost(price, 1_000_000, 0, 400_000, 600_000) == 120_000_000 + 2_250_000_000
     assert cost(price, 10, 0, 1_000_000) == 300_000_000
     assert cost(GLM, 1_000_000, 0, 1_000_000) == 1_000_000_000
-    assert price.dearest_input == Decimal("3.75")
+    assert price.dearest(10) == (Decimal("3.75"), Decimal(15))
+
+
+LONG = Price(
+    Decimal(2), Decimal(12), tiers=(Tier(200_000, Decimal(4), Decimal(18)), Tier(500_000, Decimal(3), Decimal(20)))
+)
+
+
+def test_a_request_with_much_input_costs_the_rates_of_its_tier_from_the_first_token_on() -> None:
+    """Above the mark, and not at it; a later tier may even be cheaper."""
+    assert cost(LONG, 200_000, 10) == 400_000_000 + 120_000
+    assert cost(LONG, 200_001, 10) == 800_004_000 + 180_000
+    assert cost(LONG, 500_001, 0) == 1_500_003_000
+
+
+@given(st.integers(0, 700_000), st.integers(0, 700_000), st.integers(0, 10_000))
+def test_no_cost_within_its_bounds_is_above_the_ceiling_whatever_tier_it_is_in(a: int, b: int, output: int) -> None:
+    """The ceiling looks at every tier that the input may reach."""
+    tokens, bound = sorted((a, b))
+    assert cost(LONG, tokens, output) <= ceiling(LONG, bound, output)
+    room = ceiling(LONG, bound, output)
+    assert (tokens_within(LONG, bound, room) or 0) >= output
+
+
+def test_a_price_is_the_same_after_its_record() -> None:
+    """Also what it has only sometimes: tiers, a fee, and who says so."""
+    for price in (GLM, LONG, FREE, Price(Decimal("0.1"), Decimal(3), Decimal("0.01"), None, Decimal("0.5"), (), "me")):
+        again = Price.of(orjson.loads(orjson.dumps(price.record())))
+        assert (again, again.source) == (price, price.source)
 
 
 def test_a_model_is_free_only_when_nothing_of_it_costs() -> None:

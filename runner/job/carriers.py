@@ -18,13 +18,14 @@ from runner.job.problem import Problem, did_you_mean, listed
 from runner.job.schema import (
     Header,
     ModelEntry,
+    PriceEntry,
     ProviderEntry,
     given_settings,
 )
 from runner.job.section import NAME, Section, Where, is_pattern, item, line_of
 from runner.job.source import Path as Steps
 from runner.limits import Limits
-from runner.money import Nanos, Price, dollars
+from runner.money import Nanos, Price, Tier, dollars
 from runner.providers import DIALECTS
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -182,7 +183,7 @@ class Carriers(Section):
             return None
         if not self.known_provider(provider, where):
             return None
-        price = None if entry.price is None else Price(**dict(entry.price))
+        price = None if entry.price is None else self.price(entry.price)
         carrier = self.providers[provider]
         return Model(
             alias=alias,
@@ -194,6 +195,12 @@ class Carriers(Section):
             context=entry.context or DIALECTS[carrier.type].home.window,
             settings=given_settings(entry),
         )
+
+    @staticmethod
+    def price(entry: PriceEntry) -> Price:
+        tiers = (Tier(**dict(tier)) for tier in entry.tiers)
+        rising = tuple(sorted(tiers, key=lambda tier: tier.above))
+        return Price(**{**dict(entry), "tiers": rising}, source="the job file")
 
     def settle_inline(self, references: Iterable[tuple[str, Where]]) -> None:
         """Make a model of each `provider/model-id`, under an alias that nobody else has."""

@@ -339,6 +339,16 @@ class ProviderEntry(SettingsEntry):
     free: bool = Field(default=False, description="calls cost nothing")
 
 
+class TierEntry(_Entry):
+    """Dollars per million tokens for a request with more input tokens than `above`."""
+
+    above: Tokens
+    input: PerMillion
+    output: PerMillion
+    cache_read: PerMillion | None = None
+    cache_write: PerMillion | None = None
+
+
 class PriceEntry(_Entry):
     """Dollars per million tokens; `request` is in dollars for each call."""
 
@@ -347,6 +357,7 @@ class PriceEntry(_Entry):
     cache_read: PerMillion | None = None
     cache_write: PerMillion | None = None
     request: Fee = Decimal(0)
+    tiers: list[TierEntry] = Field(default=[], description="what requests with much input cost, all of their tokens")
 
 
 class ModelEntry(SettingsEntry):
