@@ -43,9 +43,11 @@ says, and that stands above it:
 |                 | admission, `Sent`                                  | lines, money
 | `roster`        | the conversations of a run that have not begun,    | conversation, events, forecast, gate, journal,
 |                 | and which may begin                                | limits, money, plan
+| `lookups`       | what became of lost calls, asked of the providers  | call, events, journal, money
+|                 | that can tell                                      |
 | `run`           | one task per started conversation; when to stop    | call, conversation, events, gate, journal,
-|                 |                                                    | judge, ledger, limits, lines, money, plan,
-|                 |                                                    | prices, roster, world
+|                 |                                                    | judge, ledger, limits, lines, lookups, money,
+|                 |                                                    | plan, prices, roster, world
 | `render/`       | one file per format; no clock, no path, no state   | call, conversation, foreign, money
 | `outputs`       | the files of a run, computed from its journal      | call, conversation, events, foreign, job,
 |                 |                                                    | journal, limits, money, plan, render, world
@@ -57,9 +59,9 @@ says, and that stands above it:
 |                 | its conversations, whether they may be held        | world
 | `waiting`       | until a part of the lanes is free for this process | foreign, limits, run, shares, world
 | `night`         | from job files to runs: journals, lanes and the    | events, foreign, gate, job, journal, ledger,
-|                 | gate; the one entry for every world                | limits, lines, money, outputs, plan, preflight,
-|                 |                                                    | providers, roster, run, selection, shares,
-|                 |                                                    | transports, waiting, world
+|                 | gate; the one entry for every world                | limits, lines, lookups, money, outputs, plan,
+|                 |                                                    | preflight, providers, roster, run, selection,
+|                 |                                                    | shares, transports, waiting, world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, limits, lines, money, night, outputs,
 |                 |                                                    | plan, render, run, world

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from runner.money import Nanos
 
@@ -17,6 +17,9 @@ Kind: TypeAlias = Literal["refused", "empty", "context_cut", "error", "lost"]
 Scope: TypeAlias = Literal["call", "conversation", "model", "provider"]
 Money: TypeAlias = Literal["free", "known", "assumed"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+FEWEST_TOKENS_PER_BYTE: Final = 1 / 24
+"""A provider that counts fewer input tokens than this cannot be counting the text that was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,16 @@ class Answer:
     hints: Hints = ()
 
 
+class Found(NamedTuple):
+    """What a provider knows of an earlier call."""
+
+    cost: Nanos | None
+    """What it says that it charged."""
+    input: int | None = None
+    output: int | None = None
+    cached_read: int | None = None
+
+
 class Transport(Protocol):
     """Carries a call to its provider. `started` is told the provider's id at the first byte."""
 
@@ -198,6 +211,14 @@ class Transport(Protocol):
         ...
 
     async def send(self, call: Call, started: Callable[[str], None]) -> Answer: ...
+
+    def looks_up(self, provider: str, extra: Mapping[str, Any]) -> bool:
+        """True when a provider can be asked what became of a call with these fields besides."""
+        ...
+
+    async def look_up(self, provider: str, generation: str, extra: Mapping[str, Any]) -> Found | None:
+        """What the provider says of a call; None when it says nothing that could be relied on."""
+        ...
 
 
 # A table of our own: what Unicode calls white space or ignorable changes with the version of Python, and with it the

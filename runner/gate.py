@@ -15,7 +15,8 @@ from bisect import insort
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from math import inf
+from datetime import UTC, datetime
+from math import ceil, inf
 from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
 
@@ -142,9 +143,11 @@ class Flight:
 class Gate:
     """One admission point for all runs of a process."""
 
-    def __init__(self, lanes: Sequence[Lane], max_wait: float) -> None:
+    def __init__(self, lanes: Sequence[Lane], max_wait: float, wall: Callable[[], float] | None = None) -> None:
         self.lanes = tuple(lanes)
         self.max_wait = max_wait
+        self._wall = wall
+        """The time of day, so that whoever reads why a lane is shut reads when it opens."""
         self.rosters: list[Roster] = []
         self.purses: list[Purse] = []
         self.talking = 0
@@ -340,7 +343,10 @@ class Gate:
 
     def shut(self, lane: Lane) -> Refusal:
         """What becomes of those who wait for a lane that stays shut."""
-        return Refusal("pending", f"{lane.name}: {lane.why_shut(anyio.current_time())}")
+        now = anyio.current_time()
+        opens = lane.shut_until(now)
+        until = "" if self._wall is None or opens in (now, inf) else f", until {_moment(self._wall() + opens - now)}"
+        return Refusal("pending", f"{lane.name}: {lane.why_shut(now)}{until}")
 
     def _want_money(self) -> None:
         """Ask for slices where they would let somebody go who could go now."""
@@ -406,6 +412,11 @@ class Gate:
             await limiter.acquire()
             lane.permit = True
             self.wake()
+
+
+def _moment(wall: float) -> str:
+    """A time of day to the minute, later rather than earlier."""
+    return datetime.fromtimestamp(ceil(wall / 60.0) * 60.0, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _limiter(lane: Lane) -> AsyncLimiter:

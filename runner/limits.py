@@ -21,7 +21,7 @@ from heapq import merge
 from math import inf
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 from runner.call import Hints
 from runner.events import Account
@@ -46,6 +46,8 @@ _LATE_BURST_SHARE: Final = 0.003
 """The part of a token limit that may be used at once; less where the true amount is known only afterwards."""
 _UP_FRONT_SHARE: Final = 0.99
 """The part of a limit that is used where tokens are counted up front: how many a prompt has is an estimate."""
+_NOT_OURS_SHARE: Final = 0.02
+"""By so much of a limit its use may differ from what we count before others are thought to use it, too."""
 _REFILLED_SHARE: Final = 0.05
 """The part of a limit that should be there again before the next call."""
 _CREDIT_SHARE: Final = 0.01
@@ -331,13 +333,12 @@ class Lane:
             ("input", limits.input_tpm),
             ("output", limits.output_tpm),
         )
-        late = limits.count == "used"
+        self._tokens = tuple((kind, self._token_window(limit)) for kind, limit in kinds if limit is not None)
+
+    def _token_window(self, limit: float) -> Window:
+        late = self.limits.count == "used"
         burst = _LATE_BURST_SHARE if late else _BURST_SHARE
-        self._tokens = tuple(
-            (kind, Window(limit if late else limit * _UP_FRONT_SHARE, MINUTE, limit * burst, late))
-            for kind, limit in kinds
-            if limit is not None
-        )
+        return Window(limit if late else limit * _UP_FRONT_SHARE, MINUTE, limit * burst, late)
 
     @property
     def windows(self) -> dict[WindowName, Window]:
@@ -485,7 +486,7 @@ class Lane:
             self.paused_until = until
             self.pause_reason = reason
 
-    def was_busy(self, retry_after: float | None, jitter: float, now: float) -> None:
+    def was_busy(self, retry_after: float | None, jitter: float, now: float, why: str | None = None) -> None:
         """The provider says it is too much: wait as it says, or a little longer each time, with fewer at once."""
         self.refused += 1
         episode = now - self.last_cut > 15.0 or self.last_cut == -inf
@@ -496,28 +497,52 @@ class Lane:
             at_once = self.flying if self.slots == inf else min(self.slots, max(self.flying, 1))
             self.slots = max(1.0, at_once * 0.7)
         if retry_after is not None:
-            self.pause(now + retry_after + jitter * min(1.0, retry_after * 0.1), f"asked to wait {retry_after:.0f} s")
+            why = why or f"asked to wait {retry_after:.0f} s"
+            self.pause(now + retry_after + jitter * min(1.0, retry_after * 0.1), why)
         else:
             wait = min(_MOST_BUSY_BACKOFF, 2.0 ** min(self.busy_in_a_row, 6))
             self.pause(now + wait * (0.5 + jitter / 2), "busy")
 
     def heed(self, hints: Hints, now: float) -> None:
-        """What headers say of a limit that the job does not name: when nothing is left, wait until something is."""
-        told = {
-            ("requests", "minute"): self.limits.rpm,
-            ("tokens", "minute"): self.limits.tpm,
-            ("input", "minute"): self.limits.input_tpm,
-            ("output", "minute"): self.limits.output_tpm,
-            ("requests", "day"): self.limits.rpd,
-        }
+        """What headers say of limits that the job does not name: how large they are, and when nothing is left of one.
+
+        A limit of the day is not mirrored: nobody says at which hour its day began. It shuts the lane when it is used
+        up, until it is whole again.
+        """
+        limits = self.limits
+        told = {"requests": limits.rpm, "tokens": limits.tpm, "input": limits.input_tpm, "output": limits.output_tpm}
         for hint in hints:
-            if told.get((hint.counts, hint.window)) is not None or hint.left != 0 or not hint.reset:
-                continue
             if hint.window == "day":
-                self.pause(now + hint.reset, f"its {hint.counts} of the day are used up")
+                if hint.left == 0 and hint.reset and not (hint.counts == "requests" and limits.rpd is not None):
+                    self.pause(now + hint.reset, f"its {hint.counts} of the day are used up")
+            elif told[hint.counts] is None:
+                if hint.most:
+                    self._learn(hint.counts, hint.most, hint.left, now)
+                if hint.left == 0 and hint.reset:
+                    # The reset is that of the whole limit; where it refills all the time, a part is there much sooner.
+                    self.pause(now + hint.reset * _REFILLED_SHARE, "its limit is used up")
+
+    def _learn(
+        self, counts: Literal["requests", "tokens", "input", "output"], most: int, left: int | None, now: float
+    ) -> None:
+        """Mirror a limit of the minute that the provider has told, and count in it what others have used of it."""
+        name: WindowName = "minute" if counts == "requests" else "all" if counts == "tokens" else counts
+        new = Window(most, MINUTE, max(2.0, most * _BURST_SHARE)) if name == "minute" else self._token_window(most)
+        window = self.windows.get(name)
+        if window is None or window.whole != new.whole:
+            if window is not None:
+                new.remember(window.counted(now), now)
+            new.rescale(self.share, now)
+            window = new
+            if name == "minute":
+                self._minute = new
             else:
-                # The reset is that of the whole limit; where it refills all the time, a part is there much sooner.
-                self.pause(now + hint.reset * _REFILLED_SHARE, "its limit is used up")
+                rest = tuple((kind, other) for kind, other in self._tokens if kind != name)
+                self._tokens = (*rest, (cast(TokenKind, name), new))
+        if left is not None and self.share == 1.0:
+            others = most - left - sum(amount for _, amount in window.counted(now))
+            if others > most * _NOT_OURS_SHARE:
+                window.remember([(0.0, others)], now)
 
     def erred(self, granted: float, jitter: float, now: float) -> None:
         """A retryable error: after some in a row one call at a time, after longer and longer pauses, finds out more."""

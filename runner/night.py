@@ -18,7 +18,7 @@ from typing import Any, Final
 import anyio
 
 from runner import __version__
-from runner.events import Failed, HistoryError, Opened, Replied, State
+from runner.events import Failed, HistoryError, Opened, Replied, Sent, State
 from runner.foreign import in_words
 from runner.gate import Gate
 from runner.job import Job
@@ -26,6 +26,7 @@ from runner.journal import FILE, LOCK_FILE, Journal, scan
 from runner.ledger import Ledger, Purse, Scope, Spender, Truth, run_id, truths_of
 from runner.limits import MINUTE, Lane
 from runner.lines import Damaged, StorageError, TooNew
+from runner.lookups import LookUps
 from runner.money import Nanos, shown
 from runner.outputs import STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views, reading_of
 from runner.plan import Cell, Plan, make_plan, slug
@@ -187,7 +188,7 @@ async def _hold(
     for one, mine in zip(working, by_alias, strict=True):
         _warm(one.journal.state, one.plan, mine, shares, world.clock.wall(), now)
     lanes = list({id(lane): lane for mine in by_alias for lane in mine.values()}.values())
-    gate = Gate(lanes, max(one.plan.job.max_wait for one in working))
+    gate = Gate(lanes, max(one.plan.job.max_wait for one in working), world.clock.wall)
     sessions = [_session(world, one, mine, gate) for one, mine in zip(working, by_alias, strict=True)]
     gate.purses = [one.purse for one in working]
     watchers = [partial(_keep_views, one, gate, world.clock) for one in working]
@@ -200,7 +201,8 @@ async def _hold(
         watchers.append(partial(shares.keep, changed))
 
     def stopping(calls: int, money: Nanos) -> None:
-        tell(f"stopping: {calls} calls in flight, {shown(money)} reserved for them; Ctrl-C again to leave them")
+        flying = "1 call" if calls == 1 else f"{calls:,} calls"
+        tell(f"stopping: {flying} in flight, {shown(money)} reserved for them; Ctrl-C again to leave them")
 
     async def finish() -> int:
         codes = [await _give_back(one) for one in working]
@@ -505,6 +507,12 @@ def _shares(
     return Shares(world.disk, world.clock, place.state or Path(), place.holder, lanes, runs, needs, options.share)
 
 
+def _extra(plan: Plan, sent: Sent) -> Mapping[str, Any]:
+    """What a call was sent with besides; nothing for a conversation that the job has no more."""
+    cell = plan.by_id.get(sent.cell)
+    return {} if cell is None else plan.conversation(cell).participant(sent.role).extra
+
+
 def _session(
     world: World,
     one: Ready,
@@ -514,16 +522,18 @@ def _session(
     known = prices(one.plan)
     # Reopened conversations are missing, although the state will say so only when the life has begun.
     roster = Roster(one.plan, one.journal, known, lanes, one.missing, gate, one.purse.ceiling)
+    transport = HttpTransport(world.wire, world.clock, one.endpoints)
     return Session(
         plan=one.plan,
         journal=one.journal,
         prices=known,
         lanes=lanes,
         gate=gate,
-        transport=HttpTransport(world.wire, world.clock, one.endpoints),
+        transport=transport,
         roster=roster,
         selected=one.selected,
         opened=one.opened,
         ended=partial(_write_transcript, one),
+        look_ups=LookUps(one.journal, transport, known, partial(_extra, one.plan)),
         purse=one.purse,
     )

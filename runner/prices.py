@@ -11,14 +11,12 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple, TypeAlias
 from unicodedata import normalize
 
-from runner.call import Failure, Outcome, Reply, Usage, View
+from runner.call import FEWEST_TOKENS_PER_BYTE, Failure, Outcome, Reply, Usage, View
 from runner.money import Nanos, Price, cost
 
 Source: TypeAlias = Literal["reported", "priced", "unknown"]
 
 _PER_MESSAGE: Final = 64
-_FEWEST_TOKENS_PER_BYTE: Final = 1 / 24
-"""A provider that counts fewer input tokens than this cannot be counting the text that was sent."""
 _OVERRUN_SLACK: Final = 1.05
 
 
@@ -57,7 +55,7 @@ def input_bound(view: View, earlier: View | None, reported: int | None) -> Input
         return InputBound(0, bound)
     before = view_bound(earlier)
     new = max(0, bound - before)
-    if reported < before * _FEWEST_TOKENS_PER_BYTE:
+    if reported < before * FEWEST_TOKENS_PER_BYTE:
         return InputBound(0, bound)
     # More than the bytes, too: some providers put words of their own before ours, and charge for them each time.
     return InputBound(reported, new)

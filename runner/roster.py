@@ -4,6 +4,9 @@ Under a ceiling in reach a conversation begins only while its expected cost fits
 have begun: whole conversations, not a thousand first rounds. The ceilings themselves are kept by the gate, call by
 call. What is expected follows what came back: how long the replies of a model are, and how much dearer than foreseen
 the turns of this run were, because calls were lost and stay charged, or because tokens are counted otherwise.
+
+A model of which nothing was heard yet in this life is tried out first: one conversation with it begins, and the others
+when it has answered. So a wrong name or a missing right fails one call, and not a hundred.
 """
 
 from __future__ import annotations
@@ -75,6 +78,10 @@ class Roster:
         self._estimates: dict[Hashable, _Estimate] = {}
         self._finding_out: dict[str, str] = {}
         """Which conversation, of those that have begun, makes known how long the replies of a model are."""
+        self._trying: dict[str, str] = {}
+        """Which conversation tries out a model that has not answered in this life."""
+        self._answers: set[str] = set()
+        """The models that have."""
         self._seen: dict[str, _Seen] = {}
         self._turns = 0
         self._foreseen = 0
@@ -121,6 +128,9 @@ class Roster:
             queue.remove(cell)
             for alias in self._unheard(cell):
                 self._finding_out.setdefault(alias, cell.id)
+            for _, alias in cell.models:
+                if alias not in self._answers:
+                    self._trying.setdefault(alias, cell.id)
             self.commit(cell)
             self.spawn(cell, beginning)
 
@@ -132,10 +142,19 @@ class Roster:
             # What stopped one stops all that differ from it by their repeat alone.
             scene = (cell.prompt, cell.pairing, cell.models, len(self._state.of(cell.id).replies))
             if scene not in refused:
-                if self.parked(cell) is None and self.short_of(cell) is None:
+                if not self._is_tried(cell) and self.parked(cell) is None and self.short_of(cell) is None:
                     return cell
                 refused.add(scene)
         return None
+
+    def _is_tried(self, cell: Cell) -> bool:
+        """True while another conversation finds out whether one of its models answers at all."""
+        return any(self._trying.get(alias, cell.id) != cell.id for _, alias in cell.models)
+
+    def answered(self, alias: str) -> None:
+        """A model has answered, well or not: the others with it may begin."""
+        self._answers.add(alias)
+        self._trying.pop(alias, None)
 
     def parked(self, cell: Cell) -> str | None:
         """Why one of its models is not called any more; None when all are."""
@@ -176,6 +195,7 @@ class Roster:
         """Count nothing for it any more."""
         self._uncount(cell)
         self._finding_out = {alias: one for alias, one in self._finding_out.items() if one != cell.id}
+        self._trying = {alias: one for alias, one in self._trying.items() if one != cell.id}
 
     def _uncount(self, cell: Cell) -> None:
         for name, amount in self._rests.pop(cell.id, []):

@@ -28,6 +28,7 @@ from runner.judge import Verdict, failed, judge, max_tokens_for, replied
 from runner.ledger import Purse
 from runner.limits import Lane, Size
 from runner.lines import StorageError
+from runner.lookups import LookUps
 from runner.money import FREE, Nanos, Price, ceiling, tokens_within
 from runner.plan import Cell, Plan
 from runner.prices import InputBound, charge, input_bound
@@ -66,6 +67,7 @@ class Session:
     opened: Opened
     ended: Callable[[Cell], Awaitable[None]]
     """Called when a conversation has come to an end and that is durable."""
+    look_ups: LookUps
     purse: Purse | None = None
     """The money of the day and the month, where it is counted."""
     _turned_down: dict[str, int] = field(default_factory=dict)
@@ -286,8 +288,10 @@ class Session:
         now, outcome, lane = anyio.current_time(), answer.outcome, ask.lane
         if isinstance(outcome, Reply) or outcome.kind in ("empty", "refused"):
             lane.succeeded()
+            self.roster.answered(ask.sent.alias)
         elif outcome.busy:
-            lane.was_busy(outcome.retry_after, rng.random(), now)
+            why = "its quota of the day is used up" if outcome.quota == "day" else None
+            lane.was_busy(outcome.retry_after, rng.random(), now, why)
         elif outcome.scope == "call" and outcome.parameter is None:
             lane.erred(ask.granted, rng.random(), now)
             if lane.beyond_hope:
@@ -404,10 +408,12 @@ async def run(
             if max_time is not None:
                 around.start_soon(_end_at, gate, max_time)
             async with anyio.create_task_group() as looking:
-                for watcher in watchers:
+                for watcher in (*watchers, *(session.look_ups.keep for session in sessions)):
                     looking.start_soon(watcher)
                 with talks:
                     await _hold_all(sessions, gate)
+                    for session in sessions if gate.closed is None else ():
+                        await session.look_ups.last()
                 for session in sessions:
                     codes.append(session.close(signalled[0] if signalled else 0))
                     with anyio.CancelScope(shield=True):

@@ -377,6 +377,45 @@ def test_headers_are_heeded_only_where_the_job_names_no_limit() -> None:
     assert told.paused_until < 100.0 < untold.paused_until <= 120.0
 
 
+def test_a_limit_that_only_headers_tell_is_kept_like_one_of_the_job() -> None:
+    """How large it is, and that others use it, too: no more leave in a minute than are left."""
+    lane = Lane("a", Limits())
+    lane.take(1.0, 1.0, 0.0)
+    lane.heed((Left("requests", "minute", 59, 60),), 0.0)
+    sent = 0
+    while lane.when(1.0, 1.0, 0.0 + sent) <= 0.0 + sent and sent < 50:
+        lane.take(1.0, 1.0, 0.0 + sent)
+        sent += 1
+    assert sent == 50
+    lane.heed((Left("requests", "minute", 4, 60),), 50.0)
+    sent = 50
+    while lane.when(1.0, 1.0, float(sent)) <= sent:
+        lane.take(1.0, 1.0, float(sent))
+        sent += 1
+    assert sent == 54
+    assert lane.shut_until(54.0) == 54.0
+
+
+def test_a_learned_limit_of_tokens_counts_both_sides_and_follows_what_is_told_later() -> None:
+    """A larger one lets more through at once; what was counted stays counted."""
+    lane = Lane("a", Limits())
+    lane.heed((Left("tokens", "minute", 1000, 1000),), 0.0)
+    lane.take(400.0, 400.0, 0.0)
+    assert lane.when(300.0, 300.0, 10.0) > 50.0
+    lane.heed((Left("tokens", "minute", 9200, 10_000),), 10.0)
+    assert lane.when(300.0, 300.0, 30.0) <= 30.0
+    assert lane.counted(30.0)["all"][0][1] == 800.0
+
+
+def test_a_limit_of_the_day_that_is_used_up_shuts_the_lane_until_it_is_whole_again() -> None:
+    """Not for a minute, and not for ever; while something of it is left nothing is shut."""
+    lane = Lane("a", Limits())
+    lane.heed((Left("requests", "day", 1, 1000, 3600.0),), 0.0)
+    assert lane.shut_until(0.0) == 0.0
+    lane.heed((Left("requests", "day", 0, 1000, 3600.0),), 0.0)
+    assert (lane.shut_until(0.0), lane.why_shut(0.0)) == (3600.0, "its requests of the day are used up")
+
+
 # --- choosing ----------------------------------------------------------------------------------------------------
 
 

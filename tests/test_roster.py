@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,12 +67,14 @@ class Table:
         self.gate = Gate(list(self.lanes.values()), 900.0)
         self.begun: list[str] = []
 
-    def roster(self, shared: Ceiling | None = None) -> Roster:
+    def roster(self, shared: Ceiling | None = None, answered: Sequence[str] | None = None) -> Roster:
         price = Price(parse_price(1), parse_price(10))
         missing = [c for c in self.plan.cells if not self.journal.state.of(c.id).lasting]
         prices = dict.fromkeys(self.plan.models, price)
         roster = Roster(self.plan, self.journal, prices, self.lanes, missing, self.gate, shared)
         roster.spawn = self.spawn
+        for alias in self.plan.models if answered is None else answered:
+            roster.answered(alias)
         return roster
 
     def spawn(self, cell: Cell, beginning: Beginning) -> None:
@@ -119,6 +121,30 @@ def test_with_no_ceiling_in_reach_all_begin_in_plan_order() -> None:
     """Breadth first: every prompt once before anything is repeated."""
     names = at_table("100", lambda table: table.begin_all(table.roster()))
     assert names == ["one/x~y", "two/x~y", "one/x~y.r2", "two/x~y.r2"]
+
+
+def test_one_conversation_tries_out_a_model_and_the_others_begin_when_it_has_answered() -> None:
+    """Each model that nobody has heard in this life is called for one conversation only, whatever happens to that."""
+
+    def script(table: Table) -> None:
+        roster = table.roster(answered=["x"])
+        assert table.begin_all(roster) == ["one/x~y"]
+        roster.answered("y")
+        assert table.begin_all(roster) == ["one/x~y", "two/x~y", "one/x~y.r2", "two/x~y.r2"]
+
+    at_table("100", script)
+
+
+def test_when_the_one_that_tries_out_a_model_ends_without_an_answer_the_next_one_tries() -> None:
+    """One at a time, for as long as nothing is heard."""
+
+    def script(table: Table) -> None:
+        roster = table.roster(answered=[])
+        table.begin_all(roster)
+        roster.release(table.plan.cells[0])
+        assert table.begin_all(roster) == ["one/x~y", "two/x~y"]
+
+    at_table("100", script)
 
 
 def test_what_has_begun_in_an_earlier_life_goes_first() -> None:

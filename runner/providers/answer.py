@@ -43,6 +43,7 @@ class AnswerReader(ABC):
         self._streamed: bool | None = None
         self._malformed = False
         self._size = 0
+        self.headers: Mapping[str, str] = {}
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
@@ -86,6 +87,9 @@ class AnswerReader(ABC):
     @property
     def size(self) -> int:
         return self._size + self._events.pending
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        self.headers = headers
 
     def feed(self, data: bytes) -> bool:
         if self._streamed is None:
@@ -221,7 +225,9 @@ class AnswerReader(ABC):
     def _failed(
         self, kind: Kind, detail: str, usage: Usage, partial: str | None, reasoning: str | None, scope: Scope = "call"
     ) -> Failure:
-        money: Money = "known" if usage.trusted and (usage.cost is not None or usage.output is not None) else "assumed"
+        # Without an end, what was counted is what was counted so far; the provider may have gone on.
+        counted = usage.output is not None and self.finish is not None
+        money: Money = "known" if usage.trusted and (usage.cost is not None or counted) else "assumed"
         return Failure(
             kind=kind,
             scope=scope,

@@ -9,14 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from runner.call import Call, Failure, Hints, Outcome
+from runner.call import Found as Found
 from runner.money import Nanos, Price
 from runner.world import HttpRequest, Secret
 
 LimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
 
+NOTHING_ELSE: Final[Mapping[str, Any]] = MappingProxyType({})
 _SHORTEST_SECRET: Final = 8
 """What is shorter (`none`, `ollama`: a local server wants some key) protects nothing, and stands in ordinary text."""
 
@@ -43,6 +46,11 @@ class Endpoint:
                 # A header may be `Bearer KEY`, and the key alone is as secret as the whole.
                 found += (value.reveal(), *value.reveal().split())
         return tuple(Secret(text) for text in dict.fromkeys(found) if len(text.strip()) >= _SHORTEST_SECRET)
+
+    def headed(self, ours: Mapping[str, str | Secret]) -> dict[str, str | Secret]:
+        """These headers and the job's: one that the job names, however it writes it, is sent as the job has it."""
+        named = {name.lower() for name in self.headers}
+        return {**{name: value for name, value in ours.items() if name not in named}, **self.headers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,10 @@ class Reader(Protocol):
         """How much is held: text, reasoning, and what cannot be understood yet."""
         ...
 
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """Take the answer's headers, before its first piece."""
+        ...
+
     def feed(self, data: bytes) -> bool:
         """Take a piece; True when it brought something of the answer, and not just a sign of life."""
         ...
@@ -90,21 +102,13 @@ class Reader(Protocol):
         ...
 
 
-class Found(NamedTuple):
-    """What a provider knows of an earlier call."""
-
-    cost: Nanos | None
-    """What it says that it charged."""
-    input: int | None = None
-    output: int | None = None
-    cached_read: int | None = None
-
-
 class Inquiry(NamedTuple):
     """A question that costs nothing, asked before a night."""
 
     about: Literal["models", "model", "account", "resident"]
     request: HttpRequest
+    models: tuple[str, ...] = ()
+    """The models it is asked for, as the job names them."""
 
 
 class Listed(NamedTuple):
@@ -170,8 +174,10 @@ class Dialect(ABC):
         """What headers say of the limits."""
         return ()
 
-    def look_up(self, endpoint: Endpoint, generation: str) -> HttpRequest | None:
-        """How to ask what became of a call; None where nobody can be asked."""
+    def look_up(
+        self, endpoint: Endpoint, generation: str, extra: Mapping[str, Any] = NOTHING_ELSE
+    ) -> HttpRequest | None:
+        """How to ask what became of a call with these fields of the job's own; None where nobody can be asked."""
         return None
 
     def looked_up(self, body: bytes) -> Found | None:
@@ -185,3 +191,22 @@ class Dialect(ABC):
     def learned(self, inquiry: Inquiry, body: bytes) -> Sequence[Fact]:
         """What the answer of status 200 to an inquiry says."""
         return ()
+
+
+def merged(
+    request: Mapping[str, Any], extra: Mapping[str, Any], barred: frozenset[str], inside: str = ""
+) -> dict[str, Any]:
+    """A request and what the job gives besides: objects become one, and what is `barred` stays as it is.
+
+    What stands in an object is barred by its whole path: `generationConfig.maxOutputTokens`.
+    """
+    whole = dict(request)
+    for name, value in extra.items():
+        path = f"{inside}{name}"
+        if path in barred:
+            continue
+        if isinstance(value, Mapping) and isinstance(whole.get(name), Mapping):
+            whole[name] = merged(whole[name], value, barred, path + ".")
+        elif not any(kept.startswith(path + ".") for kept in barred):
+            whole[name] = value
+    return whole

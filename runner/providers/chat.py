@@ -8,18 +8,18 @@ reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import orjson
 
-from runner.call import Call, Failure, Hints, Left, Reasoning, Usage
-from runner.money import MoneyError, Nanos, parse_billed
+from runner.call import Call, Effort, Failure, Hints, Left, Reasoning, Usage
+from runner.money import MoneyError, Nanos, parse_billed, parse_price
 from runner.providers.answer import AnswerReader, usage_of
-from runner.providers.base import Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed
-from runner.providers.errors import Words, error_in, failure_of, read_error
-from runner.providers.loose import count, fields, loads, seconds, text, whole
+from runner.providers.base import Dialect, Endpoint, Fact, Funds, Home, Inquiry, LimitField, Listed, merged
+from runner.providers.errors import Told, Words, error_in, failure_of, read_error
+from runner.providers.loose import count, fields, rows, seconds, text, whole
 from runner.providers.streams import ServerSentEvents
 from runner.world import HttpRequest, Secret
 
@@ -66,6 +66,8 @@ WORDS: Final = Words(
 
 _WINDOWS: Final = ("context_length", "max_model_len", "context_window", "max_context_length")
 """Under which names servers list how much a model has room for."""
+_ENDS: Final = ("expiration_date", "deprecation")
+"""Under which names they list when a model is taken away."""
 _LIMITS: Final[Mapping[str, LimitField]] = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
@@ -78,12 +80,30 @@ def by_effort(reasoning: Reasoning) -> Mapping[str, Any]:
 
 
 def by_switch(reasoning: Reasoning) -> Mapping[str, Any]:
-    """Thinking that can be switched on and off, with a word for how much."""
-    if reasoning.effort == "none":
-        return {"thinking": {"type": "disabled"}}
-    if reasoning.effort is None and reasoning.tokens is None:
+    """Thinking that can be switched on and off, and no more."""
+    if reasoning == Reasoning():
         return {}
-    return {"thinking": {"type": "enabled"}, **by_effort(reasoning)}
+    return {"thinking": {"type": "disabled" if reasoning.effort == "none" else "enabled"}}
+
+
+def by_switch_and_effort(reasoning: Reasoning) -> Mapping[str, Any]:
+    """Thinking that can be switched on and off, with a word for how much."""
+    return {**by_switch(reasoning), **({} if reasoning.effort == "none" else by_effort(reasoning))}
+
+
+def by_template(reasoning: Reasoning) -> Mapping[str, Any]:
+    """Thinking as local servers take it: what they hand to the template of the model, which may have such a switch."""
+    if reasoning == Reasoning():
+        return {}
+    return {"chat_template_kwargs": {"enable_thinking": reasoning.effort != "none"}}
+
+
+def nearest(effort: Effort | None, known: Sequence[Effort]) -> Effort | None:
+    """The word that a server knows for this one: itself, else the next higher; `none` is never anything else."""
+    if effort is None or effort == "none" or not known or effort in known:
+        return effort
+    order = get_args(Effort)
+    return next((word for word in known if order.index(word) > order.index(effort)), known[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +114,8 @@ class Ways:
     """Under which name it takes the output limit."""
     seed: str = "seed"
     think: Callable[[Reasoning], Mapping[str, Any]] = by_effort
+    efforts: Sequence[Effort] = ()
+    """The words for how much to think that it knows, from the least on; empty where that differs by model."""
     fixed: Mapping[str, Any] = field(default_factory=lambda: {"stream_options": {"include_usage": True}})
     """Fields that each request has, whatever the job says; those among them that it refuses are left out."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +123,8 @@ class Ways:
     """What its headers on the requests that are left speak of."""
     words: Words = field(default_factory=Words)
     """Its own code words, besides those that many share."""
+    account: str | None = None
+    """Where it says what the account has left."""
 
 
 class Chat(Dialect):
@@ -124,17 +148,17 @@ class Chat(Dialect):
         return endpoint.base_url.rstrip("/") + "/chat/completions"
 
     def headers(self, endpoint: Endpoint) -> dict[str, str | Secret]:
-        found: dict[str, str | Secret] = {
-            "content-type": "application/json",
-            "accept": "text/event-stream",
-            **self.ways.headers,
-            **endpoint.headers,
-        }
+        ours = {"content-type": "application/json", "accept": "text/event-stream", **self.ways.headers}
+        found = endpoint.headed(ours)
         if endpoint.api_key is not None:
             found["authorization"] = Secret(f"Bearer {endpoint.api_key.reveal().strip()}")
         return found
 
     def body(self, call: Call, limit_field: LimitField | None = None) -> bytes:
+        return orjson.dumps(self.request(call, limit_field))
+
+    def request(self, call: Call, limit_field: LimitField | None) -> dict[str, Any]:
+        """The fields of the request, in their order."""
         messages = [{"role": m.role, "content": m.text} for m in call.view.messages]
         if call.view.system is not None:
             messages.insert(0, {"role": "system", "content": call.view.system})
@@ -147,7 +171,7 @@ class Chat(Dialect):
             "top_k": sampling.top_k,
             "stop": list(sampling.stop) or None,
             self.ways.seed: call.seed,
-            **self.ways.think(call.reasoning),
+            **self.ways.think(replace(call.reasoning, effort=nearest(call.reasoning.effort, self.ways.efforts))),
             **self.ways.fixed,
         }
         request: dict[str, Any] = {
@@ -156,11 +180,9 @@ class Chat(Dialect):
             limit_field or self.ways.limit: call.max_tokens,
         }
         request |= {name: v for name, v in optional.items() if v is not None and name not in call.dropped}
-        request |= {name: v for name, v in call.extra.items() if name not in call.dropped}
-        request["stream"] = True
-        return orjson.dumps(request)
+        return merged(request, call.extra, self.ours | set(call.dropped)) | {"stream": True}
 
-    def reader(self, call: Call) -> ChatReader:
+    def reader(self, call: Call) -> AnswerReader:
         return ChatReader(self)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, wall: float) -> Failure:
@@ -168,12 +190,16 @@ class Chat(Dialect):
 
     def classified(self, status: int, error: Any, fallback: str, headers: Mapping[str, str], wall: float) -> Failure:
         """What an error means, inside an answer or in its place."""
-        told = read_error(status, error, headers, wall, self.optional)
+        told = self.told(status, error, headers, wall)
         other = _LIMITS.get(told.parameter or "")
         if other is not None and status in (400, 422) and "unsupported_parameter" in told.words:
             better = f"{fallback}: {told.message} (at this provider, say `limit_field: {other}`)"
             return Failure("error", "model", "free", better, status=status, retry_after=told.wait)
         return failure_of(told, self.words, self.optional, fallback)
+
+    def told(self, status: int, error: Any, headers: Mapping[str, str], wall: float) -> Told:
+        """What an error says."""
+        return read_error(status, error, headers, wall, self.optional)
 
     def hints(self, headers: Mapping[str, str], wall: float) -> Hints:
         """The limits that are left, as OpenAI's headers tell them; others leave them out."""
@@ -187,20 +213,24 @@ class Chat(Dialect):
         return tuple(found)
 
     def inquiries(self, endpoint: Endpoint, models: Sequence[str]) -> Sequence[Inquiry]:
-        return (Inquiry("models", self.asking(endpoint, "/models")),)
+        found = [Inquiry("models", self.asking(endpoint, "/models"), tuple(models))]
+        if self.ways.account is not None:
+            found.append(Inquiry("account", self.asking(endpoint, self.ways.account)))
+        return found
 
-    def asking(self, endpoint: Endpoint, path: str) -> HttpRequest:
-        """A request for something that costs nothing."""
-        return HttpRequest("GET", endpoint.base_url.rstrip("/") + path, self.headers(endpoint), b"")
+    def asking(self, endpoint: Endpoint, path: str, beside: str = "") -> HttpRequest:
+        """A request for something that costs nothing, and that may stand beside the root of this format."""
+        root = endpoint.base_url.rstrip("/").removesuffix(beside)
+        return HttpRequest("GET", root + path, self.headers(endpoint), b"")
 
     def learned(self, inquiry: Inquiry, body: bytes) -> Sequence[Fact]:
-        try:
-            parsed = loads(body)
-        except ValueError:
-            return ()
-        rows = parsed.get("data", parsed.get("models")) if isinstance(parsed, dict) else parsed
-        found = (self.listed(row) for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
-        return tuple(one for one in found if one is not None)
+        about_one = self.funds if inquiry.about == "account" else self.listed
+        found = (about_one(row) for row in rows(body))
+        return tuple(fact for fact in found if fact is not None)
+
+    def funds(self, answer: Mapping[str, Any]) -> Funds | None:
+        """What the account has left, as this server tells it; None where its answer does not."""
+        return None
 
     def listed(self, row: Mapping[str, Any]) -> Listed | None:
         """A model of the server's list, as far as it says something of it."""
@@ -208,7 +238,8 @@ class Chat(Dialect):
         if name is None:
             return None
         window = next((n for n in (count(row.get(field)) for field in _WINDOWS) if n), None)
-        return Listed(name, window, count(row.get("max_completion_tokens")))
+        ends = next((said for said in (text(row.get(field)) for field in _ENDS) if said), None)
+        return Listed(name, window, count(row.get("max_completion_tokens")), ends=ends)
 
 
 class ChatReader(AnswerReader):
@@ -228,7 +259,8 @@ class ChatReader(AnswerReader):
         self.generation = self.generation or text(piece.get("id"))
         self.model = text(piece.get("model")) or self.model
         self.upstream = text(piece.get("provider")) or self.upstream
-        usage, error = piece.get("usage"), piece.get("error")
+        # Groq puts the figures of a stream beside its own id of the request.
+        usage, error = piece.get("usage") or fields(piece, "x_groq").get("usage"), piece.get("error")
         if not error and "error" in (piece.get("object"), piece.get("type")):
             error = piece
         choice = self._chosen(piece.get("choices"))
@@ -281,12 +313,17 @@ def _cost(raw: Mapping[str, Any]) -> tuple[Nanos | None, bool]:
     value = raw.get("cost")
     if value is None:
         return None, True
-    details = raw.get("cost_details")
-    upstream = details.get("upstream_inference_cost") if isinstance(details, dict) and raw.get("is_byok") else None
     try:
-        return sum(nanos_of(figure) for figure in (value, upstream) if figure is not None), True
+        return with_upstream(raw, value, fields(raw, "cost_details").get("upstream_inference_cost")), True
     except MoneyError:
         return None, False
+
+
+def with_upstream(told: Mapping[str, Any], fee: Any, upstream: Any) -> Nanos | None:
+    """What is charged in all: with a key of one's own, the fee alone is not the cost. Raises MoneyError."""
+    if not told.get("is_byok"):
+        return nanos_of(fee)
+    return None if upstream is None else nanos_of(fee) + nanos_of(upstream)
 
 
 def nanos_of(value: Any) -> Nanos:
@@ -299,7 +336,6 @@ def nanos_of(value: Any) -> Nanos:
 def per_million(per_token: Any) -> Decimal | None:
     """A price in dollars a token, as a catalogue writes it, in dollars a million; None where there is none."""
     try:
-        figure = Decimal(str(per_token)).scaleb(6)
-    except ArithmeticError:
+        return parse_price(Decimal(str(per_token)).scaleb(6)).normalize()
+    except (ArithmeticError, MoneyError):
         return None
-    return figure.normalize() if figure.is_finite() and figure >= 0 else None

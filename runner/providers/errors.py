@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from re import IGNORECASE
+from re import compile as pattern
 from typing import Any, Final, Literal
 
 import orjson
 
 from runner.call import Failure, Kind, Money, Scope
-from runner.providers.loose import fields, loads, retry_after, seconds, text, unlisted, whole
+from runner.providers.loose import fields, loads, retry_after, seconds, text, unlisted, wait_said, whole
 
 A_PAGE: Final = "a web page, not a completion: is base_url right, is a proxy or a login page in between?"
 
@@ -22,13 +24,23 @@ _RETRYABLE: Final = frozenset({408, 409, 425, 498})
 _TOO_LONG_WORDS: Final = (
     "context length",
     "context window",
+    "context size",
     "prompt is too long",
     "prompt too long",
     "input is too long",
     "too many tokens",
     "reduce the length",
+    "exceed context limit",
+    "input token count",
 )
 _NEVER_FITS: Final = "request too large"
+_REFUSED: Final = pattern(
+    r"(?:not supported on this model: |not support parameter |(?:unsupported|unknown) parameter: )\W?(\w+)", IGNORECASE
+)
+_CAPITAL: Final = pattern(r"[A-Z]")
+"""Some write in a message `topP` for what stands in the request as `top_p`."""
+_PER_DAY: Final = pattern(r"\bper[- ]day\b|\b[rt]pd\b")
+"""How the message of a 429 says that it was the limit of the day, where its code word is the same for all limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,10 @@ class Words:
     """A limit that a pause lifts, whatever the status."""
     statuses: Mapping[str, int] = field(default_factory=dict)
     """What words stand for, where an error inside an answer of status 200 names no status."""
+    full: frozenset[int] = frozenset()
+    """Statuses that say there is no room just now, which a pause lifts; 429 says it everywhere."""
+    phrases: Mapping[str, str] = field(default_factory=dict)
+    """Parts of messages, in lower case, and the code word for each, where a server says it in a sentence alone."""
 
     def __or__(self, other: Words) -> Words:
         return Words(
@@ -58,6 +74,8 @@ class Words:
             of_the_day=self.of_the_day | other.of_the_day,
             busy=self.busy | other.busy,
             statuses={**self.statuses, **other.statuses},
+            full=self.full | other.full,
+            phrases={**self.phrases, **other.phrases},
         )
 
 
@@ -88,11 +106,12 @@ def failure_of(told: Told, known: Words, optional: frozenset[str], fallback: str
     """What an error comes to; `optional` are the parameters that the request can do without."""
     status, inside = told.status, told.status == 200
     known_status: int | None = status
+    message = told.message.lower()
+    words = told.words | {word for phrase, word in known.phrases.items() if phrase in message}
     if inside:
-        by_words = next((known.statuses[word] for word in sorted(told.words) if word in known.statuses), None)
+        by_words = next((known.statuses[word] for word in sorted(words) if word in known.statuses), None)
         known_status = told.status_inside or by_words
         status = known_status or 500
-    words, message = told.words, told.message.lower()
     detail = ": ".join(part for part in (fallback, told.message) if part)
 
     def failed(scope: Scope, kind: Kind = "error", **more: Any) -> Failure:
@@ -115,9 +134,11 @@ def failure_of(told: Told, known: Words, optional: frozenset[str], fallback: str
         return failed("conversation", overflow=True)
     if words & known.policy or status == 451 or (status == 403 and told.moderated):
         return failed("conversation", "refused")
-    if status == 429 or words & known.busy:
+    if words & known.no_model:
+        return failed("model")
+    if status == 429 or status in known.full or words & known.busy:
         return failed("provider") if told.again is False else failed("call", busy=True)
-    if status in (403, 404) or words & known.no_model:
+    if status in (403, 404):
         return failed("model")
     if plain_request and told.parameter in optional:
         return failed("call", parameter=told.parameter)
@@ -157,7 +178,7 @@ def message_of(error: Any) -> str:
 
 
 def parameter_of(error: Any, optional: frozenset[str]) -> str | None:
-    """The parameter that an error is about: by its name, or as servers that check against a schema tell it."""
+    """The parameter that an error is about: by name, as servers that check against a schema tell it, or in words."""
     inside = error if isinstance(error, dict) else {}
     named = text(inside.get("param"))
     if named is not None:
@@ -166,23 +187,32 @@ def parameter_of(error: Any, optional: frozenset[str]) -> str | None:
     details = (message if isinstance(message, dict) else inside).get("detail")
     first = details[0] if isinstance(details, list) and details else None
     place = first.get("loc") if isinstance(first, dict) else None
-    return next((name for name in sorted(optional) if name in place), None) if isinstance(place, list) else None
+    if isinstance(place, list):
+        return next((name for name in sorted(optional) if name in place), None)
+    said = _REFUSED.search(message_of(error))
+    return None if said is None else _CAPITAL.sub(lambda found: f"_{found[0].lower()}", said[1])
 
 
 def read_error(status: int, error: Any, headers: Mapping[str, str], wall: float, optional: frozenset[str]) -> Told:
     """An error in the shape that most providers share: `message`, `type`, `code`, `param`, some of them or none."""
     inside = error if isinstance(error, dict) else {}
     metadata, availability = fields(inside, "metadata"), fields(inside, "availability")
-    named = (inside.get("code"), inside.get("type"), metadata.get("error_type"), availability.get("code"))
+    named = (
+        *(inside.get("code"), inside.get("type"), fields(inside, "details").get("error_code")),
+        *(metadata.get("error_type"), availability.get("code")),
+    )
+    message, status_inside = message_of(error), _status_in(inside)
+    of_the_day = 429 in (status, status_inside) and _PER_DAY.search(message.lower()) is not None
     return Told(
         status=status,
         words=frozenset(word for word in map(text, named) if word),
-        message=message_of(error),
-        status_inside=_status_in(inside),
+        message=message,
+        status_inside=status_inside,
         parameter=parameter_of(error, optional),
         again=_asked_again(headers, availability),
-        wait=retry_after(headers, wall) or _wait_in(availability),
+        wait=retry_after(headers, wall) or _wait_in(availability) or wait_said(message),
         moderated="reasons" in metadata or "flagged_input" in metadata,
+        quota="day" if of_the_day else None,
         location=headers.get("location"),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
@@ -17,6 +17,7 @@ _LONGEST_WAIT: Final = 366 * 86400.0
 """More than this is no duration: a moment in time, written where a duration belongs, or nonsense."""
 _MOST_DIGITS: Final = 18
 _DURATION_PART: Final = pattern(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_WAIT_SAID: Final = pattern(r"\b(?:try again|retry|resets?) in ((?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+)(?![a-z0-9])")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -44,6 +45,12 @@ def seconds(text: str) -> float | None:
     return value if isfinite(value) and 0 <= value <= _LONGEST_WAIT else None
 
 
+def wait_said(message: str) -> float | None:
+    """How long a message asks us to wait, as in `try again in 7m12s`; None when it does not."""
+    found = _WAIT_SAID.search(message.lower())
+    return (seconds(found[1]) or None) if found is not None else None
+
+
 def retry_after(headers: Mapping[str, str], wall: float) -> float | None:
     """How long the provider asks us to wait; None when it does not say, or says nonsense, or no time at all."""
     milliseconds, text = headers.get("retry-after-ms", "").strip(), headers.get("retry-after", "")
@@ -54,10 +61,14 @@ def _until_date(text: str, headers: Mapping[str, str], wall: float) -> float | N
     until = _http_date(text)
     if until is None:
         return None
-    # Their date against their own clock, where they tell it: ours may be wrong.
-    now = _http_date(headers.get("date", "")) or datetime.fromtimestamp(wall, UTC)
-    wait = (until - now).total_seconds()
+    wait = until.timestamp() - their_clock(headers, wall)
     return wait if 0 < wait <= _LONGEST_WAIT else None
+
+
+def their_clock(headers: Mapping[str, str], wall: float) -> float:
+    """The time by their own clock, where they tell it: what they say of moments is by that one, and ours may differ."""
+    told = _http_date(headers.get("date", ""))
+    return wall if told is None else told.timestamp()
 
 
 def _http_date(text: str) -> datetime | None:
@@ -89,6 +100,17 @@ def until(moment: str, wall: float) -> float | None:
         return None
     wait = (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp() - wall
     return max(0.0, wait) if wait <= _LONGEST_WAIT else None
+
+
+def rows(body: bytes) -> Sequence[Mapping[str, Any]]:
+    """The objects of a list that a server gives; an object that holds no list stands for itself."""
+    try:
+        parsed = loads(body)
+    except ValueError:
+        return ()
+    if isinstance(parsed, dict):
+        parsed = parsed.get("data", parsed.get("models", [parsed]))
+    return [row for row in (parsed if isinstance(parsed, list) else (parsed,)) if isinstance(row, dict)]
 
 
 def fields(value: Any, name: str) -> Mapping[str, Any]:

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
 
-from runner.providers.base import Home
-from runner.providers.chat import Chat
+from runner.providers.answer import AnswerReader
+from runner.providers.base import NOTHING_ELSE, Endpoint, Found, Home
+from runner.providers.chat import Chat, ChatReader
+from runner.providers.loose import rows
+from runner.world import HttpRequest
 
-OPENAI: Final = Chat(
+
+class OpenAI(Chat):
+    """What no data can say: what it stores can be asked for."""
+
+    def look_up(
+        self, endpoint: Endpoint, generation: str, extra: Mapping[str, Any] = NOTHING_ELSE
+    ) -> HttpRequest | None:
+        if extra.get("store") is not True:
+            return None
+        return self.asking(endpoint, f"/chat/completions/{quote(generation, safe='')}")
+
+    def looked_up(self, body: bytes) -> Found | None:
+        return found_in(ChatReader(self), body)
+
+
+def found_in(reader: AnswerReader, body: bytes) -> Found | None:
+    """What a stored answer says of its cost: its tokens, where it has both and they can be true."""
+    for answer in rows(body):
+        reader.take(answer)
+        if isinstance(reader.usage, dict) and reader.finish is not None:
+            usage = reader.counted(reader.usage, received=True)
+            if usage.trusted and usage.input is not None and usage.output is not None:
+                return Found(usage.cost, usage.input, usage.output, usage.cached_read)
+    return None
+
+
+OPENAI: Final = OpenAI(
     "openai",
-    Home("https://api.openai.com/v1", "${OPENAI_API_KEY}", limit_field="max_completion_tokens", alike=True),
+    Home(
+        "https://api.openai.com/v1", "${OPENAI_API_KEY}", per="model", alike=True, limit_field="max_completion_tokens"
+    ),
 )

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import anyio
 
-from runner.call import Answer, Call, Failure, Hints, Outcome
+from runner.call import Answer, Call, Failure, Found, Hints, Outcome
 from runner.foreign import MASK, masker, storable
 from runner.providers import DIALECTS, Endpoint
 from runner.providers.base import Reader
@@ -27,6 +27,7 @@ _MOST_BYTES_PER_TOKEN: Final = 32
 _SLACK_BYTES: Final = 64 * 1024
 _LAST_WORD_SECONDS: Final = 1.0
 _ERROR_BODY_SECONDS: Final = 5.0
+_QUESTION_SECONDS: Final = 20.0
 _LONGEST_DETAIL: Final = 600
 _LONGEST_NAME: Final = 300
 _DEEPEST: Final = 16
@@ -68,6 +69,33 @@ class HttpTransport:
         first = None if exchange.first_byte is None else round(exchange.first_byte - begun, 6)
         outcome = replace(outcome, first_byte=first, seconds=round(anyio.current_time() - begun, 6))
         return Answer(cleaner.outcome(outcome), exchange.hints)
+
+    def looks_up(self, provider: str, extra: Mapping[str, Any]) -> bool:
+        endpoint = self._endpoints.get(provider)
+        return endpoint is not None and DIALECTS[endpoint.type].look_up(endpoint, "id", extra) is not None
+
+    async def look_up(self, provider: str, generation: str, extra: Mapping[str, Any]) -> Found | None:
+        endpoint = self._endpoints[provider]
+        dialect = DIALECTS[endpoint.type]
+        request = dialect.look_up(endpoint, generation, extra)
+        answer = None if request is None else await asked(self._wire, request)
+        return None if answer is None or answer[0] != 200 else dialect.looked_up(answer[1])
+
+
+async def asked(wire: Wire, request: HttpRequest) -> tuple[int, bytes] | None:
+    """The status and the body of an answer to a question that costs nothing; None when none came in time."""
+    body = b""
+    try:
+        with anyio.move_on_after(_QUESTION_SECONDS):
+            async with wire.exchange(request) as response:
+                async for piece in response.chunks():
+                    body += piece
+                    if len(body) > _MOST_BODY_BYTES:
+                        return None
+                return response.status, body
+    except WireError:
+        pass
+    return None
 
 
 class _Exchange:
@@ -119,6 +147,8 @@ class _Exchange:
 
     async def _read(self, response: HttpResponse, patience: anyio.CancelScope) -> None:
         self._reader = reader = self._dialect.reader(self._call)
+        reader.begin(response.headers)
+        self._announce(reader)
         tokens = self._call.max_tokens
         most_held = min(_MOST_BODY_BYTES, tokens * _MOST_BYTES_PER_TOKEN + _SLACK_BYTES)
         most_received = _MOST_BODY_BYTES + tokens * _MOST_WIRE_BYTES_PER_TOKEN

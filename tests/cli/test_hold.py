@@ -133,14 +133,14 @@ def test_the_first_interrupt_lets_calls_in_flight_land(workshop: Workshop, ignor
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "stopping: 3 calls in flight, $0." in err
+    assert "stopping: 1 call in flight, $0." in err
     assert "exit 130: interrupted" in err
     assert f"what is missing goes on with: tertulia run {job}" in err
     assert workshop.reading().state.run.assumed == 0
-    assert workshop.status()["turns"] == 3
+    assert workshop.status()["turns"] == 1
     code, _, err = workshop.done("run", job)
     assert code == 0
-    assert "goes on (life 2), 3 of 3 conversations to hold, 3 calls" in err
+    assert "goes on (life 2), 3 of 3 conversations to hold, 5 calls" in err
     assert workshop.status()["turns"] == workshop.status()["calls"] == 6
 
 
@@ -154,7 +154,7 @@ def test_the_second_interrupt_leaves_at_once_and_the_journal_is_sound(workshop: 
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "assumed for 3 calls); exit 130: interrupted" in err
+    assert "assumed for 1 call); exit 130: interrupted" in err
     state = workshop.reading().state
     assert not state.is_open
     assert state.run.reserved == 0
@@ -416,7 +416,7 @@ def test_stop_lets_calls_land_and_now_leaves_them(workshop: Workshop) -> None:
     code, _, err = workshop.done("stop")
     assert code == 0
     assert f"toy/main: asked process {process.pid} to stop" in err
-    assert "stopping: 3 calls in flight" in err
+    assert "stopping: 1 call in flight" in err
     assert "tertulia stop toy/main --now" in err
     code, _, err = workshop.done("stop", "toy")
     assert code == 0

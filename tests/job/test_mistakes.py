@@ -103,7 +103,7 @@ MISTAKES = {
         "`x` costs money, and nothing bounds it",
     ),
     # providers
-    "a provider of no known type": ("providers: {»openrouter: {}}", "`type` is missing"),
+    "a provider of no known type": ("providers: {»acme: {}}", "`type` is missing"),
     "a provider without an address": ("providers: {»w: {type: openai}}", "`base_url` is missing"),
     "an unknown dialect": ("providers: {w: {type: »opanai, base_url: sim}}", "this is no type of provider: "),
     "a key in the file": (
@@ -162,7 +162,7 @@ MISTAKES = {
     # models
     "a model without a provider": ("models: {m: {use: »glm}}", "provider/model-id"),
     "a model that uses nothing": ("models: {m: »{label: M}}", "`use` is missing"),
-    "a model of an unknown provider": ("models: {m: {use: »mistral/large}}", "no provider `mistral`"),
+    "a model of an unknown provider": ("models: {m: {use: »acme/large}}", "no provider `acme`"),
     "an unknown setting": ("models: {m: {use: sim/m, »temprature: 1}}", "unknown key `temprature`"),
     "too warm": ("models: {m: {use: sim/m, temperature: »2.5}}", "at most 2"),
     "a fraction of a token": ("models: {m: {use: sim/m, max_tokens: »1.5}}", "a whole number"),
@@ -310,7 +310,7 @@ MISTAKES = {
     "a pattern of no prompt": ("pairings: [{prompt: »'x*', a: sim/ada, b: sim/eli}]", "no prompt fits `x*`"),
     "an unknown model": ("pairings: [{a: sim/ada, b: [sim/eli, »gml]}]", "there is no model `gml`"),
     "a pattern of no model": ("models: {glm: {use: sim/g}}\npairings: [{a: glm, b: »'x*'}]", "no model fits `x*`"),
-    "an inline model of nobody": ("pairings: [{a: sim/ada, b: »openrouter/z-ai/glm-5}]", "no provider `openrouter`"),
+    "an inline model of nobody": ("pairings: [{a: sim/ada, b: »acme/z-ai/glm-5}]", "no provider `acme`"),
     "a role without a model": ("pairings: [»{prompt: talk, a: sim/ada}]", "`b` of the prompt `talk` has no model"),
     "a misspelt role": ("pairings: [{prompt: talk, a: sim/ada, b: sim/eli, »repaet: x/y}]", "neither a setting nor"),
     "a model for a script": (

@@ -5,8 +5,10 @@ A dialect's tests write each case in its own bytes; what it comes to is the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from hypothesis import strategies as st
 
 from runner.call import Call, Failure, Message, Outcome, Reply, View
 from runner.providers import Dialect
@@ -109,3 +111,111 @@ STATUSES: Final[Mapping[int, Mapping[str, Any]]] = {
     529: failure(),
 }
 """What each status comes to where its body says nothing."""
+
+# --- beside the bodies and statuses ----------------------------------------------------------------------------------
+
+VIEWS: Final[Mapping[str, View]] = {
+    "opened by the other side": View(
+        "You are brief.",
+        (
+            Message("user", "What survives of a conversation?"),
+            Message("assistant", "Its silences."),
+            Message("user", "And then?"),
+        ),
+    ),
+    "opened by itself": View(
+        None,
+        (
+            Message("user", "(The conversation begins.)"),
+            Message("assistant", "Shall we talk?"),
+            Message("user", "Of what?"),
+        ),
+    ),
+    "three speakers": View(
+        "You are the first of three.",
+        (
+            Message("user", "What survives?"),
+            Message("assistant", "Echoes."),
+            Message("user", "two: Names.\n\nthree: “Nothing.”"),
+        ),
+    ),
+    "context": View(None, (Message("user", "# An essay\n\nIt begins.\n\nOpen the discussion."),)),
+}
+"""What a speaker is shown, in each shape that it can have."""
+
+FIGURES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "missing": {},
+    "no object": {},
+    "plain": {"input": 9, "output": 3},
+    "no output": {"input": 9},
+    "strings": {"trusted": False},
+    "floats": {"trusted": False},
+    "negative": {"output": 3, "trusted": False},
+    "huge": {"input": 9, "trusted": False},
+    "true": {"input": 9, "trusted": False},
+    "zero beside text": {"input": 9, "output": 0, "trusted": False},
+    "all zero": {"input": 0, "output": 0, "trusted": False},
+    "thinking and a cache": {"input": 900, "output": 400, "reasoning": 250, "cached_read": 512},
+}
+"""What the figures of a reply come to, beside the object they stood in."""
+
+CUTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "figures so far, and a cut": failure("lost", partial="Hi "),
+    "figures so far, and an error": failure(partial="Hi "),
+    "an end, and no word of the figures": reply("Hi "),
+}
+"""What an answer comes to that breaks off after figures of what was counted so far: they are not the last ones."""
+
+LIFE: Final[Mapping[str, bool]] = {
+    "a comment": False,
+    "blank lines": False,
+    "an event without data": False,
+    "who speaks": False,
+    "text": True,
+    "thinking": True,
+    "an end": True,
+    "an error": True,
+    "a plain answer": True,
+}
+"""What is data, and not just a sign of life."""
+
+SILENT: Final[Sequence[bytes]] = (
+    b"",
+    b"{}",
+    b"null",
+    b"Bad Gateway",
+    b'{"error":null}',
+    b'{"error":{"message":7}}',
+    b'{"error":[[]]}',
+    b"\xff[{",
+)
+"""Bodies of errors that say nothing: the status decides."""
+
+WAITS: Final[Sequence[tuple[Mapping[str, str], float | None]]] = (
+    ({"retry-after": "7"}, 7.0),
+    ({"retry-after": "7.5"}, 7.5),
+    ({"retry-after": "1m30s"}, 90.0),
+    ({"retry-after": "Sat, 21 Nov 2026 12:01:00 GMT"}, 60.0),
+    ({"retry-after": "Sat, 21 Nov 2026 12:01:00 GMT", "date": "Sat, 21 Nov 2026 12:00:40 GMT"}, 20.0),
+    ({"retry-after": "99", "retry-after-ms": "1500"}, 1.5),
+    ({"retry-after-ms": "soon", "retry-after": "3"}, 3.0),
+    ({"retry-after": "864000"}, 864000.0),
+    ({"retry-after": "0"}, None),
+    ({"retry-after": "-5"}, None),
+    ({"retry-after": "inf"}, None),
+    ({"retry-after": "1795262460"}, None),
+    ({"retry-after": "soon"}, None),
+    ({}, None),
+)
+"""Hints of how long to wait, and what they come to at `WALL`."""
+
+
+def hostile(*names: str) -> st.SearchStrategy[Any]:
+    """Any JSON, in objects that have a dialect's names where they should not be."""
+    keys = st.sampled_from(["error", "message", "code", "type", "text", "status", "details", *names])
+    leaves = st.sampled_from(["x", "429", "error", "1" * 5000, "\ud800", "-1", "46s"])
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | leaves,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=5),
+        max_leaves=20,
+    )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.call import Failure, Left, Message, Reply, Sampling, Usage, View
+from runner.call import Effort, Failure, Left, Message, Reply, Sampling, Usage, View
 from runner.providers import DIALECTS, Endpoint
+from runner.providers.base import Found
+from runner.providers.chat import nearest
 from runner.providers.loose import count, retry_after, seconds, whole
 from runner.providers.streams import ServerSentEvents
 from runner.world import Secret
@@ -77,6 +79,22 @@ def test_a_request_has_exactly_these_bytes(changes: dict[str, Any], limit: Any, 
     """The journal keeps a hash of these bytes: a change here is a new revision of the dialect."""
     assert openai.revision == "openai/1"
     assert openai.body(call(**changes), limit) == expected
+
+
+def test_a_job_may_add_to_a_request_and_change_nothing_that_follows_from_the_call() -> None:
+    """Objects become one; what the model refused is not brought back."""
+    extra = {
+        "service_tier": "flex",
+        "stream_options": {"include_obfuscation": False},
+        "temperature": 2,
+        "messages": [],
+        "max_tokens": 9,
+        "stream": False,
+    }
+    assert openai.body(call(extra=extra, dropped=("temperature",))) == (
+        b'{"model":"m","messages":[{"role":"user","content":"What survives?"}],"max_tokens":400,'
+        b'"stream_options":{"include_usage":true,"include_obfuscation":false},"service_tier":"flex","stream":true}'
+    )
 
 
 def test_headers_carry_the_key_where_only_the_wire_can_read_it() -> None:
@@ -479,6 +497,14 @@ WORDS: Sequence[tuple[int, Mapping[str, Any], Mapping[str, Any]]] = [
     (400, {"param": "max_tokens", "code": "unsupported_parameter"}, MODEL),
     (400, {"param": "max_tokens", "code": "invalid_value"}, STATUSES[400]),
     (422, {"detail": [{"loc": ["body", "seed"], "msg": "no"}]}, failure(money="free", parameter="seed")),
+    (429, {"message": "Rate limit reached on tokens per day (TPD): Limit 9."}, PROVIDER),
+    (
+        429,
+        {"message": "Rate limit reached on requests per day (RPD). Please try again in 7m12s."},
+        failure(money="free", busy=True, retry_after=432.0),
+    ),
+    (429, {"message": "Please try again in 20s."}, failure(money="free", busy=True, retry_after=20.0)),
+    (429, {"message": "Please try again in 20 minutes, or never."}, failure(money="free", busy=True)),
     (422, {"message": {"detail": [{"loc": ["body", "seed"]}]}}, failure(money="free", parameter="seed")),
     (422, {"detail": [{"loc": ["body", "messages", 0]}]}, STATUSES[422]),
     (429, {"availability": {"retryable": False}}, PROVIDER),
@@ -545,6 +571,55 @@ def test_the_providers_own_word_about_another_try_is_obeyed(
 def test_an_error_is_told_in_words_that_help(status: int, body: bytes, headers: dict[str, str], detail: str) -> None:
     """The status, the provider's words, and where the mistake is ours to mend, how."""
     assert told(openai, status, body, headers).detail == detail
+
+
+def test_a_limit_of_the_day_is_told_from_one_of_the_minute() -> None:
+    """The code word is the same for all of them: the message says it."""
+    for message, quota in (("on tokens per day (TPD)", "day"), ("on requests (RPD)", "day"), ("per min (TPM)", None)):
+        body = orjson.dumps({"error": {"code": "rate_limit_exceeded", "message": message}})
+        assert told(openai, 429, body).quota == quota
+        assert told(openai, 500, body).quota is None
+
+
+# --- what became of a call -------------------------------------------------------------------------------------------
+
+HERE: Final = Endpoint("p", "openai", "https://x/v1", Secret("sk-1"))
+
+
+def test_a_call_can_be_asked_for_only_where_it_was_stored() -> None:
+    """Only the job's own `store: true` makes a record; its id is no part of a path of ours."""
+    assert openai.look_up(HERE, "gen-1") is None
+    assert openai.look_up(HERE, "gen-1", {"store": "yes"}) is None
+    asked = openai.look_up(HERE, "gen/1", {"store": True})
+    assert asked is not None
+    assert (asked.method, asked.url) == ("GET", "https://x/v1/chat/completions/gen%2F1")
+    assert "authorization" in asked.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (plain(content="Hi there"), Found(None, 9, 3)),
+        (plain(content="", usage={**USAGE, "prompt_tokens_details": {"cached_tokens": 5}}), Found(None, 9, 3, 5)),
+        (plain(None, content="Hi"), None),
+        (plain(content="Hi", usage={"prompt_tokens": 9}), None),
+        (plain(content="Hi", usage={"prompt_tokens": 9, "completion_tokens": 0}), None),
+        (b'{"error":{"message":"not found"}}', None),
+        (b"<html>", None),
+    ],
+)
+def test_what_is_stored_tells_the_tokens_of_a_call_that_has_ended(body: bytes, found: Found | None) -> None:
+    """A figure that cannot be, and a record of something else, tell nothing."""
+    assert openai.looked_up(body) == found
+
+
+def test_the_next_higher_word_is_sent_where_a_server_does_not_know_one() -> None:
+    """And the highest that it has, where there is none above; no thinking is always no thinking."""
+    known: Sequence[Effort] = ("low", "high")
+    assert [nearest(effort, known) for effort in (None, *get_args(Effort))] == [
+        *(None, "none", "low", "low", "high", "high", "high", "high")
+    ]
+    assert nearest("medium", ()) == "medium"
 
 
 # --- readings that all dialects share --------------------------------------------------------------------------------

@@ -1,0 +1,87 @@
+"""What became of calls that were lost: asked of the providers that can tell, and settled with what they say.
+
+A lost call stays charged at its reservation until somebody knows better. Some providers keep a record of each call
+under the id that they gave it; it may come a little late, so a call is looked up several times before it is left to
+its owner, who can settle it by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import anyio
+
+from runner.call import Found, Transport
+from runner.events import CallId, Sent, Settled, Unsettled
+from runner.journal import Journal
+from runner.money import Nanos, Price, cost
+
+_AFTER_SECONDS: Final = (2.0, 15.0, 60.0, 300.0)
+"""How long after each other a call is looked up."""
+_LOOK_SECONDS: Final = 1.0
+_LAST_SECONDS: Final = 10.0
+
+
+class LookUps:
+    """The lost calls of one run, whichever life lost them."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        transport: Transport,
+        prices: Mapping[str, Price],
+        extra: Callable[[Sent], Mapping[str, Any]],
+    ) -> None:
+        self._journal = journal
+        self._extra = extra
+        """What else a call was sent with: some providers keep a record only where they were told to."""
+        self._transport = transport
+        self._prices = prices
+        self._tried: dict[CallId, tuple[int, float]] = {}
+        """How often each was looked up, and when it is its turn again."""
+
+    async def keep(self) -> None:
+        """Look up what is lost as it becomes due, for as long as the run goes on."""
+        while True:
+            await self._look_up(anyio.current_time())
+            await anyio.sleep(_LOOK_SECONDS)
+
+    async def last(self) -> None:
+        """Look up once more what is still unknown when the run ends, unless it takes too long."""
+        if self._open():
+            with anyio.move_on_after(_LAST_SECONDS):
+                await anyio.sleep(_AFTER_SECONDS[0])
+                await self._look_up(float("inf"))
+
+    def _open(self) -> dict[CallId, Unsettled]:
+        return {
+            id_: call
+            for id_, call in self._journal.state.unsettled.items()
+            if call.generation is not None and self._transport.looks_up(call.sent.provider, self._extra(call.sent))
+        }
+
+    async def _look_up(self, now: float) -> None:
+        for id_, call in self._open().items():
+            times, due = self._tried.get(id_, (0, anyio.current_time() + _AFTER_SECONDS[0]))
+            self._tried.setdefault(id_, (times, due))
+            if now < due or times == len(_AFTER_SECONDS):
+                continue
+            wait = _AFTER_SECONDS[min(times + 1, len(_AFTER_SECONDS) - 1)]
+            self._tried[id_] = times + 1, anyio.current_time() + wait
+            assert call.generation is not None
+            sent = call.sent
+            found = await self._transport.look_up(sent.provider, call.generation, self._extra(sent))
+            spent = None if found is None else self._spent(call, found)
+            # It may have been settled by hand meanwhile.
+            if spent is not None and id_ in self._journal.state.unsettled:
+                self._journal.record(Settled(*id_, spent, f"looked up: {sent.provider} {call.generation}"))
+
+    def _spent(self, call: Unsettled, found: Found) -> Nanos | None:
+        """What the provider charged, or what its tokens cost by the price list; None where it tells neither."""
+        if found.cost is not None:
+            return found.cost
+        price = self._prices.get(call.sent.alias)
+        if price is None or found.input is None or found.output is None:
+            return None
+        return cost(price, found.input, found.output, found.cached_read or 0)
