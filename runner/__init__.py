@@ -27,6 +27,8 @@ says, and that stands above it:
 |                 | owner of retries                                   |
 | `providers/`    | one file per dialect: a call to a request, an      | call, foreign, money, world
 |                 | answer to an outcome                               |
+| `catalogue`     | prices that no job gives: the list that a provider | money, providers, world
+|                 | publishes, and a package of prices                 |
 | `sim/`          | the built-in provider: a pure engine and two thin  | money, world
 |                 | shells                                             |
 | `job/`          | the job file: read, checked, all mistakes with     | call, conversation, limits, money, providers,
@@ -38,7 +40,8 @@ says, and that stands above it:
 |                 | back, torn tail                                    |
 | `shares`        | lanes that several processes use: who has which    | events, journal, limits, lines, world
 |                 | part of them                                       |
-| `transports/`   | how a call travels: over HTTP, on the real wire    | call, foreign, providers, world
+| `transports/`   | how a call travels: over HTTP, on the real wire,   | call, foreign, providers, world
+|                 | recorded, played back                              |
 | `gate`          | the waiting line around `choose`: pacing,          | call, conversation, events, journal, limits,
 |                 | admission, `Sent`                                  | lines, money
 | `roster`        | the conversations of a run that have not begun,    | conversation, events, forecast, gate, journal,
@@ -53,15 +56,15 @@ says, and that stands above it:
 |                 |                                                    | journal, limits, money, plan, render, world
 | `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
 |                 | what is new or changed, its cost, its time         | limits, money, plan
-| `preflight`     | what must be known before anything is sent:        | conversation, job, limits, money, plan, prices,
-|                 | prices, keys, addresses, lanes                     | providers, sim, world
+| `preflight`     | what must be known before anything is sent:        | catalogue, conversation, events, job, limits,
+|                 | prices, keys, addresses, lanes                     | money, plan, prices, providers, sim, world
 | `selection`     | what a life is about: which run of a job, which of | events, job, money, outputs, plan, preflight,
 |                 | its conversations, whether they may be held        | world
 | `waiting`       | until a part of the lanes is free for this process | foreign, limits, run, shares, world
-| `night`         | from job files to runs: journals, lanes and the    | events, foreign, gate, job, journal, ledger,
-|                 | gate; the one entry for every world                | limits, lines, lookups, money, outputs, plan,
-|                 |                                                    | preflight, providers, roster, run, selection,
-|                 |                                                    | shares, transports, waiting, world
+| `night`         | from job files to runs: journals, lanes and the    | catalogue, events, foreign, gate, job, journal,
+|                 | gate; the one entry for every world                | ledger, limits, lines, lookups, money, outputs,
+|                 |                                                    | plan, preflight, providers, roster, run,
+|                 |                                                    | selection, shares, transports, waiting, world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, limits, lines, money, night, outputs,
 |                 |                                                    | plan, render, run, world
@@ -73,6 +76,8 @@ says, and that stands above it:
 | `evidence`      | what became known of calls whose cost was assumed  | events, foreign, money, plan
 | `doctor`        | what is wrong with this machine, a folder, a run:  | foreign, journal, ledger, money, outputs,
 |                 | findings of facts                                  | render
+| `online`        | what providers say before a night, held against a  | doctor, foreign, job, money, plan, providers,
+|                 | job: keys, models, windows, credit                 | world
 | `cli/`          | the commands: arguments, environment, terminal,    | all
 |                 | exit codes                                         |
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 import anyio
 
 from runner import __version__
+from runner.catalogue import PriceList, Sources, kept
 from runner.events import Failed, HistoryError, Opened, Replied, Sent, State
 from runner.foreign import in_words
 from runner.gate import Gate
@@ -27,14 +28,17 @@ from runner.ledger import Ledger, Purse, Scope, Spender, Truth, run_id, truths_o
 from runner.limits import MINUTE, Lane
 from runner.lines import Damaged, StorageError, TooNew
 from runner.lookups import LookUps
-from runner.money import Nanos, shown
+from runner.money import Nanos, Price, shown
 from runner.outputs import STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views, reading_of
 from runner.plan import Cell, Plan, make_plan, slug
 from runner.preflight import (
     EXIT_JOB,
     CannotBegin,
+    at,
     endpoints_of,
+    frozen,
     lanes_of,
+    left_out,
     plays,
     prices,
 )
@@ -77,6 +81,8 @@ class Place:
     """What a path that is not absolute starts from."""
     most_calls: int | None = None
     """How many calls this machine allows at the same time; None for any number."""
+    price_list: PriceList | None = None
+    """Prices for models that neither a job nor their provider's own list has."""
 
 
 @dataclass(slots=True)
@@ -85,6 +91,7 @@ class Ready:
 
     source: Source
     plan: Plan
+    prices: Mapping[str, Price]
     endpoints: Mapping[str, Endpoint]
     journal: Journal
     key: str
@@ -300,26 +307,34 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
     folder = home / key
     plan = make_plan(job, today)
     endpoints = endpoints_of(plan, source.environ, place.built_in)
+    lists = kept(world.disk, place.state, map(at, plan.providers.values()), tell)
+    sources = Sources({}, lists, place.price_list)
     # Looked through before there is a journal, so that a night that cannot begin leaves nothing behind.
-    found = None if world.disk.exists(folder / FILE) else look_through(plan, State(), options)
+    found = None
+    if not world.disk.exists(folder / FILE):
+        found = look_through(plan, State(), options, prices(plan, sources))
     journal = await _open(world, folder, f"{job.name}/{key}", place.holder)
     try:
         state = journal.state
         if state.jobs and state.jobs[0].date != today:
             plan = make_plan(job, state.jobs[0].date)
+        known = prices(plan, replace(sources, frozen=frozen(plan, state)))
         if found is None or state.lives:
-            found = look_through(plan, state, options)
+            found = look_through(plan, state, options, known)
         if journal.torn is not None:
             tell(f"{folder}: the last lines of the journal were torn by a crash; they were moved to {journal.torn}")
+        for line in left_out(plan):
+            tell(f"warning: {line}")
         for line in unfinished_elsewhere(world.disk, home, key):
             tell(line)
         born = next((event.born for _, event in state.opened if event.born), 0.0) or round(world.clock.wall(), 3)
         purse = await _purse(ledger, plan, journal, run_id(f"{slug(job.name)}/{key}", born), today, tell)
         options_given = _options_data(options, source, place.root)
-        opened = _opened(plan, key, state, found.reopened, options_given)
+        opened = _opened(plan, known, key, state, found.reopened, options_given)
         return Ready(
             source=source,
             plan=plan,
+            prices=known,
             endpoints=endpoints,
             journal=journal,
             key=key,
@@ -411,7 +426,14 @@ async def _give_back(one: Ready) -> int:
     return 0
 
 
-def _opened(plan: Plan, key: str, state: State, reopened: tuple[str, ...], options: Mapping[str, Any]) -> Opened:
+def _opened(
+    plan: Plan,
+    known: Mapping[str, Price],
+    key: str,
+    state: State,
+    reopened: tuple[str, ...],
+    options: Mapping[str, Any],
+) -> Opened:
     data, texts = plan.job.record()
     # Of a job that is in force none is missing, unless a repair lost the record that brought it.
     missing = {digest: text for digest, text in texts.items() if digest not in state.texts}
@@ -425,7 +447,7 @@ def _opened(plan: Plan, key: str, state: State, reopened: tuple[str, ...], optio
         job=None if data == state.job and state.jobs and not missing else data,
         texts=missing,
         ceilings=_ceilings(plan),
-        prices={alias: price.record() for alias, price in prices(plan).items()},
+        prices={alias: price.record() for alias, price in known.items()},
         options=options,
         reopened=reopened,
     )
@@ -519,7 +541,7 @@ def _session(
     lanes: Mapping[str, Lane],
     gate: Gate,
 ) -> Session:
-    known = prices(one.plan)
+    known = one.prices
     # Reopened conversations are missing, although the state will say so only when the life has begun.
     roster = Roster(one.plan, one.journal, known, lanes, one.missing, gate, one.purse.ceiling)
     transport = HttpTransport(world.wire, world.clock, one.endpoints)

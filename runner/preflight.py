@@ -5,19 +5,21 @@ What is missing is a `CannotBegin`, with everything that is missing of its kind 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from hashlib import sha256
 from typing import Final, TypeAlias
 
-from runner.conversation import Conversation, view
+from runner.catalogue import EXTRA, NOWHERE, THEIR_NAMES, At, Sources
+from runner.conversation import Conversation, Participant, view
+from runner.events import State
 from runner.job import MissingVariable, Provider, resolve, unsafe
 from runner.limits import Lane, Limits
 from runner.money import FREE, Nanos, Price, ceiling, dollars
 from runner.plan import Model, Plan
 from runner.prices import input_bound
-from runner.providers import Endpoint
+from runner.providers import DIALECTS, Endpoint
 from runner.sim.config import SimConfig, load_config, price_of
 from runner.world import Secret
 
@@ -26,6 +28,12 @@ EXIT_PREFLIGHT: Final = 6
 BUILT_IN: Final = "sim"
 """The type, and the base_url, of the built-in provider."""
 DEFAULT_CONCURRENCY: Final = 16
+
+_JOB: Final = "the job file"
+FREE_OF_CHARGE: Final = "free of charge"
+_PLAY: Final = "the built-in provider"
+NO_LISTS: Final = (_JOB, FREE_OF_CHARGE, _PLAY)
+"""Who says what a model costs where no list does: the job, which may change its mind in the middle of a run."""
 
 _Identity: TypeAlias = tuple[str, ...]
 """An account: address, key, and the model where the provider counts by model."""
@@ -45,21 +53,39 @@ def plays(plan: Plan) -> bool:
     return all(provider.base_url == BUILT_IN for provider in plan.providers.values())
 
 
-def prices(plan: Plan) -> dict[str, Price]:
-    """What each model charges: the job's word, else the provider's catalogue; CannotBegin where neither tells."""
+def frozen(plan: Plan, state: State) -> dict[str, Price]:
+    """What the last life of a run paid for models whose price came from a list: for this run that is what they cost."""
+    if state.live is None or state.job is None:
+        return {}
+    models, providers = state.job.get("models", {}), state.job.get("providers", {})
+    found: dict[str, Price] = {}
+    for alias, model in plan.models.items():
+        old, now = models.get(alias, {}), plan.providers[model.provider]
+        was = providers.get(old.get("provider"), {})
+        same = (old.get("provider"), old.get("id")) == (model.provider, model.id)
+        if same and (was.get("type"), was.get("base_url")) == (now.type, now.base_url):
+            price = Price.of(state.live.prices[alias]) if alias in state.live.prices else None
+            if price is not None and price.source not in ("", *NO_LISTS):
+                found[alias] = price
+    return found
+
+
+def prices(plan: Plan, sources: Sources = NOWHERE) -> dict[str, Price]:
+    """What each model charges, and who says so: the job, else the nearest source; CannotBegin where none tells."""
     found: dict[str, Price] = {}
     unknown: list[str] = []
+    helps: list[str] = []
     for alias, model in plan.models.items():
         provider = plan.providers[model.provider]
-        price = _price(model, provider)
+        price = price_for(model, provider, sources)
         if price is None and provider.base_url == BUILT_IN:
             known = ", ".join(sim_config(provider).models)
             what = f"{provider.name}: the built-in provider has no model {model.id}, but {known}"
             raise CannotBegin(EXIT_PREFLIGHT, what)
         if price is None:
-            unknown.append(
-                f"  models: {{{alias}: {{use: {model.provider}/{model.id}, price: {{input: ..., output: ...}}}}}}"
-            )
+            line = f"  models: {{{alias}: {{use: {model.provider}/{model.id}, price: {{input: ..., output: ...}}}}}}"
+            unknown.append(line + _why_not(model, provider, sources))
+            helps += _helps(provider, sources)
         else:
             found[alias] = price
     if unknown:
@@ -67,16 +93,58 @@ def prices(plan: Plan) -> dict[str, Price]:
             EXIT_PREFLIGHT,
             "the price of these models is not known; give it in the job file, in dollars per million tokens:",
             *unknown,
+            *(["or have it looked up:"] if helps else ()),
+            *dict.fromkeys(helps),
         )
     return found
 
 
-def _price(model: Model, provider: Provider) -> Price | None:
+def price_for(model: Model, provider: Provider, sources: Sources) -> Price | None:
+    """What a model charges, and who says so; None when nobody does."""
     if model.price is not None:
         return model.price
     if model.free or provider.free:
-        return FREE
-    return price_of(sim_config(provider), model.id) if provider.base_url == BUILT_IN else None
+        return replace(FREE, source=FREE_OF_CHARGE)
+    if provider.base_url == BUILT_IN:
+        price = price_of(sim_config(provider), model.id)
+        return None if price is None else replace(price, source=_PLAY)
+    if model.alias in sources.frozen:
+        return sources.frozen[model.alias]
+    listed = sources.lists.get(at(provider))
+    row = None if listed is None else listed.models.get(model.id)
+    if row is not None and row.price is not None:
+        return row.price
+    # At another address of the same type somebody else may answer, who charges something else.
+    return sources.package.price(provider.type, model.id) if sources.package and usual(provider) else None
+
+
+def at(provider: Provider) -> At:
+    """Whose list of models holds for a provider."""
+    return provider.type, provider.base_url
+
+
+def usual(provider: Provider) -> bool:
+    """True when a provider is at the address that its type is known for."""
+    return provider.base_url == DIALECTS[provider.type].home.base_url
+
+
+def _why_not(model: Model, provider: Provider, sources: Sources) -> str:
+    listed = sources.lists.get(at(provider))
+    if listed is None:
+        return ""
+    what = "has no fixed price" if model.id in listed.models else "does not stand"
+    return f"  # {what} in {listed.source}"
+
+
+def _helps(provider: Provider, sources: Sources) -> list[str]:
+    """What could make the price known, besides the job."""
+    found: list[str] = []
+    if DIALECTS[provider.type].priced:
+        job = "" if usual(provider) else " --job JOB"
+        found.append(f"  tertulia models {provider.name} --fetch{job}   # its own list, kept from then on")
+    if sources.package is None and usual(provider) and provider.type in THEIR_NAMES:
+        found.append(f"  pip install '{EXTRA}'   # the prices of the package genai-prices")
+    return found
 
 
 def sim_config(provider: Provider) -> SimConfig:
@@ -119,6 +187,37 @@ def _first_call(conversation: Conversation, known: Mapping[str, Price]) -> tuple
     history = [x.given or "" for x in conversation.lines[: line.number - 1]]
     bound = input_bound(view(conversation, line.role, history, line.instruct), None, None)
     return ceiling(known[speaker.alias], bound.tokens, speaker.max_tokens), speaker.alias
+
+
+def left_out(plan: Plan) -> tuple[str, ...]:
+    """A line for each setting of the job that a provider has no words for, and each provider."""
+    said: dict[tuple[str, str], None] = {}
+    for cell in {(cell.prompt, cell.pairing, cell.models): cell for cell in plan.cells}.values():
+        for speaker in (side for side in plan.conversation(cell).participants if side.live):
+            takes = DIALECTS[plan.providers[speaker.provider].type].takes
+            said |= {(speaker.provider, name): None for name in _given(plan, speaker) if name not in takes}
+    return tuple(f"{_known(plan.providers[name])} takes no {setting}: it is left out" for name, setting in said)
+
+
+def _given(plan: Plan, speaker: Participant) -> Iterator[str]:
+    """The settings that a speaker's calls have, of those that a provider may not take."""
+    given = {
+        "temperature": speaker.sampling.temperature,
+        "top_p": speaker.sampling.top_p,
+        "presence_penalty": speaker.sampling.presence_penalty,
+        "frequency_penalty": speaker.sampling.frequency_penalty,
+        "top_k": speaker.sampling.top_k,
+        "stop_strings": speaker.sampling.stop or None,
+        "reasoning.effort": speaker.reasoning.effort,
+        "reasoning.tokens": speaker.reasoning.tokens,
+        "seed": plan.job.seed if plan.job.send_seed else None,
+        "limit_field": plan.providers[speaker.provider].limit_field,
+    }
+    return (name for name, value in given.items() if value is not None)
+
+
+def _known(provider: Provider) -> str:
+    return provider.name if provider.name == provider.type else f"{provider.name} ({provider.type})"
 
 
 def endpoint(provider: Provider, environ: Mapping[str, str], built_in: str | None) -> Endpoint:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -14,10 +14,10 @@ import orjson
 
 from runner.events import State
 from runner.job import Job
-from runner.money import Nanos
+from runner.money import Nanos, Price
 from runner.outputs import STATUS
 from runner.plan import Cell, Plan, make_plan, slug
-from runner.preflight import EXIT_JOB, CannotBegin, first_calls_that_do_not_fit, prices
+from runner.preflight import EXIT_JOB, CannotBegin, first_calls_that_do_not_fit
 from runner.world import Disk
 
 
@@ -49,7 +49,7 @@ class Found(NamedTuple):
     """Ids of those of the missing that had come to an end."""
 
 
-def look_through(plan: Plan, state: State, options: Options) -> Found:
+def look_through(plan: Plan, state: State, options: Options, known: Mapping[str, Price]) -> Found:
     """Hold a plan against its journal: what is asked for, and what of it is missing. CannotBegin if it may not be."""
     selected = select(plan, options.only)
     if not selected:
@@ -62,7 +62,7 @@ def look_through(plan: Plan, state: State, options: Options) -> Found:
             *first_of(changed),
             "  run again with --accept-changes to do so, or with --new to leave this run as it is",
         )
-    misfits = first_calls_that_do_not_fit(plan, prices(plan))
+    misfits = first_calls_that_do_not_fit(plan, known)
     too_dear = [misfits[cell.id] for cell in selected if cell.id in misfits and not state.of(cell.id).lasting]
     if too_dear:
         head = f"{plan.job.name}: not even one turn of these fits its ceilings:"

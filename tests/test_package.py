@@ -17,6 +17,7 @@ import pytest
 import runner
 from runner.cli import COMMANDS
 from runner.job.schema import json_schema
+from runner.providers import DIALECTS
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -118,6 +119,13 @@ def test_the_readme_lists_every_command_and_no_other() -> None:
     """The table of commands is the one that the program has."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^\| `tertulia (\w+)", readme, re.MULTILINE)) == sorted(COMMANDS)
+
+
+def test_the_page_of_providers_has_each_that_is_known_by_its_name_with_its_key() -> None:
+    """Names and variables are those of the dialects."""
+    page = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (?:`(\w+)`|none) \|", page, re.MULTILINE))
+    assert rows == {name: (dialect.home.api_key or "").strip("${}") for name, dialect in DIALECTS.items()}
 
 
 def test_the_tests_that_the_readme_names_are_run_by_the_command_beside_them() -> None:

@@ -1,4 +1,4 @@
-"""Lanes: one for an account, whichever job uses it, and all together no more calls than the machine allows."""
+"""Lanes: one for an account, whichever job uses it; and settings that a provider has no words for."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from runner.limits import Lane
 from runner.plan import make_plan
-from runner.preflight import CannotBegin, endpoints_of, lanes_of
-from tests.nights import job_of, matrix, text_of
+from runner.preflight import CannotBegin, endpoints_of, lanes_of, left_out
+from tests.nights import Night, job_of, matrix, provider, text_of
 
 MODELS = ("m0", "m1", "m2")
 EACH_ITS_OWN = {"p": ["m0"], "q": ["m1"], "r": ["m2"]}
@@ -61,3 +61,48 @@ def test_a_machine_that_does_not_allow_a_call_for_each_lane_holds_no_night() -> 
 def test_a_machine_without_a_limit_leaves_the_lanes_as_they_are() -> None:
     """Also a provider that says nothing of its concurrency has its own."""
     assert {name: lane.free_slots for name, lane in lanes({"p": 5000}, None).items()} == {"p": 5000, "q": 16, "r": 16}
+
+
+PAIR = """
+name: pair
+budget: 1
+send_seed: true
+defaults: {temperature: 0.5, presence_penalty: 0.1, reasoning: {effort: low, tokens: 2000}, stop_strings: [END]}
+providers:
+  anthropic: {limit_field: max_tokens}
+  other: {type: openai-responses}
+  sim: {}
+models:
+  c: {use: anthropic/c, price: {input: 1, output: 1}}
+  d: {use: anthropic/d, price: {input: 1, output: 1}}
+  o: {use: other/o, price: {input: 1, output: 1}, stop_strings: []}
+  s: {use: sim/s, price: {input: 1, output: 1}}
+  unused: {use: anthropic/u, price: {input: 1, output: 1}, frequency_penalty: 1}
+prompts: {p: {opening: "Hello?", rounds: 2, roles: {a: {}, b: {}, c: {script: ["And so on.", "And on."]}}}}
+pairings: [{a: [c, d], b: [o, s]}]
+"""
+
+
+def test_a_setting_that_a_provider_cannot_be_told_is_named_once_for_each_provider() -> None:
+    """Only what speakers have, and only where it is left out; a provider of another name shows its type."""
+    found = left_out(make_plan(job_of(PAIR), "2026-11-21"))
+    assert sorted(found) == [
+        "anthropic takes no limit_field: it is left out",
+        "anthropic takes no presence_penalty: it is left out",
+        "anthropic takes no seed: it is left out",
+        "other (openai-responses) takes no presence_penalty: it is left out",
+        "other (openai-responses) takes no reasoning.tokens: it is left out",
+        "other (openai-responses) takes no seed: it is left out",
+        "sim takes no reasoning.tokens: it is left out",
+    ]
+    assert left_out(make_plan(job_of(text_of(matrix(MODELS))), "2026-11-21")) == ()
+
+
+def test_a_run_says_so_before_it_begins() -> None:
+    """Whoever did not check hears it all the same, once."""
+    job = {**matrix(MODELS[:2], rounds=1), "name": "job"}
+    job["defaults"] = {**job["defaults"], "reasoning": {"tokens": 2000}}
+    told = Night(job, provider(MODELS)).live().told
+    assert [line for line in told if "left out" in line] == [
+        "warning: p (openai) takes no reasoning.tokens: it is left out"
+    ]

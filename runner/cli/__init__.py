@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("runner.cli.begin", "demo"),
     "check": ("runner.cli.ahead", "check"),
     "plan": ("runner.cli.ahead", "plan"),
+    "models": ("runner.cli.models", "models"),
     "run": ("runner.cli.hold", "run"),
     "status": ("runner.cli.look", "status"),
     "show": ("runner.cli.look", "show"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -13,11 +13,14 @@ from runner.cli.door import answered, outputs_option, say
 from runner.cli.hold import JOBS, SETS, dollars_of, load_all
 
 if TYPE_CHECKING:
+    from runner.catalogue import Sources
+    from runner.doctor import Finding
     from runner.events import State
-    from runner.money import Nanos
+    from runner.money import Nanos, Price
     from runner.night import Source
     from runner.outlook import Counted, Mean, Outlook, Row, Server
     from runner.plan import Cell, Plan
+    from runner.providers import Endpoint
     from runner.selection import Options
 
 _ROWS: Final = 40
@@ -204,8 +207,9 @@ def plan(
     return code
 
 
-def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list[str]]:
-    """How a job stands, what is ahead of it, and the names of those that would be bought again."""
+def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list[str], list[str]]:
+    """How a job stands, what is ahead of it, the names of those that would be bought again, and who says the prices."""
+    from runner.cli.models import origins, sources_of
     from runner.outlook import outlook
     from runner.preflight import DEFAULT_CONCURRENCY, EXIT_JOB, CannotBegin, prices
     from runner.selection import bought_again, select
@@ -216,13 +220,13 @@ def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list
     selected = select(plan, only)
     if not selected:
         raise CannotBegin(EXIT_JOB, f"--only {' '.join(only)} names no conversation of {job.name}")
-    known = prices(plan)
-    misfits = _misfits(standing.source.file, plan, selected)
+    known = prices(plan, sources_of(plan, state))
+    misfits = _misfits(standing.source.file, plan, selected, known)
     if misfits:
         raise CannotBegin(EXIT_JOB, *misfits)
     counted = _counted_today(plan, asked.outputs)
     ahead = outlook(plan, state, selected, known, _means(standing), DEFAULT_CONCURRENCY, counted)
-    return standing, ahead, bought_again(plan, state)
+    return standing, ahead, bought_again(plan, state), origins(known.values())
 
 
 def _counted_today(plan: Plan, outputs: Path) -> Counted:
@@ -251,11 +255,11 @@ def _counted_today(plan: Plan, outputs: Path) -> Counted:
     return Counted(book.total(day, play), book.total(month_of(day), play))
 
 
-def _misfits(file: str, plan: Plan, selected: Sequence[Cell]) -> list[str]:
+def _misfits(file: str, plan: Plan, selected: Sequence[Cell], known: Mapping[str, Price]) -> list[str]:
     """The conversations of which not even one turn fits its ceilings, and what to do; nothing when all fit."""
-    from runner.preflight import first_calls_that_do_not_fit, prices
+    from runner.preflight import first_calls_that_do_not_fit
 
-    misfits = first_calls_that_do_not_fit(plan, prices(plan))
+    misfits = first_calls_that_do_not_fit(plan, known)
     lines = [misfits[cell.id] for cell in selected if cell.id in misfits]
     if not lines:
         return []
@@ -268,7 +272,7 @@ def _misfits(file: str, plan: Plan, selected: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _show(standing: Standing, ahead: Outlook, again: Sequence[str], asked: Asked) -> None:
+def _show(standing: Standing, ahead: Outlook, again: Sequence[str], origins: Sequence[str], asked: Asked) -> None:
     from runner.foreign import visible
 
     # What is quoted from the job and its replies is safe where it was shortened; to escape it twice would garble it.
@@ -279,6 +283,7 @@ def _show(standing: Standing, ahead: Outlook, again: Sequence[str], asked: Asked
         *(_reasons(ahead.rows) if asked.why else ()),
         "",
         *_figures(standing, ahead),
+        visible(f"  prices       {'; '.join(origins)}"),
         "",
         *map(visible, _next(standing, ahead, again, asked)),
         "",
@@ -442,7 +447,7 @@ def _counted(number: int, noun: str) -> str:
     return counted(number, noun)
 
 
-def _show_json(standing: Standing, ahead: Outlook, again: Sequence[str], asked: Asked) -> None:
+def _show_json(standing: Standing, ahead: Outlook, again: Sequence[str], origins: Sequence[str], asked: Asked) -> None:
     for row in ahead.rows:
         _emit(
             {
@@ -495,6 +500,7 @@ def _show_json(standing: Standing, ahead: Outlook, again: Sequence[str], asked: 
                 {"name": x.lane, "calls": x.calls, "minutes": round(x.pace.minutes, 3), "bound": x.pace.bound}
                 for x in ahead.lanes
             ],
+            "prices_from": list(origins),
             "bought_again": list(again),
             "command": _command(standing, asked),
         }
@@ -521,20 +527,28 @@ def _emit(record: dict[str, Any]) -> None:
 @JOBS
 @outputs_option
 @SETS
+@click.option("--online", is_flag=True, help="Ask the providers, too: what costs nothing to ask.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each finding, then the end.")
 @answered
-def check(jobs: tuple[Path, ...], outputs: Path, sets: tuple[str, ...]) -> int:
-    """Find everything that can be known without spending: mistakes, prices, keys, budgets, the outputs folder."""
-    findings = _Findings()
+def check(jobs: tuple[Path, ...], outputs: Path, sets: tuple[str, ...], online: bool, as_json: bool) -> int:
+    """Find everything that can be known without spending: mistakes, prices, keys, budgets, the outputs folder.
+
+    With --online also whether each key is accepted and each model there, with its window and its price, what credit is
+    left, and what local servers have loaded. Only such questions are sent; none of them costs anything.
+    """
+    findings = _Findings(as_json=as_json)
     seen: dict[Path, Path] = {}
     for path in jobs:
         findings.file = str(path)
-        folder = _check_job(findings, path, sets, outputs)
+        folder = _check_job(findings, path, sets, outputs, online=online)
         if folder in seen:
             findings.problem(2, f"its run {folder} is also that of {seen[folder]}: give one of them another name")
         elif folder is not None:
             seen[folder] = path
     findings.file = str(outputs)
     _check_folder(findings, outputs)
+    if as_json:
+        _emit({"event": "end", "exit": findings.code})
     if findings.problems:
         say(_counted(findings.problems, "problem"))
     return findings.code
@@ -547,38 +561,54 @@ class _Findings:
     file: str = ""
     code: int = 0
     problems: int = 0
+    as_json: bool = False
 
     def ok(self, text: str) -> None:
-        self._tell("ok      ", f"{self.file}: {text}")
+        self._tell("ok", f"{self.file}: {text}")
 
     def warning(self, text: str) -> None:
-        self._tell("warning ", text)
+        self._tell("warning", text)
 
     def problem(self, code: int, text: str) -> None:
-        self._tell("problem ", f"{self.file}: {text}")
+        self._tell("problem", f"{self.file}: {text}")
         self.count(code)
 
     def mistake(self, text: str) -> None:
         """A problem that says itself where it is."""
-        self._tell("problem ", text)
+        self._tell("problem", text)
         self.count(2)
+
+    def heard(self, finding: Finding) -> None:
+        """What a provider has said."""
+        from runner.doctor import CODES
+
+        if self.as_json:
+            _emit({"event": "finding", "file": self.file, **finding._asdict()})
+        else:
+            click.echo(finding.line())
+        if finding.grade == "problem":
+            self.count(CODES[finding.grade])
 
     def count(self, code: int) -> None:
         self.problems += 1
         # The codes are 2, 6 and 8, and the larger one is the worse.
         self.code = max(self.code, code)
 
-    def _tell(self, word: str, text: str) -> None:
+    def _tell(self, grade: str, text: str) -> None:
         from runner.foreign import visible
 
+        if self.as_json:
+            _emit({"event": "finding", "file": self.file, "grade": grade, "text": text})
+            return
         first, *rest = visible(text).split("\n")
-        click.echo("\n".join([f"{word} {first}", *(f"         {line}" for line in rest)]))
+        click.echo("\n".join([f"{grade:<8} {first}", *(f"         {line}" for line in rest)]))
 
 
-def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Path) -> Path | None:
+def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Path, *, online: bool) -> Path | None:
     """One job with all that it needs, and the folder of its run; None when that cannot be told."""
+    from runner.cli.models import sources_of
     from runner.job import JobError
-    from runner.preflight import CannotBegin
+    from runner.preflight import CannotBegin, left_out
     from runner.selection import Options
 
     try:
@@ -595,14 +625,20 @@ def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Pa
         findings.problem(cannot.code, " ".join(line.strip() for line in cannot.lines))
         return None
     before = findings.problems
-    for trouble in troubles(source, standing.plan):
+    sources = sources_of(standing.plan, standing.state)
+    for trouble in troubles(source, standing.plan, sources):
         if trouble.alone:
             findings.mistake(trouble.text)
         else:
             findings.problem(trouble.code, trouble.text)
     _check_changes(findings, standing)
+    for line in left_out(standing.plan):
+        findings.warning(f"{path}: {line}")
     if findings.problems == before:
-        findings.ok(good_news(standing.plan))
+        findings.ok(good_news(standing.plan, sources))
+    if online:
+        for finding in said_by_providers(source, standing.plan, sources):
+            findings.heard(finding)
     return standing.folder
 
 
@@ -618,16 +654,20 @@ def source_of(path: Path, sets: Sequence[str] = ()) -> tuple[Source, tuple[str, 
     return Source(job, str(path), known.values, tuple(sets)), known.warnings
 
 
-def good_news(plan: Plan) -> str:
+def good_news(plan: Plan, sources: Sources) -> str:
     """What was found in order, in one line."""
+    from runner.cli.models import origins
+    from runner.preflight import NO_LISTS, prices
+
     budget = plan.budget
     spans = ((budget.run, ""), (budget.day, " a day"), (budget.month, " a month"))
     amounts = [f"{_money(most)}{span}" for most, span in spans if most is not None]
     paid = sorted({name for provider in plan.job.providers.values() for name in _variables(provider.api_key)})
+    lists = [origin for origin in origins(prices(plan, sources).values()) if origin not in NO_LISTS]
     return ", ".join(
         [
             _counted(len(plan.cells), "conversation"),
-            f"{_counted(len(plan.models), 'model')} with known prices",
+            f"{_counted(len(plan.models), 'model')} with known prices" + (f" ({'; '.join(lists)})" if lists else ""),
             "no key needed" if not paid else f"keys there ({' '.join(paid)})",
             f"budget {', '.join(amounts)}" if amounts else "no budget for the run",
         ]
@@ -649,17 +689,17 @@ class Trouble(NamedTuple):
     """True when the text says itself of which file it speaks."""
 
 
-def troubles(source: Source, plan: Plan) -> Iterator[Trouble]:
+def troubles(source: Source, plan: Plan, sources: Sources) -> Iterator[Trouble]:
     """The keys, prices and ceilings without which this job cannot run."""
     from runner.preflight import CannotBegin, prices
 
     yield from _missing_keys(source, plan)
     try:
-        prices(plan)
+        known = prices(plan, sources)
     except CannotBegin as cannot:
         yield Trouble(cannot.code, "\n".join(cannot.lines))
         return
-    misfits = _misfits(source.file, plan, plan.cells)
+    misfits = _misfits(source.file, plan, plan.cells, known)
     if misfits:
         yield Trouble(2, "\n".join(misfits), alone=True)
 
@@ -685,6 +725,46 @@ def _missing_keys(source: Source, plan: Plan) -> Iterator[Trouble]:
         danger = unsafe(resolve(provider.base_url, environ), keyed=keyed)
         if danger is not None:
             yield Trouble(EXIT_PREFLIGHT, f"provider {name}: {danger}")
+
+
+def said_by_providers(source: Source, plan: Plan, sources: Sources) -> Iterator[Finding]:
+    """What each provider of a job says when it is asked what costs nothing; one that may not be asked is left out."""
+    import time
+
+    from runner.cli.probes import answers
+    from runner.doctor import Finding
+    from runner.job import MissingVariable, unsafe
+    from runner.online import findings
+    from runner.preflight import BUILT_IN, endpoint
+
+    asked: list[tuple[Endpoint, list[str]]] = []
+    for name, provider in plan.providers.items():
+        if provider.base_url == BUILT_IN:
+            yield Finding("ok", name, "the built-in provider, which begins with the run")
+            continue
+        try:
+            one = endpoint(provider, source.environ, None)
+        except MissingVariable:
+            continue
+        if unsafe(one.base_url, keyed=bool(one.secrets)) is None:
+            asked.append((one, list(dict.fromkeys(m.id for m in plan.models.values() if m.provider == name))))
+    known = _known_prices(plan, sources)
+    for (one, _), heard in zip(asked, answers(asked), strict=True):
+        yield from findings(plan, one, heard, known, time.time())
+
+
+def _known_prices(plan: Plan, sources: Sources) -> dict[str, Price]:
+    """The prices that are known, even where others are not."""
+    from contextlib import suppress
+    from dataclasses import replace
+
+    from runner.preflight import CannotBegin, prices
+
+    found: dict[str, Price] = {}
+    for alias, model in plan.models.items():
+        with suppress(CannotBegin):
+            found |= prices(replace(plan, models={alias: model}), sources)
+    return found
 
 
 def _check_changes(findings: _Findings, standing: Standing) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("jobs", nargs=-1, type=click.Path(path_type=Path))
 @outputs_option
+@click.option("--online", is_flag=True, help="Ask the providers of JOBS, too: what costs nothing to ask.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each finding, then the end.")
 @answered
-def doctor(jobs: tuple[Path, ...], outputs: Path, as_json: bool) -> int:
-    """Tell what is wrong with this machine, the outputs folder and the last run. Sends nothing, spends nothing.
+def doctor(jobs: tuple[Path, ...], outputs: Path, online: bool, as_json: bool) -> int:
+    """Tell what is wrong with this machine, the outputs folder and the last run. Spends nothing.
 
     With JOBs also what each of them lacks (keys, prices, money), and how the last run of each stands.
 
@@ -35,13 +36,15 @@ def doctor(jobs: tuple[Path, ...], outputs: Path, as_json: bool) -> int:
     """
     import json
 
+    if online and not jobs:
+        raise click.UsageError("--online asks the providers of JOBS: name at least one.")
     try:
         from runner.doctor import exit_code
     except ImportError as error:
         click.echo(f"problem  packages: {error.name} is missing -> pip install tertulia again, or use scripts/tertulia")
         return 6
     found: list[Finding] = []
-    for part, finding in _examined(jobs, outputs):
+    for part, finding in _examined(jobs, outputs, online=online):
         found.append(finding)
         if as_json:
             click.echo(json.dumps({"event": "finding", "part": part, **finding._asdict()}))
@@ -58,9 +61,11 @@ class _Patient(NamedTuple):
 
     plan: Plan | None
     findings: tuple[Finding, ...]
+    ask: Callable[[], Iterator[Finding]] | None = None
+    """Asks its providers what costs nothing."""
 
 
-def _examined(jobs: Sequence[Path], outputs: Path) -> Iterator[tuple[str, Finding]]:
+def _examined(jobs: Sequence[Path], outputs: Path, *, online: bool) -> Iterator[tuple[str, Finding]]:
     """Every finding, with the part that it is of; each part is looked at when the one before has been told."""
     from runner.cli import probes
     from runner.cli.runs import all_runs, holder
@@ -82,6 +87,10 @@ def _examined(jobs: Sequence[Path], outputs: Path) -> Iterator[tuple[str, Findin
     for patient in patients:
         for finding in patient.findings:
             yield "job", finding
+    for patient in patients if online else ():
+        if patient.ask is not None:
+            for finding in patient.ask():
+                yield "provider", finding
     for run, plan in _last_runs(runs, plans, whole=not jobs):
         for finding in _of_run(run, plan):
             yield "run", finding
@@ -90,11 +99,14 @@ def _examined(jobs: Sequence[Path], outputs: Path) -> Iterator[tuple[str, Findin
 def _patient(path: Path) -> _Patient:
     """A job, and whether it could be run."""
     import time
+    from functools import partial
 
-    from runner.cli.ahead import good_news, source_of, troubles
+    from runner.cli.ahead import good_news, said_by_providers, source_of, troubles
+    from runner.cli.models import sources_of
     from runner.doctor import Finding
     from runner.job import JobError
     from runner.plan import make_plan
+    from runner.preflight import left_out
     from runner.render.figures import counted
     from runner.selection import date_of
 
@@ -106,8 +118,11 @@ def _patient(path: Path) -> _Patient:
     except JobError as error:
         return _Patient(None, (Finding("problem", name, counted(len(error.problems), "mistake"), remedy),))
     found = [Finding("warning", name, warning) for warning in warnings]
-    wrong = [Finding("problem", name, trouble.text, remedy) for trouble in troubles(source, plan)]
-    return _Patient(plan, (*found, *wrong, *([] if wrong else [Finding("ok", name, good_news(plan))])))
+    sources = sources_of(plan)
+    wrong = [Finding("problem", name, trouble.text, remedy) for trouble in troubles(source, plan, sources)]
+    found += [Finding("warning", name, line) for line in left_out(plan)]
+    found += wrong or [Finding("ok", name, good_news(plan, sources))]
+    return _Patient(plan, tuple(found), partial(said_by_providers, source, plan, sources))
 
 
 def _calls(plan: Plan) -> int:

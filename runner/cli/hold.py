@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from runner.money import Nanos
     from runner.night import Source
     from runner.selection import Options
+    from runner.transports.record import Recorder
+    from runner.transports.replay import Replay
+    from runner.world import Wire
 
 JOBS = click.argument("jobs", nargs=-1, required=True, type=click.Path(path_type=Path))
 SETS = click.option(
@@ -44,6 +47,18 @@ SETS = click.option(
 @click.option("--retry-failed", is_flag=True, help="Take failed conversations up again from their last good turn.")
 @click.option("--accept-changes", is_flag=True, help="Hold again complete conversations that the job has changed.")
 @click.option("--ok-on", type=str, default="", metavar="CODES", help="Exit codes to forgive: 3,4.")
+@click.option(
+    "--record",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep each exchange with a provider there as a file, without keys.",
+)
+@click.option(
+    "--replay",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Play such a folder back: no key, no network, no money. The run is in DIR/outputs.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
 @answered
 def run(
@@ -62,6 +77,8 @@ def run(
     retry_failed: bool,
     accept_changes: bool,
     ok_on: str,
+    record: Path | None,
+    replay: Path | None,
     as_json: bool,
 ) -> int:
     """Hold the conversations of these jobs that are missing. The same command goes on with what was broken off."""
@@ -71,6 +88,17 @@ def run(
     try:
         if sum((key is not None, new, newest_unfinished)) > 1:
             raise click.UsageError("--run, --new and --continue exclude each other.")
+        if replay is not None:
+            if record is not None:
+                raise click.UsageError("--record and --replay exclude each other.")
+            if _is_given("outputs"):
+                raise click.UsageError("A replay spends nothing, so its run is in a folder of its own: no --outputs.")
+            outputs = replay / "outputs"
+        elif (outputs / _PLAYED).exists():
+            raise click.UsageError(
+                f"{outputs} has what was played back, and paid answers do not belong there: "
+                f"--replay {outputs.parent}, or other --outputs."
+            )
         if share is not None and not 0.0 < share <= 1.0:
             raise click.BadParameter(f"{share} is not above 0 and at most 1", param_hint="--share")
         forgiven = _codes(ok_on)
@@ -87,12 +115,27 @@ def run(
             retry_failed=retry_failed,
             accept_changes=accept_changes,
         )
-        code = hold(load_all(jobs, sets), options, outputs, report=report, forgiven=forgiven)
+        tape = Tape(record=record, replay=replay)
+        code = hold(load_all(jobs, sets), options, outputs, report=report, forgiven=forgiven, tape=tape)
     except BaseException as error:
         if report is not None:
             report.broke(error)
         raise
     return 0 if code in forgiven else code
+
+
+def _is_given(name: str) -> bool:
+    """True when an option stands on the command line."""
+    from click.core import ParameterSource
+
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+class Tape(NamedTuple):
+    """The folder into which exchanges are recorded, or the one out of which they are played; None for neither."""
+
+    record: Path | None = None
+    replay: Path | None = None
 
 
 def _options(**given: Any) -> Options:
@@ -108,6 +151,7 @@ def hold(
     *,
     report: Callable[[Mapping[str, Any]], None] | None = None,
     forgiven: Container[int] = (),
+    tape: Tape = Tape(),  # noqa: B008
 ) -> int:
     """One night in the real world; the exit code, forgiven or not."""
     import os
@@ -122,7 +166,7 @@ def hold(
     # A terminal that is closed takes the display with it, not the night.
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        return anyio.run(_hold, sources, options, outputs, report, forgiven)
+        return anyio.run(_hold, sources, options, outputs, report, forgiven, tape)
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -133,11 +177,13 @@ async def _hold(
     outputs: Path,
     report: Callable[[Mapping[str, Any]], None] | None,
     forgiven: Container[int],
+    tape: Tape,
 ) -> int:
-    from contextlib import AsyncExitStack
+    from contextlib import AsyncExitStack, nullcontext
     from random import Random
 
     from runner.cli.door import terminal
+    from runner.cli.models import own_state, price_list
     from runner.cli.outlet import Outlet
     from runner.cli.runs import me
     from runner.night import Place, night
@@ -148,25 +194,103 @@ async def _hold(
     from runner.transports.wire import AiohttpWire
     from runner.world import RealClock, RealDisk, RealSignals, World
 
+    def tell(line: str) -> None:
+        progress.tell(line)
+
     async with AsyncExitStack() as stack:
-        wire = await stack.enter_async_context(AiohttpWire())
         built_in: dict[tuple[str, str], str] = {}
-        for source in sources:
-            for name, provider in source.job.providers.items():
-                if provider.base_url == BUILT_IN:
-                    engine = Engine(sim_config(provider))
-                    built_in[source.job.name, name] = await stack.enter_async_context(serve(engine))
+        recorder: Recorder | None = None
+        wire: Wire
+        if tape.replay is not None:
+            wire = _replay(tape.replay, outputs, tell)
+            sources = [_played(source) for source in sources]
+            built_in = {(s.job.name, name): _stage(s, name) for s in sources for name in s.job.providers}
+        else:
+            wire = await stack.enter_async_context(AiohttpWire())
+            for source in sources:
+                for name, provider in source.job.providers.items():
+                    if provider.base_url == BUILT_IN:
+                        engine = Engine(sim_config(provider))
+                        built_in[source.job.name, name] = await stack.enter_async_context(serve(engine))
+        if tape.record is not None:
+            wire = recorder = _recorder(wire, tape.record, sources, tell)
         world = World(RealClock(), RealDisk(), wire, Random(), RealSignals())
         outlet = stack.enter_context(Outlet("stderr"))
         progress = Progress(world, Screen(outlet, outlet.is_free) if terminal() else Lines(outlet), report)
         stack.callback(progress.close)
         here = Path() if outputs.is_absolute() else Path.cwd()
-        place = Place(outputs, me(), built_in, _state(), here, _most_calls(bool(built_in)))
-        code = await night(
-            world, sources, options, place, tell=progress.tell, watch=progress.watch, found=progress.found
-        )
+        most_calls = _most_calls(bool(built_in))
+        place = Place(outputs, me(), built_in, own_state(), here, most_calls, price_list())
+        async with recorder or nullcontext():
+            code = await night(
+                world, sources, options, place, tell=progress.tell, watch=progress.watch, found=progress.found
+            )
         await progress.finish(code, forgiven=code in forgiven)
         return code
+
+
+def _recorder(wire: Wire, folder: Path, sources: Sequence[Source], tell: Callable[[str], None]) -> Recorder:
+    """A wire that keeps what goes over this one. CannotBegin when the folder cannot be made."""
+    from runner.preflight import CannotBegin
+    from runner.run import EXIT_STORAGE
+    from runner.transports.record import Recorder
+    from runner.world import RealClock, RealDisk
+
+    try:
+        RealDisk().make_dirs(folder)
+    except OSError as error:
+        raise CannotBegin(EXIT_STORAGE, f"{folder} cannot be made, to record into: {error.strerror}") from None
+    secrets = [secret for source in sources for secret in source.job.secrets(source.environ)]
+    return Recorder(wire, RealDisk(), RealClock(), folder, secrets, tell)
+
+
+def _replay(folder: Path, outputs: Path, tell: Callable[[str], None]) -> Replay:
+    """A wire to a recording, and the mark on the outputs that nothing of them was paid. CannotBegin without either."""
+    from runner.preflight import CannotBegin
+    from runner.run import EXIT_STORAGE
+    from runner.transports.replay import Replay, Unplayable
+    from runner.world import RealDisk
+
+    try:
+        wire = Replay(RealDisk(), folder, tell)
+        RealDisk().make_dirs(outputs)
+        (outputs / _PLAYED).touch()
+    except Unplayable as error:
+        raise CannotBegin(2, str(error)) from None
+    except OSError as error:
+        raise CannotBegin(EXIT_STORAGE, f"{outputs} cannot be made, to replay into: {error.strerror}") from None
+    return wire
+
+
+def _played(source: Source) -> Source:
+    """The same job for a replay: its limits are those of a provider that is not asked, and its keys open nothing."""
+    from dataclasses import replace
+
+    from runner.limits import Limits
+
+    providers = {
+        name: replace(provider, limits=Limits(concurrency=provider.limits.concurrency))
+        for name, provider in source.job.providers.items()
+    }
+    environ = dict.fromkeys(source.job.variables(), _NO_KEY)
+    return replace(source, job=replace(source.job, providers=providers), environ=environ)
+
+
+def _stage(source: Source, name: str) -> str:
+    """Where a provider is while it is played: nowhere, under the path that it has."""
+    from urllib.parse import urlsplit
+
+    from runner.job import resolve
+    from runner.preflight import BUILT_IN
+
+    base_url = source.job.providers[name].base_url
+    path = "/v1" if base_url == BUILT_IN else urlsplit(resolve(base_url, source.environ)).path
+    return f"http://replay{path}"
+
+
+_NO_KEY = "replay"
+_PLAYED = ".replay"
+"""A file in outputs that were made of a recording."""
 
 
 def _most_calls(built_in: bool) -> int | None:
@@ -179,16 +303,6 @@ def _most_calls(built_in: bool) -> int | None:
     left = files - _FILES_BESIDE_CALLS
     # Beside its connection, a call has a file at most: while its conversation is written down, by one of few threads.
     return max(left // 2, left - _MOST_WRITING) // (2 if built_in else 1)
-
-
-def _state() -> Path | None:
-    """Where this user's processes share the limits of providers; None for a user who has no home."""
-    from runner.cli.probes import state_folder
-
-    try:
-        return state_folder()
-    except RuntimeError:
-        return None
 
 
 _FILES_BESIDE_CALLS = 24

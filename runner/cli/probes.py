@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from runner.doctor import Folder, Machine, Trial
+    from runner.online import Heard
+    from runner.providers import Endpoint
+    from runner.providers.base import Inquiry
+    from runner.world import Wire
 
 _MOST_FILES: Final = 65_536
 _MOUNTS: Final = Path("/proc/self/mountinfo")
@@ -199,3 +203,47 @@ def _strays(outputs: Path, at_work: set[Path]) -> Iterator[Path]:
         for name in sorted(names):
             if name.startswith(".") and (name.endswith(".tmp") or name.startswith(".tertulia-check-")):
                 yield Path(folder) / name
+
+
+# --- what providers say ----------------------------------------------------------------------------------------------
+
+
+def answers(asked_for: Sequence[tuple[Endpoint, Sequence[str]]]) -> list[list[Heard]]:
+    """What each provider answers to what can be asked for nothing before a night with these models."""
+    import anyio
+
+    return anyio.run(_answers, asked_for)
+
+
+async def _answers(asked_for: Sequence[tuple[Endpoint, Sequence[str]]]) -> list[list[Heard]]:
+    import anyio
+
+    from runner.transports.wire import AiohttpWire
+
+    found: list[list[Heard]] = [[] for _ in asked_for]
+
+    async def ask(wire: Wire, endpoint: Endpoint, models: Sequence[str], heard: list[Heard]) -> None:
+        from runner.online import lists_to_ask_for
+        from runner.providers import DIALECTS
+
+        for inquiry in DIALECTS[endpoint.type].inquiries(endpoint, models):
+            heard.append(await _answer(wire, inquiry))
+        for inquiry in lists_to_ask_for(endpoint, heard):
+            heard.append(await _answer(wire, inquiry))
+
+    async with AiohttpWire() as wire, anyio.create_task_group() as tasks:
+        for (endpoint, models), heard in zip(asked_for, found, strict=True):
+            tasks.start_soon(ask, wire, endpoint, models, heard)
+    return found
+
+
+async def _answer(wire: Wire, inquiry: Inquiry) -> Heard:
+    from runner.online import Heard
+    from runner.transports.http import answer_to
+    from runner.world import WireError
+
+    try:
+        told = await answer_to(wire, inquiry.request)
+    except WireError as error:
+        return Heard(inquiry, broke=error)
+    return Heard(inquiry, told.status, told.headers, told.body)

@@ -17,6 +17,7 @@ from runner.job.naming import apart, choices
 from runner.job.problem import Problem, did_you_mean, listed
 from runner.job.schema import (
     Header,
+    LimitsEntry,
     ModelEntry,
     PriceEntry,
     ProviderEntry,
@@ -26,7 +27,7 @@ from runner.job.section import NAME, Section, Where, is_pattern, item, line_of
 from runner.job.source import Path as Steps
 from runner.limits import Limits
 from runner.money import Nanos, Price, Tier, dollars
-from runner.providers import DIALECTS
+from runner.providers import DIALECTS, Home
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -80,6 +81,8 @@ class Carriers(Section):
                 promises_key(header) or "${" in value for header, value in entry.headers.items()
             )
             self.check_url(base_url, where.at("base_url"), keyed)
+        if entry.min_gpu is not None and not (home is not None and home.free):
+            self.note(where.at("min_gpu"), f"`{type_}` runs on no graphics card of yours", "leave it out", key=True)
         if entry.sim is not None:
             if base_url != BUILT_IN:
                 self.note(
@@ -93,11 +96,12 @@ class Carriers(Section):
             base_url=base_url,
             api_key=api_key,
             headers=entry.headers,
-            limits=Limits(**entry.limits.model_dump()),
+            limits=_limits(entry.limits, home),
             limit_field=entry.limit_field or (known.limit_field if known else None),
             sim=entry.sim,
             free=entry.free or (home is not None and home.free),
             settings=given_settings(entry),
+            min_gpu=entry.min_gpu,
         )
 
     def check_secret(self, text: str, where: Where) -> None:
@@ -144,7 +148,13 @@ class Carriers(Section):
         if name not in self.provider_names and name in WELL_KNOWN:
             known = WELL_KNOWN[name]
             self.providers[name] = Provider(
-                name, name, str(known.base_url), known.api_key, limit_field=known.limit_field, free=known.free
+                name,
+                name,
+                str(known.base_url),
+                known.api_key,
+                limits=_limits(LimitsEntry(), known),
+                limit_field=known.limit_field,
+                free=known.free,
             )
             self.provider_names[name] = None
         if name in self.provider_names:
@@ -292,6 +302,15 @@ class Carriers(Section):
             if zipped or alias not in found:
                 found.append(alias)
         return tuple(found)
+
+
+def _limits(entry: LimitsEntry, home: Home | None) -> Limits:
+    """What the job says and, where it says nothing, how this provider is known to count."""
+    given = entry.model_dump(exclude_none=True)
+    # Figures that somebody wrote at a provider are meant for all of it.
+    per = "provider" if given or home is None else home.per
+    count = "reserved" if home is None else home.count
+    return Limits(**({"per": per, "count": count} | given))
 
 
 def sim_mistakes(config: Mapping[str, Any]) -> list[tuple[Steps, str]]:

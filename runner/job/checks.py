@@ -15,6 +15,8 @@ from runner.job.pairings import PairingSource
 from runner.job.problem import Problem, did_you_mean, listed
 from runner.job.prompts import Prompts
 from runner.job.section import Section, Where
+from runner.providers import DIALECTS
+from runner.providers.base import touched
 
 MOST_CELLS: Final = 1_000_000
 ANY_DATE: Final = "2000-01-01"
@@ -179,12 +181,13 @@ class Checks(Section):
         for casting in scene.castings():
             for part in scene.parts(casting):
                 side = part.participant
+                if side.extra:
+                    self.check_extra(scene, casting, side, one, rules)
                 if (side.alias, side.max_tokens, side.min_tokens) in seen:
                     continue
                 seen.add((side.alias, side.max_tokens, side.min_tokens))
                 if side.min_tokens is not None and side.min_tokens > side.max_tokens:
-                    ruling = [at for rule, at in rules if _rules(rule, scene.prompt, casting, side.alias)]
-                    where = self.min_tokens_place(side, scene.prompt, one, ruling)
+                    where = self.setting_place(side, scene.prompt, casting, one, rules, "min_tokens")
                     if ("min_tokens", str(where)) not in self.told:
                         self.told.add(("min_tokens", str(where)))
                         self.note(
@@ -213,8 +216,36 @@ class Checks(Section):
                             "lower max_tokens, or write `count: used` if the provider counts what was used",
                         )
 
-    def min_tokens_place(self, side: Participant, prompt: Prompt, one: PairingSource, ruling: Sequence[Where]) -> Where:
-        """Where the `min_tokens` of a speaker is set: the strongest entry that sets it."""
+    def check_extra(
+        self,
+        scene: Scene,
+        casting: Casting,
+        side: Participant,
+        one: PairingSource,
+        rules: Sequence[tuple[SetRule, Where]],
+    ) -> None:
+        """What a request says because of the call, a job cannot say otherwise: it would be left out unseen."""
+        type_ = scene.job.providers[side.provider].type
+        for path in touched(side.extra, DIALECTS[type_].ours):
+            where = self.setting_place(side, scene.prompt, casting, one, rules, "extra", *path)
+            if ("extra", str(where)) not in self.told:
+                self.told.add(("extra", str(where)))
+                name = ".".join(path)
+                self.note(
+                    where, f"`{name}` follows from the call at `{side.provider}`: `extra` cannot change it", key=True
+                )
+
+    def setting_place(
+        self,
+        side: Participant,
+        prompt: Prompt,
+        casting: Casting,
+        one: PairingSource,
+        rules: Sequence[tuple[SetRule, Where]],
+        *steps: str,
+    ) -> Where:
+        """Where a setting of a speaker is set: in the strongest entry that sets it."""
+        ruling = [at for rule, at in rules if _rules(rule, prompt, casting, side.alias)]
         entries = [
             *(Where(at.source, at.path[:-1]) for at in reversed(ruling)),
             one.where,
@@ -222,8 +253,8 @@ class Checks(Section):
             self.top.at("models", side.alias),
             self.top.at("providers", side.provider),
         ]
-        places = (entry.at("min_tokens") for entry in entries)
-        return next((at for at in places if at.path in at.source.values), self.top.at("defaults", "min_tokens"))
+        places = (entry.at(*steps) for entry in entries)
+        return next((at for at in places if at.path in at.source.values), self.top.at("defaults", *steps))
 
     def model_place(self, alias: str, one: PairingSource) -> Where:
         declared = self.top.at("models", alias)

@@ -35,6 +35,8 @@ class Provider:
     sim: Mapping[str, Any] | None = field(default=None, hash=False)
     free: bool = False
     settings: Overrides = field(default_factory=dict, hash=False)
+    min_gpu: float | None = None
+    """The part of a loaded model that must lie in the memory of the graphics card."""
 
 
 @dataclass(frozen=True, slots=True)

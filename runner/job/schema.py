@@ -320,8 +320,10 @@ class LimitsEntry(_Entry):
     input_tpm: PerWindow | None = Field(default=None, description="input tokens per minute")
     output_tpm: PerWindow | None = Field(default=None, description="output tokens per minute")
     burst: PerWindow | None = Field(default=None, description="requests that may start together")
-    count: Literal["reserved", "used"] = Field(default="reserved", description="whether max_tokens counts up front")
-    per: Literal["provider", "model"] = Field(default="provider", description="whether each model has these of its own")
+    count: Literal["reserved", "used"] | None = Field(default=None, description="whether max_tokens counts up front")
+    per: Literal["provider", "model"] | None = Field(
+        default=None, description="whether each model has these of its own"
+    )
 
 
 class ProviderEntry(SettingsEntry):
@@ -337,6 +339,9 @@ class ProviderEntry(SettingsEntry):
     )
     sim: dict[str, Any] | None = Field(default=None, description="the configuration of the built-in server")
     free: bool = Field(default=False, description="calls cost nothing")
+    min_gpu: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="the part of a loaded model that must lie on the graphics card"
+    )
 
 
 class TierEntry(_Entry):

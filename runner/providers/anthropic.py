@@ -16,7 +16,7 @@ import orjson
 
 from runner.call import Call, Effort, Failure, Hints, Left, Reasoning, Usage
 from runner.providers.answer import TRUNCATED, AnswerReader, usage_of
-from runner.providers.base import Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed, merged
+from runner.providers.base import SETTINGS, Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed, merged
 from runner.providers.chat import nearest
 from runner.providers.errors import Words, error_in, failure_of, read_error
 from runner.providers.loose import count, fields, rows, text, their_clock, until, whole
@@ -61,10 +61,11 @@ class Messages(Dialect):
     """The Messages API."""
 
     revision = "anthropic/1"
-    home = Home("https://api.anthropic.com/v1", "${ANTHROPIC_API_KEY}", per="model")
+    home = Home("https://api.anthropic.com/v1", "${ANTHROPIC_API_KEY}", per="model", count="used")
     ours = frozenset({"model", "messages", "system", "max_tokens", "stream"})
     optional = frozenset({"temperature", "top_p", "top_k", "stop_sequences", "thinking", "output_config"})
     """What a request can do without, where a model refuses it."""
+    takes = SETTINGS - {"presence_penalty", "frequency_penalty", "seed", "limit_field"}
     version = "2023-06-01"
     """Later ones take fewer fields; a job that wants one names it in `headers`."""
     words = WORDS

@@ -7,7 +7,7 @@ chat completions in its own way, `anthropic` that of a format of its own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -20,6 +20,13 @@ from runner.world import HttpRequest, Secret
 LimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
 
 NOTHING_ELSE: Final[Mapping[str, Any]] = MappingProxyType({})
+SETTINGS: Final = frozenset(
+    {
+        *("temperature", "top_p", "presence_penalty", "frequency_penalty", "top_k", "stop_strings"),
+        *("reasoning.effort", "reasoning.tokens", "seed", "limit_field"),
+    }
+)
+"""What a job may say of its calls and a provider may have no words for, as the job names it."""
 _SHORTEST_SECRET: Final = 8
 """What is shorter (`none`, `ollama`: a local server wants some key) protects nothing, and stands in ordinary text."""
 
@@ -64,6 +71,8 @@ class Home:
     """True for what runs on a machine of one's own."""
     per: Literal["provider", "model"] = "provider"
     """Whether each model has limits of its own."""
+    count: Literal["reserved", "used"] = "reserved"
+    """Whether `max_tokens` counts in its limits when a call comes, or what was written when it ends."""
     window: int | None = None
     """What a model's window is taken to be where the job does not say, at a server that must be told."""
     alike: bool = False
@@ -150,6 +159,10 @@ class Dialect(ABC):
     home: Home
     ours: frozenset[str]
     """The fields of a request that follow from the call, and that a job's `extra` may not touch."""
+    takes: frozenset[str] = SETTINGS
+    """The settings of a job that its requests can tell; all others are left out."""
+    priced: bool = False
+    """True when its list of models says what they cost."""
 
     @abstractmethod
     def url(self, endpoint: Endpoint, model: str) -> str: ...
@@ -210,3 +223,14 @@ def merged(
         elif not any(kept.startswith(path + ".") for kept in barred):
             whole[name] = value
     return whole
+
+
+def touched(extra: Mapping[str, Any], ours: frozenset[str], inside: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths in a job's `extra` that `merged` leaves out, because they follow from the call."""
+    for name, value in extra.items():
+        path = (*inside, name)
+        begun = ".".join((*path, ""))
+        if begun[:-1] in ours:
+            yield path
+        elif any(kept.startswith(begun) for kept in ours):
+            yield from touched(value, ours, path) if isinstance(value, Mapping) else (path,)

@@ -17,7 +17,7 @@ import orjson
 from runner.call import Call, Effort, Failure, Hints, Left, Reasoning, Usage
 from runner.money import MoneyError, Nanos, parse_billed, parse_price
 from runner.providers.answer import AnswerReader, usage_of
-from runner.providers.base import Dialect, Endpoint, Fact, Funds, Home, Inquiry, LimitField, Listed, merged
+from runner.providers.base import SETTINGS, Dialect, Endpoint, Fact, Funds, Home, Inquiry, LimitField, Listed, merged
 from runner.providers.errors import Told, Words, error_in, failure_of, read_error
 from runner.providers.loose import count, fields, rows, seconds, text, whole
 from runner.providers.streams import ServerSentEvents
@@ -143,6 +143,8 @@ class Chat(Dialect):
         )
         """What a request can do without, where a model refuses it."""
         self.ours = frozenset({"model", "messages", "stream", "n", *_LIMITS})
+        thinking = {"reasoning.effort": Reasoning("low"), "reasoning.tokens": Reasoning(tokens=1024)}
+        self.takes = SETTINGS - {name for name, asked in thinking.items() if not self.ways.think(asked)}
 
     def url(self, endpoint: Endpoint, model: str) -> str:
         return endpoint.base_url.rstrip("/") + "/chat/completions"

@@ -14,7 +14,7 @@ import orjson
 
 from runner.call import FEWEST_TOKENS_PER_BYTE, Call, Failure, Outcome, Reasoning, Reply, Usage
 from runner.providers.answer import AnswerReader, usage_of
-from runner.providers.base import Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed, Resident, merged
+from runner.providers.base import SETTINGS, Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed, Resident, merged
 from runner.providers.errors import Told, Words, error_in, failure_of, read_error
 from runner.providers.loose import count, fields, rows, text
 from runner.providers.streams import JsonLines
@@ -70,6 +70,8 @@ class Ollama(Dialect):
     ours = frozenset(
         {"model", "messages", "stream", "truncate", "shift", "options.num_ctx", "options.num_predict"},
     )
+
+    takes = SETTINGS - {"limit_field"}
 
     def url(self, endpoint: Endpoint, model: str) -> str:
         return endpoint.base_url.rstrip("/") + "/api/chat"

@@ -6,14 +6,14 @@ Its habit of shortening long histories for small windows is switched off unless 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote
 
 from runner.call import Call, Failure, Hints, Left, Reasoning, Usage
-from runner.money import MoneyError, Price, dollars, parse_price
+from runner.money import MoneyError, Price, Tier, dollars, parse_price
 from runner.providers.base import NOTHING_ELSE, Endpoint, Found, Funds, Home, LimitField, Listed
 from runner.providers.chat import Chat, ChatReader, Ways, nanos_of, per_million, with_upstream
 from runner.providers.errors import Told, Words
@@ -24,6 +24,16 @@ _COMPRESSION: Final = "context-compression"
 _ONLY_THIS_CALL: Final = ("can only afford", "tokens limit exceeded")
 """How a 402 says that the account cannot cover what this one call may cost, which is no proof that it is empty."""
 _CACHE: Final = "response cache"
+_ABOVE: Final = "min_prompt_tokens"
+_TOKENS: Final[Mapping[str, Sequence[str]]] = {
+    "input": ("prompt",),
+    "output": ("completion", "internal_reasoning"),
+    "cache_read": ("input_cache_read",),
+    "cache_write": ("input_cache_write", "input_cache_write_1h"),
+}
+"""Under which names it lists the prices of tokens; where there are two, the dearer counts."""
+_SURE: Final = {_ABOVE, "request", *(name for names in _TOKENS.values() for name in names)}
+"""What stands in a price for long prompts that holds at every hour."""
 _A_DAY_RATHER: Final = 120.0
 """A limit that is lifted later than so many seconds from now is none of the minute."""
 _EPOCH_SECONDS: Final = 1e9
@@ -39,6 +49,8 @@ def by_object(reasoning: Reasoning) -> Mapping[str, Any]:
 
 class OpenRouter(Chat):
     """What no data can say: its requests, its errors, its prices, and its records of what became of a call."""
+
+    priced = True
 
     def request(self, call: Call, limit_field: LimitField | None) -> dict[str, Any]:
         found = super().request(call, limit_field)
@@ -175,18 +187,49 @@ def _reset(headers: Mapping[str, str], wall: float) -> float | None:
 def _price(pricing: Mapping[str, Any]) -> Price | None:
     """The price of a model, None where the two that matter most are not told, or change from call to call."""
     try:
-        prompt, completion = dearest(pricing, "prompt"), dearest(pricing, "completion")
-        if prompt is None or completion is None:
+        base = _rates(pricing, 0)
+        if base["input"] is None or base["output"] is None:
             return None
-        return Price(
-            input=prompt,
-            output=max(completion, dearest(pricing, "internal_reasoning") or completion),
-            cache_read=dearest(pricing, "input_cache_read"),
-            cache_write=dearest(pricing, "input_cache_write", "input_cache_write_1h"),
-            request=dearest(pricing, "request", read=_dollars) or Decimal(0),
-        )
+        steps = sorted({above for one in _overrides(pricing) if (above := count(one.get(_ABOVE)))})
+        tiers = tuple(Tier(above, **_rates(pricing, above)) for above in steps)
+        # One fee, whatever the length.
+        fees = (_dearest(pricing, ("request",), above, _dollars) for above in (0, *steps))
+        return Price(**base, request=max(fee or Decimal(0) for fee in fees), tiers=tiers)
     except MoneyError:
         return None
+
+
+def _rates(pricing: Mapping[str, Any], above: int) -> dict[str, Any]:
+    """What tokens cost at most in a request with a longer prompt than that, by the names of a `Price`."""
+    return {ours: _dearest(pricing, names, above, per_million) for ours, names in _TOKENS.items()}
+
+
+def _dearest(
+    pricing: Mapping[str, Any], names: Sequence[str], above: int, read: Callable[[Any], Decimal | None]
+) -> Decimal | None:
+    """The highest that a figure can be under one of these names, at any hour; None where there is none.
+
+    Raises MoneyError where one cannot be read: it might be the dearest.
+    """
+    possible: list[Decimal] = []
+    for name in names:
+        here: list[Decimal] = []
+        for place in (pricing, *_overrides(pricing)):
+            if place.get(name) is None or (count(place.get(_ABOVE)) or 0) > above:
+                continue
+            price = read(place[name])
+            if price is None:
+                raise MoneyError(f"{place[name]!r} is no price")
+            # The later of two that surely hold wins; what has terms of another kind (some hours of a day) may hold.
+            here = [price] if count(place.get(_ABOVE)) and place.keys() <= _SURE else [*here, price]
+        possible += here
+    return max(possible, default=None)
+
+
+def _overrides(pricing: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """What it charges instead, on terms."""
+    found = pricing.get("overrides")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _dollars(figure: Any) -> Decimal | None:
@@ -194,24 +237,6 @@ def _dollars(figure: Any) -> Decimal | None:
         return parse_price(Decimal(str(figure)))
     except (ArithmeticError, MoneyError):
         return None
-
-
-def dearest(
-    pricing: Mapping[str, Any], *names: str, read: Callable[[Any], Decimal | None] = per_million
-) -> Decimal | None:
-    """The highest that a figure can be, whatever the length of the prompt and the hour; None where there is none.
-
-    Raises MoneyError where one cannot be read: it might be the dearest.
-    """
-    overrides = pricing.get("overrides")
-    places = [pricing, *(one for one in (overrides if isinstance(overrides, list) else ()) if isinstance(one, dict))]
-    prices: list[Decimal] = []
-    for figure in (place[name] for place in places for name in names if place.get(name) is not None):
-        price = read(figure)
-        if price is None:
-            raise MoneyError(f"{figure!r} is no price")
-        prices.append(price)
-    return max(prices, default=None)
 
 
 OPENROUTER: Final = OpenRouter(

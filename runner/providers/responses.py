@@ -39,6 +39,7 @@ class Responses(Chat):
     def __init__(self, name: str, home: Home) -> None:
         super().__init__(name, home, Ways(fixed={}))
         self.optional = frozenset({"temperature", "top_p", "reasoning"})
+        self.takes = frozenset({"temperature", "top_p", "reasoning.effort"})
         # What would put other words before the view: the history is in the request, whole, each time.
         self.ours = frozenset(
             {"model", "instructions", "input", "max_output_tokens", "stream", "previous_response_id", "conversation"}

@@ -14,7 +14,7 @@ import orjson
 from runner.conversation import Transcript, Turn
 from runner.foreign import storable
 from runner.money import NANOS_PER_DOLLAR, Nanos
-from runner.render.figures import counted, stamp, total
+from runner.render.figures import counted, difference, stamp, total
 
 SCHEMA: Final = 1
 _LARGEST_COUNT: Final = 2**53
@@ -88,6 +88,7 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "cost_source": turn.cost_source,
         "cost_reported": _dollars(turn.usage.cost),
         "cost_computed": _dollars(turn.computed),
+        "cost_differs": difference(turn.usage.cost, turn.computed),
         "seconds_first_byte": _seconds(turn.first_byte),
         "seconds": _seconds(turn.seconds),
         "tokens_per_second": _seconds(turn.tokens_per_second),

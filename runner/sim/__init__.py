@@ -5,7 +5,8 @@
 | `config.py` | what a provider is told to be, a strict loader, and the cast that needs no configuration |
 | `replies.py` | the tokens of a text, and readable replies that depend on nothing but seed, model and messages |
 | `meter.py` | the limits of one account: sliding, fixed and bucket windows, reserved or used tokens |
-| `dialect.py` | the shapes of the chat-completions format: requests checked, answers and errors written |
+| `dialect.py` | what a dialect is, and what all of them share: requests and answers before they have a form |
+| `dialects/` | one file per format, and the chat servers with their ways: requests read, answers written |
 | `delivery.py` | how an answer goes out, and what happens to it on the way |
 | `bill.py` | the provider's own account of what it charges |
 | `engine.py` | a request and the time in, the pieces of an answer and the bill out; no wait, no clock, no I/O |

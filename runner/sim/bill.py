@@ -16,6 +16,8 @@ class Charge(NamedTuple):
     reasoning: int = 0
     cached: int = 0
     cost: Nanos = 0
+    written: int = 0
+    """The input tokens that were put into a cache."""
 
 
 class Account(NamedTuple):
@@ -27,6 +29,7 @@ class Account(NamedTuple):
     reasoning: int
     cached: int
     cost: Nanos
+    written: int
 
 
 class Bill:
@@ -45,7 +48,7 @@ class Bill:
     def models(self) -> dict[str, Account]:
         accounts: dict[str, Account] = {}
         for model, *figures in self.charges.values():
-            before = accounts.get(model, Account(0, 0, 0, 0, 0, 0))
+            before = accounts.get(model, Account(0, 0, 0, 0, 0, 0, 0))
             accounts[model] = Account(*(a + b for a, b in zip(before, (1, *figures), strict=True)))
         return accounts
 

@@ -15,7 +15,7 @@ from math import isfinite
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
-from runner.money import FREE, MoneyError, Price, parse_price
+from runner.money import FREE, MoneyError, Nanos, Price, Tier, parse_dollars, parse_price
 from runner.sim.meter import NO_LIMITS, Count, Limits, Shape
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -25,6 +25,22 @@ RetryForm: TypeAlias = Literal["seconds", "date", "ms"]
 UsageForm: TypeAlias = Literal["missing", "null", "strings", "floats", "negative", "huge", "zero"]
 ThoughtField: TypeAlias = Literal["reasoning_content", "reasoning"]
 Cancelled: TypeAlias = Literal["full", "produced"]
+Overflow: TypeAlias = Literal["refuse", "cut"]
+Speaks: TypeAlias = Literal[
+    "plain",
+    "openrouter",
+    "deepseek",
+    "zai",
+    "mistral",
+    "groq",
+    "together",
+    "xai",
+    "vllm",
+    "llamacpp",
+    "lmstudio",
+    "anthropic",
+    "gemini",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +95,9 @@ class Fault:
     param: str = ""
     location: str = ""
     text: bool = True
+    word: str = ""
+    afford: int = 0
+    should_retry: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +108,24 @@ class ModelConfig:
     reply: Style = Style()
     reasoning: int = 0
     """Mean of the thinking tokens before a reply."""
-    reasoning_field: ThoughtField = "reasoning_content"
+    reasoning_field: ThoughtField | None = None
+    """None is the field of the server that is spoken like."""
     latency: Latency = Latency()
     cached: float = 0.0
     """The share of the tokens before the last message that is reported, and billed, as read from a cache."""
+    cache_written: float = 0.0
+    """The share of the other tokens that is put into the cache."""
     reports_cost: bool = False
+    byok: bool = False
+    """Whether a router bills the vendor's cost to a key of the user's own."""
     context: int | None = None
+    overflow: Overflow = "refuse"
+    """What becomes of a conversation that outgrows the window: refused, or cut without a word."""
+    max_output: int | None = None
+    ends: str | None = None
+    """The day on which it is taken away, as in `2026-12-31`."""
+    gpu: float = 1.0
+    """The share of it that a local server has on its graphics card."""
     limits: Limits = NO_LIMITS
     faults: tuple[Fault, ...] = ()
 
@@ -140,6 +171,12 @@ class SimConfig:
     cancelled: Cancelled = "full"
     """What a client that leaves is billed: all that would have been produced, or what had been."""
     keep_bodies: bool = False
+    speaks: Speaks = "plain"
+    """Whose ways a chat server has, and whose lists; the path of a request says its format."""
+    credit: Nanos | None = None
+    """What the account holds: when it is billed, there is no money; None is no end of it."""
+    record_after: float = 0.0
+    """Seconds after its end in which a call cannot be looked up yet."""
 
     def model(self, name: str) -> ModelConfig | None:
         return self.models.get(name, self.other)
@@ -169,17 +206,24 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
         # refused before any work; never billed
         "refused": _kind(),
-        "busy": _kind("retry_after", "retry_form"),
-        "quota": _kind("retry_after", "retry_form"),
+        "busy": _kind("retry_after", "retry_form", "should_retry"),
+        "quota": _kind("retry_after", "retry_form", "should_retry"),
+        "day": _kind("retry_after", "retry_form", "should_retry"),
+        "spend": _kind("status", status=429),
         "unauthorized": _kind(),
         "no_money": _kind(),
+        "afford": _kind("afford", afford=100),
         "forbidden": _kind(),
         "not_found": _kind(),
         "context_length": _kind(),
         "unsupported_parameter": _kind("param", param="temperature"),
+        "too_large": _kind(),
+        "unprocessable": _kind(),
+        "moderated": _kind(),
+        "loading": _kind("retry_after", "retry_form"),
         "redirect": _kind("location", location="http://127.0.0.1:9/elsewhere"),
         # something else than an answer
-        "server_error": _kind("status", "retry_after", "retry_form", "billed", status=503),
+        "server_error": _kind("status", "retry_after", "retry_form", "should_retry", "billed", status=503),
         "html": _kind("billed"),
         "malformed": _kind("billed", billed=True),
         "error_in_200": _kind("after", "status", "billed", status=502),
@@ -191,6 +235,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "silent": _kind("billed", billed=True),
         "stall": _kind("after", "billed", after=1, billed=True),
         "slow": _kind("seconds", seconds=0.3, billed=True),
+        "comments": _kind(billed=True),
         "late": _kind("seconds", seconds=30.0, billed=True),
         # an answer that is no reply, or not the one that was asked for
         "blank": _kind("billed"),
@@ -198,6 +243,8 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "thinking_only": _kind("finish", billed=True),
         "filtered": _kind("text", billed=True),
         "refusal": _kind(billed=True),
+        "unknown_finish": _kind("word", word="eldritch", billed=True),
+        "replayed": _kind(),
         "usage": _kind("form", billed=True),
         "overrun": _kind("times", billed=True),
         "other_model": _kind("served", served="another-model", billed=True),
@@ -431,6 +478,16 @@ def _price_of(value: object) -> Decimal:
         raise _Wrong(str(error)) from None
 
 
+def _dollars(value: object) -> Nanos:
+    """An amount of money, in nano-dollars."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise _Wrong(f"expected dollars, found {_shown(value)}")
+    try:
+        return parse_dollars(value)
+    except MoneyError as error:
+        raise _Wrong(str(error)) from None
+
+
 def _config(table: _Table) -> SimConfig:
     models = dict(CAST)
     given = table.table("models")
@@ -451,6 +508,9 @@ def _config(table: _Table) -> SimConfig:
         limits=_limits(table.table("limits")),
         cancelled=cast(Cancelled, table.read("cancelled", _choice(get_args(Cancelled)), "full")),
         keep_bodies=table.read("keep_bodies", _flag, False),
+        speaks=cast(Speaks, table.read("speaks", _choice(get_args(Speaks)), "plain")),
+        credit=table.read("credit", _optional(_dollars), None),
+        record_after=table.read("record_after", _seconds, 0.0),
     )
     if faults is not None:
         config = replace(
@@ -469,12 +529,18 @@ def _model(table: _Table) -> ModelConfig:
         reply=_style(table.table("reply")),
         reasoning=table.read("reasoning", _whole(0), 0),
         reasoning_field=cast(
-            ThoughtField, table.read("reasoning_field", _choice(get_args(ThoughtField)), "reasoning_content")
+            ThoughtField | None, table.read("reasoning_field", _optional(_choice(get_args(ThoughtField))), None)
         ),
         latency=_latency(table.table("latency")),
         cached=table.read("cached", _between(0, 1), 0.0),
+        cache_written=table.read("cache_written", _between(0, 1), 0.0),
         reports_cost=table.read("reports_cost", _flag, False),
+        byok=table.read("byok", _flag, False),
         context=table.read("context", _optional(_whole(1)), None),
+        overflow=cast(Overflow, table.read("overflow", _choice(get_args(Overflow)), "refuse")),
+        max_output=table.read("max_output", _optional(_whole(1)), None),
+        ends=table.read("ends", _optional(_text), None),
+        gpu=table.read("gpu", _between(0, 1), 1.0),
         limits=_limits(table.table("limits")),
         faults=tuple(f for row in table.tables("faults") if (f := _fault(row, None, True)) is not None),
     )
@@ -491,14 +557,32 @@ def _price(table: _Table | None) -> Price:
         cache_read=table.read("cache_read", _optional(_price_of), None),
         cache_write=table.read("cache_write", _optional(_price_of), None),
         request=table.read("request", _price_of, Decimal(0)),
+        tiers=tuple(sorted(map(_tier, table.tables("tiers")), key=lambda tier: tier.above)),
     )
+    _needs(table, "a price")
+    table.done("a price")
+    return price
+
+
+def _tier(table: _Table) -> Tier:
+    tier = Tier(
+        above=table.read("above", _whole(0), 0),
+        input=table.read("input", _price_of, Decimal(0)),
+        output=table.read("output", _price_of, Decimal(0)),
+        cache_read=table.read("cache_read", _optional(_price_of), None),
+        cache_write=table.read("cache_write", _optional(_price_of), None),
+    )
+    _needs(table, "a tier")
+    table.done("a tier")
+    return tier
+
+
+def _needs(table: _Table, what: str) -> None:
     table.problems.extend(
-        ((*table.path, key), f"a price needs `{key}`, in dollars per million tokens")
+        ((*table.path, key), f"{what} needs `{key}`, in dollars per million tokens")
         for key in ("input", "output")
         if key not in table.data
     )
-    table.done("a price")
-    return price
 
 
 def _style(table: _Table | None) -> Style:
@@ -544,6 +628,7 @@ def _limits(table: _Table | None) -> Limits:
         burst=table.read("burst", least_one, None),
         count=cast(Count, table.read("count", _choice(get_args(Count)), "reserved")),
         headers=table.read("headers", _flag, True),
+        tpd=table.read("tpd", least_one, None),
     )
     if limits.burst is not None and (limits.window != "bucket" or limits.rpm is None):
         table.problems.append(
@@ -603,5 +688,8 @@ _OPTIONS: Final[Mapping[str, Callable[[object], Any]]] = MappingProxyType(
         "param": _text,
         "location": _text,
         "text": _flag,
+        "word": _text,
+        "afford": _whole(0),
+        "should_retry": _flag,
     }
 )

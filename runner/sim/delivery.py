@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from email.utils import formatdate
 from itertools import groupby
-from math import isfinite
 from typing import Final
 
-import orjson
-
-from runner.sim import dialect
-from runner.sim.config import Fault, Latency
-from runner.sim.dialect import Answer, Asked, Error, Headers, Mark, Piece, Written
+from runner.sim.config import Fault
+from runner.sim.dialect import Answer, Asked, Dialect, Error, Headers, Hint, Mark, Piece, Trouble, Written, comments
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,77 +29,106 @@ class SimAnswer:
                 yield from group
 
 
-_UPSTREAM: Final = "The upstream provider went away."
-_STATUS_WORDS: Final = {500: "The server had an error.", 503: "The server is overloaded.", 529: "Overloaded."}
+UPSTREAM: Final = "The upstream provider went away."
+_STATUS_WORDS: Final = {
+    500: "The server had an error.",
+    503: "The server is overloaded.",
+    529: "Overloaded.",
+}
 _PAGE: Final = b"<!doctype html><html><head><title>Sign in</title></head><body><h1>Sign in first</h1></body></html>"
 
 
-def perform(number: int, asked: Asked, answer: Answer, pace: Latency, broken: Fault | None, wall: float) -> SimAnswer:
+def perform(
+    number: int, dialect: Dialect, asked: Asked, answer: Answer, broken: Fault | None, wall: float
+) -> SimAnswer:
     """The answer in pieces, with whatever happens to it on the way."""
     kind = "" if broken is None else broken.kind
+    head = _head(dialect, asked)
     if broken is None:
-        return _sent(number, asked, _written(asked, answer, pace))
+        return _sent(number, head, _written(dialect, asked, answer))
     match kind:
         case "server_error":
             message = _STATUS_WORDS.get(broken.status, "The server had an error.")
-            error = Error(broken.status, message, "server_error", headers=retry_after(broken, wall))
-            return whole(number, error.status, error.body(), error.headers)
+            trouble = Trouble(
+                "server",
+                message,
+                broken.status,
+                hint=hint_of(broken, wall),
+                should_retry=broken.should_retry,
+                wall=wall,
+            )
+            return whole(number, dialect.error(trouble, asked))
         case "html":
             return SimAnswer(number, 200, (("content-type", "text/html"),), _closed([Piece(0.0, _PAGE)]))
         case "reset":
-            return SimAnswer(number, 0, (), (Piece(pace.first, Mark.CUT),))
+            return SimAnswer(number, 0, (), (Piece(answer.pace.first, Mark.CUT),))
         case "silent":
             return SimAnswer(number, 0, (), (Piece(0.0, Mark.STALL),))
-    written = _written(asked, answer, pace)
+    written = _written(dialect, asked, answer)
     match kind:
         case "malformed":
-            half = b'data: {"id":"gen-0","choices":[{"index":0,"delta":{"content":\n\n' + dialect.DONE
-            tail = half if asked.stream else written.tail[: len(written.tail) // 2]
-            return _sent(number, asked, written._replace(pieces=written.pieces[:1], tail=tail))
+            tail = dialect.torn if asked.stream else written.tail[: len(written.tail) // 2]
+            return _sent(number, head, written._replace(pieces=written.pieces[:1], tail=tail))
         case "error_in_200":
-            error_object = {"code": broken.status, "message": _UPSTREAM, "type": "server_error"}
-            tail = dialect.error_event(answer, error_object) if asked.stream else orjson.dumps({"error": error_object})
+            trouble = Trouble("server", UPSTREAM, broken.status)
+            tail = dialect.error_within(answer, trouble, asked.stream)
             pieces = written.pieces[: broken.after]
-            ends = pieces[-1].at if pieces else pace.first
-            return _sent(number, asked, written._replace(pieces=pieces, tail=tail, ends=ends))
+            ends = pieces[-1].at if pieces else answer.pace.first
+            return _sent(number, head, written._replace(pieces=pieces, tail=tail, ends=ends))
         case "cut" | "stall" | "short":
             mark = {"cut": Mark.CUT, "stall": Mark.STALL, "short": Mark.END}[kind]
-            return _sent(number, asked, _beginning(written, broken.after, pace), mark)
+            return _sent(number, head, _beginning(written, broken.after, answer), mark)
         case "slow":
             body = b"".join(p.what for p in written.pieces if isinstance(p.what, bytes)) + written.tail
-            drops = [Piece(pace.first + broken.seconds * n, body[n : n + 1]) for n in range(len(body))]
-            return SimAnswer(number, 200, _content_type(asked), _closed(drops))
+            drops = [Piece(answer.pace.first + broken.seconds * n, body[n : n + 1]) for n in range(len(body))]
+            return SimAnswer(number, 200, head, _closed(drops))
+        case "comments":
+            return _sent(number, head, _commented(dialect, asked, written))
         case "twice_done" if asked.stream:
-            written = written._replace(tail=written.tail + dialect.DONE)
+            written = written._replace(tail=written.tail + dialect.last(written.tail))
         case "no_done" if asked.stream:
-            written = written._replace(tail=written.tail.removesuffix(dialect.DONE))
-    return _sent(number, asked, written)
+            written = written._replace(tail=written.tail.removesuffix(dialect.last(written.tail)))
+    return _sent(number, head, written)
 
 
-def _written(asked: Asked, answer: Answer, pace: Latency) -> Written:
-    return dialect.stream(answer, pace, asked.include_usage) if asked.stream else dialect.plain(answer, pace)
+def _written(dialect: Dialect, asked: Asked, answer: Answer) -> Written:
+    if asked.stream:
+        return dialect.stream(answer, asked.include_usage)
+    return Written(comments(answer.pace, dialect.idle), (), dialect.plain(answer), answer.seconds)
 
 
-def _beginning(written: Written, after: int, pace: Latency) -> Written:
+def _commented(dialect: Dialect, asked: Asked, written: Written) -> Written:
+    """With signs of life before every piece; blank lines before one body."""
+    if not asked.stream:
+        return written._replace(comments=(Piece(0.0, b"\n"),))
+    sign = Piece(0.0, dialect.comment)
+    first = written.pieces[:1]
+    rest = [piece for said in written.pieces[1:] for piece in (sign._replace(at=said.at), said)]
+    return written._replace(pieces=(*first, *rest), tail=dialect.comment + written.tail)
+
+
+def _beginning(written: Written, after: int, answer: Answer) -> Written:
     """So many pieces and nothing that closes them; of one JSON body, half."""
     if not written.pieces:
         half = written.tail[: len(written.tail) // 2] if after else b""
-        return written._replace(tail=half, ends=written.ends if after else pace.first)
+        return written._replace(tail=half, ends=written.ends if after else answer.pace.first)
     pieces = written.pieces[:after]
-    return written._replace(pieces=pieces, tail=b"", ends=pieces[-1].at if pieces else pace.first)
+    return written._replace(pieces=pieces, tail=b"", ends=pieces[-1].at if pieces else answer.pace.first)
 
 
-def _content_type(asked: Asked) -> Headers:
-    return (("content-type", "text/event-stream" if asked.stream else "application/json"),)
+def _head(dialect: Dialect, asked: Asked) -> Headers:
+    return (("content-type", dialect.stream_type if asked.stream else "application/json"),)
 
 
-def _sent(number: int, asked: Asked, written: Written, mark: Mark = Mark.END) -> SimAnswer:
+def _sent(number: int, head: Headers, written: Written, mark: Mark = Mark.END) -> SimAnswer:
     pieces = [*written.comments, *written.pieces, Piece(written.ends, written.tail)]
-    return SimAnswer(number, 200, _content_type(asked), _closed(pieces, mark))
+    return SimAnswer(number, 200, head, _closed(pieces, mark))
 
 
-def whole(number: int, status: int, body: bytes, headers: Headers) -> SimAnswer:
-    return SimAnswer(number, status, (("content-type", "application/json"), *headers), _closed([Piece(0.0, body)]))
+def whole(number: int, error: Error) -> SimAnswer:
+    """One body at once."""
+    head = (("content-type", error.content_type), *error.headers)
+    return SimAnswer(number, error.status, head, _closed([Piece(0.0, error.body)]))
 
 
 def _closed(pieces: Iterable[Piece], mark: Mark = Mark.END) -> tuple[Piece, ...]:
@@ -112,15 +136,6 @@ def _closed(pieces: Iterable[Piece], mark: Mark = Mark.END) -> tuple[Piece, ...]
     return (*before, last, Piece(last.at, mark))
 
 
-def retry_after(broken: Fault, wall: float) -> Headers:
-    value = broken.retry_after
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        return (("retry-after", value),)
-    match broken.retry_form:
-        case "date":
-            return (("retry-after", formatdate(wall + value, usegmt=True)),)
-        case "ms":
-            return (("retry-after-ms", str(int(value * 1000))),)
-    return (("retry-after", str(int(value)) if isfinite(value) and value == int(value) else str(value)),)
+def hint_of(broken: Fault, wall: float) -> Hint | None:
+    """When a fault says to come again."""
+    return None if broken.retry_after is None else Hint(broken.retry_after, broken.retry_form, wall)

@@ -14,14 +14,13 @@ exchange ended, by `finished` or `abandoned`, exactly once. The rules of the hou
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import inf, isfinite
+from math import ceil, inf, isfinite
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from runner.money import Price, cost
-from runner.sim import dialect
 from runner.sim.bill import Account, Bill, Charge
 from runner.sim.config import (
     CAST,
@@ -39,9 +38,28 @@ from runner.sim.config import (
     load_config,
     price_of,
 )
-from runner.sim.delivery import SimAnswer, perform, retry_after, whole
-from runner.sim.dialect import Answer, Asked, Error, Headers, Mark, Piece
-from runner.sim.meter import Limits, Meter, Refusal, plain_seconds
+from runner.sim.delivery import UPSTREAM, SimAnswer, hint_of, perform, whole
+from runner.sim.dialect import (
+    Answer,
+    Asked,
+    Bad,
+    Balance,
+    Dialect,
+    Error,
+    Hint,
+    Mark,
+    Piece,
+    Record,
+    Resident,
+    SimRequest,
+    Trouble,
+    Warming,
+    Why,
+    shortened,
+)
+from runner.sim.dialects import Route, route
+from runner.sim.dialects.openrouter import OPENROUTER
+from runner.sim.meter import Limits, Meter, Refusal, Room, plain_seconds
 from runner.sim.replies import count_tokens, fit, sentences, thoughts
 
 __all__ = [
@@ -73,27 +91,24 @@ __all__ = [
 ]
 
 _REFUSING: Final = (
-    *("busy", "quota", "unauthorized", "no_money", "forbidden", "not_found", "context_length"),
-    *("unsupported_parameter", "redirect"),
+    *("busy", "quota", "day", "spend", "unauthorized", "no_money", "afford", "forbidden", "not_found"),
+    *("context_length", "unsupported_parameter", "too_large", "unprocessable", "moderated", "loading", "redirect"),
 )
+_KEEP_ALIVE: Final = 300.0
+"""Seconds for which a model stays in memory."""
+_DAY: Final = 86_400.0
+_LEAST_ROOM: Final = 16
+"""Nothing can be cut to less."""
+_COMPRESSED_BELOW: Final = 8_192
+"""Windows of at most so many tokens are made do by leaving out what stands in the middle."""
 _REASONING_SPREAD: Final = 0.4
 _FEWEST_THOUGHTS: Final = 60
 """What a model that answers with nothing but thinking thinks at least, when no limit ends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SimRequest:
-    """A request as it arrived; header names are in lower case."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes = b""
-
-
 @dataclass(slots=True)
 class Received:
-    """One chat request that reached the provider, and what became of it."""
+    """One request for an answer that reached the provider, and what became of it."""
 
     id: int
     sha256: str
@@ -133,13 +148,22 @@ class _Flight:
         return self.output if not self.pace.per_token else min(self.output, int(seconds / self.pace.per_token))
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+class _Turn(NamedTuple):
     """What is decided about one answer, before it is written."""
 
     answer: Answer
-    pace: Latency
     charge: Charge
+
+
+@dataclass(slots=True)
+class _Kept:
+    """An answer that may be looked up."""
+
+    answer: Answer
+    byok: bool
+    stream: bool
+    ended: float | None = None
+    left: bool = False
 
 
 class Engine:
@@ -162,6 +186,8 @@ class Engine:
         self._meters: dict[tuple[str, str | None], Meter] = {}
         self._flights: dict[int, _Flight] = {}
         self._open: dict[int, Received] = {}
+        self._kept: dict[int, _Kept] = {}
+        self._resident: dict[str, Resident] = {}
 
     # --- what the shells call ------------------------------------------------------------------------------------
 
@@ -170,20 +196,14 @@ class Engine:
         self._last += 1
         if self._began is None:
             self._began = now
-        path = request.path.partition("?")[0]
-        if path.endswith("/chat/completions"):
-            if request.method == "POST":
-                return self._chat(self._last, request, now)
-        elif path.endswith("/models"):
-            if request.method == "GET":
-                return self._models(self._last, request)
-        else:
-            return self._refused(self._last, Error(404, f"Unknown request URL: {request.method} {path}."))
-        return self._refused(self._last, Error(405, f"Not allowed to {request.method} on {path}."))
+        found = route(request, self.config.speaks)
+        if found.purpose == "answer":
+            return self._answer(self._last, found.dialect, request, now)
+        return self._told(self._last, found, request, now)
 
     def finished(self, request: int, now: float) -> None:
         """The answer went out whole, or the provider itself broke it off."""
-        self._over(request, "finished")
+        self._over(request, "finished", now)
         flight = self._flights.pop(request, None)
         if flight is not None:
             for meter in flight.meters:
@@ -191,7 +211,7 @@ class Engine:
 
     def abandoned(self, request: int, now: float) -> None:
         """The client left before the end."""
-        self._over(request, "left")
+        self._over(request, "left", now)
         flight = self._flights.pop(request, None)
         if flight is None:
             return
@@ -206,33 +226,40 @@ class Engine:
                 charge._replace(
                     output=output,
                     reasoning=min(charge.reasoning, output),
-                    cost=cost(flight.price, charge.input, output, charge.cached),
+                    cost=cost(flight.price, charge.input, output, charge.cached, charge.written),
                 ),
             )
 
-    def _over(self, request: int, how: str) -> None:
+    def _over(self, request: int, how: str, now: float) -> None:
         record = self._open.pop(request, None)
-        if record is not None:
-            record.ended = how
+        if record is None:
+            return
+        record.ended = how
+        kept = self._kept.get(request)
+        if kept is not None:
+            kept.ended, kept.left = now, how == "left"
 
     # --- one request ---------------------------------------------------------------------------------------------
 
-    def _chat(self, number: int, request: SimRequest, now: float) -> SimAnswer:
+    def _answer(self, number: int, dialect: Dialect, request: SimRequest, now: float) -> SimAnswer:
         record = Received(
             number, hashlib.sha256(request.body).hexdigest(), None, request.body if self.config.keep_bodies else None
         )
         self.received.append(record)
         self._open[number] = record
-        key = self._key(request)
+        key = self._key(dialect, request)
         if key is None:
-            return self._refused(number, _UNAUTHORIZED, "unauthorized")
-        asked = dialect.read(request.body)
-        if isinstance(asked, Error):
-            return self._refused(number, asked, "invalid")
+            return self._refused(number, dialect, _UNAUTHORIZED, "unauthorized")
+        try:
+            asked = dialect.read(request)
+        except Bad as bad:
+            return self._refused(number, dialect, bad.trouble, "invalid")
+        except Warming as warming:
+            return self._warmed(number, dialect, warming, now)
         record.model = asked.model
         model = self.config.model(asked.model)
         if model is None:
-            return self._refused(number, _unknown(asked.model), "unknown_model")
+            return self._refused(number, dialect, _unknown(asked.model), "unknown_model", asked)
         attempt = self._attempts[asked.digest] = self._attempts.get(asked.digest, 0) + 1
         self._requests[asked.model] = self._requests.get(asked.model, 0) + 1
         broken = self._fault(asked, model, attempt, now)
@@ -243,72 +270,77 @@ class Engine:
             return SimAnswer(number, 0, (), (Piece(0.0, Mark.REFUSED),))
         if broken is not None and broken.kind in _REFUSING:
             self._played(broken)
-            return self._refused(number, self._refusal(broken, asked, now), broken.kind)
-        if model.context is not None and asked.input_tokens + asked.max_tokens > model.context:
-            return self._refused(number, _too_long(asked, model.context), "context_length")
+            return self._refused(number, dialect, self._refusal(broken, asked, now), broken.kind, asked)
+        if self.config.credit is not None and self.bill.cost >= self.config.credit:
+            return self._refused(number, dialect, _NO_MONEY, "no_money", asked)
+        fitted = _fitted(asked, model)
+        if isinstance(fitted, Trouble):
+            return self._refused(number, dialect, fitted, "context_length", asked)
+        asked = fitted
         meters = tuple(self._account(key, asked.model, model))
         refusals = [r for m in meters if (r := m.refusal(now, asked.input_tokens, asked.max_tokens)) is not None]
         if refusals:
             longest = max(refusals, key=lambda r: -1.0 if r.wait is None else r.wait)
-            return self._refused(number, _busy(longest, asked.model, _left(meters, now)), longest.limit)
+            trouble = _busy(longest, asked.model, _left(meters, now), self.config.epoch + now)
+            return self._refused(number, dialect, trouble, longest.limit, asked)
         for meter in meters:
             meter.let_in(number, now, asked.input_tokens, asked.max_tokens)
         if broken is not None:
             self._played(broken)
             record.outcome = broken.kind
-        return self._answered(number, asked, model, broken, meters, now)
+        return self._answered(number, dialect, asked, model, broken, meters, now)
 
     def _answered(
         self,
         number: int,
+        dialect: Dialect,
         asked: Asked,
         model: ModelConfig,
         broken: Fault | None,
         meters: tuple[Meter, ...],
         now: float,
     ) -> SimAnswer:
-        turn = self._turn(number, asked, model, broken, now)
+        wall = self.config.epoch + now
+        turn = self._turn(number, dialect, asked, model, broken, now)
+        said = turn.answer
         charge = turn.charge if broken is None or broken.billed else Charge(asked.model)
+        if said.refusal is not None and not said.text and not dialect.bills_refusals:
+            charge = Charge(asked.model)
         self.bill.charge(number, charge)
-        output = turn.answer.output_tokens
-        self._flights[number] = _Flight(now, turn.pace, model.price, charge, meters, output)
-        answer = perform(number, asked, turn.answer, turn.pace, broken, self.config.epoch + now)
+        self._flights[number] = _Flight(now, said.pace, model.price, charge, meters, said.output_tokens)
+        if asked.stored or dialect is OPENROUTER:
+            self._kept[number] = _Kept(said, model.byok, asked.stream)
+        self._resident[asked.model] = Resident(asked.model, model, asked.window or model.context, wall + _KEEP_ALIVE)
+        answer = perform(number, dialect, asked, said, broken, wall)
         ends = inf if answer.pieces[-1].what is Mark.STALL else now + answer.pieces[-1].at
         for meter in meters:
             meter.planned(number, ends)
-        return replace(answer, headers=(*answer.headers, ("x-request-id", f"req-{number}"), *_left(meters, now)))
+        head = dialect.headers(number, said if answer.status == 200 else None, _left(meters, now), wall)
+        return replace(answer, headers=(*answer.headers, *head))
 
-    def _refused(self, number: int, error: Error, reason: str | None = None) -> SimAnswer:
+    def _warmed(self, number: int, dialect: Dialect, warming: Warming, now: float) -> SimAnswer:
+        model = self.config.model(warming.model)
+        if model is None:
+            return self._refused(number, dialect, _unknown(warming.model), "unknown_model")
+        self._resident.pop(warming.model, None)
+        if warming.stays:
+            until = self.config.epoch + now + _KEEP_ALIVE
+            self._resident[warming.model] = Resident(warming.model, model, warming.window, until)
+        return whole(number, Error(200, warming.body, content_type=dialect.stream_type))
+
+    def _refused(
+        self, number: int, dialect: Dialect, trouble: Trouble, reason: str | None = None, about: Asked | None = None
+    ) -> SimAnswer:
         if reason is not None:
             self.bill.refuse(reason)
             self._open[number].outcome = reason
-        return whole(number, error.status, error.body(), (*error.headers, ("x-request-id", f"req-{number}")))
+        answer = whole(number, dialect.error(trouble, about))
+        return replace(answer, headers=(*answer.headers, *dialect.headers(number, None, (), trouble.wall)))
 
-    def _models(self, number: int, request: SimRequest) -> SimAnswer:
-        if self._key(request) is None:
-            return self._refused(number, _UNAUTHORIZED)
-        rows = [
-            {
-                "id": name,
-                "object": "model",
-                "created": int(self.config.epoch),
-                "owned_by": "sim",
-                "context_length": model.context,
-                "pricing": {
-                    "prompt": f"{model.price.input.scaleb(-6):f}",
-                    "completion": f"{model.price.output.scaleb(-6):f}",
-                },
-            }
-            for name, model in self.config.models.items()
-        ]
-        return whole(number, 200, dialect.catalogue(rows), ())
-
-    def _key(self, request: SimRequest) -> str | None:
+    def _key(self, dialect: Dialect, request: SimRequest) -> str | None:
         """Whose account it is; None when nobody's."""
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if not self.config.keys or (scheme.lower() == "bearer" and key in self.config.keys):
-            return key
-        return None
+        key = dialect.key(request.headers)
+        return key if not self.config.keys or key in self.config.keys else None
 
     def _account(self, key: str, name: str, model: ModelConfig) -> Iterator[Meter]:
         """The meters that a request must pass: the key's, and the model's own for this key."""
@@ -317,6 +349,62 @@ class Engine:
             if meter is None:
                 meter = self._meters[place] = Meter(limits, self.config.epoch)
             yield meter
+
+    # --- look-ups ------------------------------------------------------------------------------------------------
+
+    def _told(self, number: int, found: Route, request: SimRequest, now: float) -> SimAnswer:
+        """What is asked about the provider itself, or about an earlier call."""
+        dialect = found.dialect
+        if found.purpose == "nothing":
+            trouble = Trouble("url", f"Unknown request URL: {request.method} {request.path.partition('?')[0]}.")
+            return self._refused(number, dialect, trouble)
+        if found.purpose == "method":
+            path = request.path.partition("?")[0]
+            return self._refused(number, dialect, Trouble("method", f"Not allowed to {request.method} on {path}."))
+        if self._key(dialect, request) is None:
+            return self._refused(number, dialect, _UNAUTHORIZED)
+        created = int(self.config.epoch)
+        body: bytes | None = None
+        match found.purpose:
+            case "models":
+                body = dialect.models(self.config.models, created)
+            case "model":
+                model = self.config.model(found.name)
+                if model is None:
+                    return self._refused(number, dialect, _unknown(found.name))
+                body = dialect.model(found.name, model, created)
+            case "account":
+                credit = self.config.credit
+                left = None if credit is None else max(0, credit - self.bill.cost)
+                body = dialect.account(Balance(self.bill.cost, left))
+            case "resident":
+                loaded = [one for one in self._resident.values() if one.until > self.config.epoch + now]
+                body = dialect.resident(loaded, self.config.models)
+            case "version":
+                body = b'{"version":"0.12.0"}'
+            case "record":
+                body = self._record(dialect, found.name, now)
+        if body is None:
+            return self._refused(
+                number, dialect, Trouble("no_record", f"There is no {found.name or 'such thing'} here.")
+            )
+        return whole(number, Error(200, body))
+
+    def _record(self, dialect: Dialect, id: str, now: float) -> bytes | None:
+        """What is known of an earlier call; nothing while it goes on, nor for some time after it."""
+        number = id.rpartition("-")[2]
+        kept = self._kept.get(int(number)) if number.isascii() and number.isdecimal() and len(number) < 19 else None
+        if kept is None or kept.answer.id != id or kept.ended is None:
+            return None
+        if now < kept.ended + self.config.record_after:
+            return None
+        said = kept.answer
+        charge = self.bill.charges[int(number)]
+        return dialect.record(
+            Record(
+                id, said.model, charge, said.finish, said.text, float(said.created), kept.left, kept.byok, kept.stream
+            )
+        )
 
     # --- what goes wrong -----------------------------------------------------------------------------------------
 
@@ -343,6 +431,7 @@ class Engine:
             and candidate.since <= since
             and (candidate.until is None or since < candidate.until)
             and (candidate.kind != "unsupported_parameter" or candidate.param in asked.fields)
+            and (candidate.kind != "afford" or asked.max_tokens > candidate.afford)
         )
 
     def _chance(self, asked: Asked, what: str) -> float:
@@ -350,41 +439,68 @@ class Engine:
         drawn = hashlib.sha256(asked.digest + f"{self.config.seed} {what}".encode()).digest()
         return int.from_bytes(drawn[:7], "big") / (1 << 56)
 
-    def _refusal(self, broken: Fault, asked: Asked, now: float) -> Error:
-        retry = retry_after(broken, self.config.epoch + now)
+    def _refusal(self, broken: Fault, asked: Asked, now: float) -> Trouble:
+        wall = self.config.epoch + now
+        found = self._reason(broken, asked, wall)
+        return found._replace(hint=hint_of(broken, wall) or found.hint, should_retry=broken.should_retry, wall=wall)
+
+    def _reason(self, broken: Fault, asked: Asked, wall: float) -> Trouble:
         match broken.kind:
             case "busy":
-                return Error(429, _SLOW_DOWN, "requests", code="rate_limit_exceeded", headers=retry)
+                return Trouble("busy", _SLOW_DOWN)
             case "quota":
-                return Error(429, _NO_QUOTA, "insufficient_quota", code="insufficient_quota", headers=retry)
+                return Trouble("quota", _NO_QUOTA)
+            case "day":
+                return Trouble("day", _DAY_OVER, hint=Hint(float(ceil(_DAY - wall % _DAY)), wall=wall))
+            case "spend":
+                return Trouble("spend", _SPENT, broken.status)
             case "unauthorized":
                 return _UNAUTHORIZED
             case "no_money":
-                return Error(402, "This account has no credits left.", "insufficient_credits", code="payment_required")
+                return _NO_MONEY
+            case "afford":
+                return Trouble("afford", _NO_MONEY.message, most=broken.afford)
             case "forbidden":
-                return Error(403, "This key may not use this model.", "permission_error", code="permission_denied")
+                return Trouble("forbidden", "This key may not use this model.")
             case "not_found":
                 return _unknown(asked.model)
             case "context_length":
                 return _too_long(asked, max(1, asked.input_tokens - 1))
+            case "too_large":
+                return Trouble("too_large", "The request is larger than this server takes.")
+            case "unprocessable":
+                return Trouble("unprocessable", "The request could not be processed.")
+            case "moderated":
+                return Trouble("moderated", "The request was rejected by the safety system.")
+            case "loading":
+                return Trouble("loading", "Loading model")
             case "redirect":
-                return Error(307, "Moved.", headers=(("location", broken.location),))
+                return Trouble("redirect", "Moved.", headers=(("location", broken.location),))
         message = f"Unsupported parameter: '{broken.param}' is not supported with this model."
-        return Error(400, message, param=broken.param, code="unsupported_parameter")
+        return Trouble("parameter", message, param=broken.param)
 
     # --- what is said --------------------------------------------------------------------------------------------
 
-    def _turn(self, number: int, asked: Asked, model: ModelConfig, broken: Fault | None, now: float) -> _Turn:
+    def _turn(
+        self, number: int, dialect: Dialect, asked: Asked, model: ModelConfig, broken: Fault | None, now: float
+    ) -> _Turn:
         random = Random(int(self._chance(asked, "reply") * (1 << 53)))
         pace = _pace(model.latency, random)
         thinking = min(asked.max_tokens, _around(model.reasoning, _REASONING_SPREAD, random))
+        # Drawn whole even where less is allowed, so that the text does not depend on it.
         reasoning = thoughts(random, thinking)
+        if asked.most_thinking is not None:
+            reasoning = fit(reasoning, asked.most_thinking)
         thinking = count_tokens(reasoning)
         whole = _text(asked, model.reply, random)
         text: str | None = fit(whole, asked.max_tokens - thinking)
         finish = "stop" if text == whole else "length"
+        stopped_at: str | None = None
+        if asked.stops and text:
+            text, stopped_at = _stopped(text, asked.stops)
+            finish = finish if stopped_at is None else "stop"
         refusal: str | None = None
-        error: dict[str, Any] | None = None
+        failed: Trouble | None = None
         served = asked.model
         visible: int | None = None
         match broken.kind if broken is not None else "":
@@ -405,90 +521,130 @@ class Engine:
                 text, finish, refusal = None, "stop", fit(_NO, asked.max_tokens - thinking)
             case "finish_error":
                 text, finish = (text or "")[: len(text or "") // 2], "error"
-                error = {"code": 502, "message": _UPSTREAM, "metadata": {"error_type": "provider_unavailable"}}
+                failed = Trouble("server", UPSTREAM, 502)
             case "overrun":
                 assert broken is not None
                 text, finish = sentences(random, int(asked.max_tokens * broken.times) + 1), "stop"
             case "other_model":
                 assert broken is not None
                 served = broken.served
+            case "unknown_finish":
+                assert broken is not None
+                finish = broken.word
             case "late":
                 assert broken is not None
                 pace = replace(pace, first=pace.first + broken.seconds)
         if visible is None:
             visible = count_tokens(text or refusal or "")
         charge = self._charge(asked, model, thinking + visible, thinking)
-        told = Charge(asked.model) if broken is not None and broken.kind == "blank" and not broken.billed else charge
-        usage: Mapping[str, Any] | None = _usage(told, model.reports_cost)
-        has_usage = broken is None or broken.kind != "finish_error"
-        if broken is not None and broken.kind == "usage":
-            has_usage = broken.form != "missing"
-            usage = None if usage is None or broken.form in ("missing", "null") else _bent(usage, broken.form)
+        kind = None if broken is None else broken.kind
+        free = broken is not None and (kind == "replayed" or (kind == "blank" and not broken.billed))
         answer = Answer(
-            id=f"gen-{asked.digest.hex()[:12]}-{number}",
+            id=f"{dialect.prefix}{asked.digest.hex()[:12]}-{number}",
             created=int(self.config.epoch + now),
             model=served,
             text=text,
             finish=finish,
             output_tokens=thinking + visible,
+            told=Charge(asked.model) if free else charge,
+            pace=pace,
             reasoning=reasoning,
             reasoning_tokens=thinking,
             reasoning_field=model.reasoning_field,
+            shows_thinking=asked.shows_thinking,
             refusal=refusal,
-            error=error,
-            has_usage=has_usage,
-            usage=usage,
+            stopped_at=stopped_at,
+            failed=failed,
+            usage_form=broken.form if broken is not None and kind == "usage" else None,
+            has_usage=kind != "finish_error",
+            reports_cost=model.reports_cost,
+            byok=model.byok,
+            blank=kind == "blank",
+            replayed=kind == "replayed",
         )
-        return _Turn(answer, pace, charge)
+        return _Turn(answer, charge)
 
     def _charge(self, asked: Asked, model: ModelConfig, output: int, reasoning: int) -> Charge:
-        cached = int(model.cached * (asked.input_tokens - asked.last_tokens))
+        before = asked.input_tokens - asked.last_tokens
+        cached = int(model.cached * before)
+        written = int(model.cache_written * (asked.input_tokens - cached))
         return Charge(
             asked.model,
             asked.input_tokens,
             output,
             reasoning,
             cached,
-            cost(model.price, asked.input_tokens, output, cached),
+            cost(model.price, asked.input_tokens, output, cached, written),
+            written,
         )
 
 
-_HUGE: Final = 10**18
 _NO: Final = "I would rather not go on with this."
-_UPSTREAM: Final = "The upstream provider went away."
 _SLOW_DOWN: Final = "Rate limit reached. Please slow down."
 _NO_QUOTA: Final = "You exceeded your current quota, please check your plan and billing details."
-_UNAUTHORIZED: Final = Error(401, "Incorrect API key provided.", "authentication_error", code="invalid_api_key")
+_DAY_OVER: Final = "Rate limit reached on requests per day (RPD)."
+_SPENT: Final = "The spend limit of this account is reached."
+_UNAUTHORIZED: Final = Trouble("unauthorized", "Incorrect API key provided.")
+_NO_MONEY: Final = Trouble("no_money", "This account has no credits left.")
 
 
-def _left(meters: tuple[Meter, ...], now: float) -> Headers:
+def _left(meters: tuple[Meter, ...], now: float) -> tuple[Room, ...]:
     """What the innermost account that says anything has left."""
-    return next((headers for meter in reversed(meters) if (headers := tuple(meter.headers(now)))), ())
+    return next((rooms for meter in reversed(meters) if (rooms := meter.rooms(now))), ())
 
 
-def _unknown(model: str) -> Error:
-    return Error(404, f"The model `{model}` does not exist.", param="model", code="model_not_found")
+def _unknown(model: str) -> Trouble:
+    return Trouble("not_found", f"The model `{model}` does not exist.", param="model")
 
 
-def _too_long(asked: Asked, context: int) -> Error:
+def _too_long(asked: Asked, context: int) -> Trouble:
     message = (
         f"This model's maximum context length is {context} tokens. However, you requested "
         f"{asked.input_tokens + asked.max_tokens} tokens ({asked.input_tokens} in the messages, "
         f"{asked.max_tokens} in the completion)."
     )
-    return Error(400, message, param="messages", code="context_length_exceeded")
+    return Trouble("context_length", message, param="messages", most=context)
 
 
-def _busy(refusal: Refusal, model: str, headers: Headers) -> Error:
-    noun = "tokens" if "tpm" in refusal.limit else "requests"
+def _fitted(asked: Asked, model: ModelConfig) -> Asked | Trouble:
+    """The request as the model reads it, or why it does not fit."""
+    if model.max_output is not None and asked.max_tokens > model.max_output:
+        return Trouble("invalid", f"At most {model.max_output} tokens of output are supported.", param="max_tokens")
+    windows = [window for window in (asked.window, model.context) if window is not None]
+    if not windows:
+        return asked
+    window = min(windows)
+    room = window - (asked.max_tokens if asked.counts_output else 0)
+    if asked.input_tokens > room:
+        cuts = asked.cuts == "oldest" or (asked.cuts == "middle" and window <= _COMPRESSED_BELOW)
+        if not (cuts or model.overflow == "cut") or room < _LEAST_ROOM:
+            return _too_long(asked, window)
+        asked = shortened(asked, room)
+    if not asked.shifts:
+        asked = replace(asked, max_tokens=max(1, min(asked.max_tokens, window - asked.input_tokens)))
+    return asked
+
+
+def _busy(refusal: Refusal, model: str, rooms: tuple[Room, ...], wall: float) -> Trouble:
     message = f"Rate limit reached for {model} on {refusal.limit}."
+    hint: Hint | None = None
     if refusal.wait is not None and isfinite(refusal.wait):
         wait = plain_seconds(refusal.wait)
-        headers = (("retry-after", wait), *headers)
+        hint = Hint(wait, wall=wall)
         message += f" Please try again in {wait}s."
     elif refusal.wait is not None:
         message += " The request is larger than the limit."
-    return Error(429, message, noun, code="rate_limit_exceeded", headers=headers)
+    why: Why = "day" if refusal.limit in ("rpd", "tpd") else "busy"
+    return Trouble(why, message, limit=refusal.limit, hint=hint, rooms=rooms, wall=wall)
+
+
+def _stopped(text: str, stops: tuple[str, ...]) -> tuple[str, str | None]:
+    """A text up to the first of the texts to stop at, and which one it was."""
+    met = [(at, stop) for stop in stops if (at := text.find(stop)) >= 0]
+    if not met:
+        return text, None
+    at, stop = min(met)
+    return text[:at], stop
 
 
 def _pace(latency: Latency, random: Random) -> Latency:
@@ -510,30 +666,3 @@ def _text(asked: Asked, style: Style, random: Random) -> str:
     if style.texts:
         return style.texts[sum(role == "assistant" for role, _ in asked.texts) % len(style.texts)]
     return sentences(random, max(1, _around(style.mean, style.spread, random)))
-
-
-def _usage(charge: Charge, reports_cost: bool) -> dict[str, Any]:
-    usage: dict[str, Any] = {
-        "prompt_tokens": charge.input,
-        "completion_tokens": charge.output,
-        "total_tokens": charge.input + charge.output,
-        "prompt_tokens_details": {"cached_tokens": charge.cached},
-        "completion_tokens_details": {"reasoning_tokens": charge.reasoning},
-    }
-    if reports_cost:
-        usage["cost"] = charge.cost / 1_000_000_000
-    return usage
-
-
-def _bent(usage: Mapping[str, Any], form: str) -> dict[str, Any]:
-    """The usage object with token counts that nobody should believe."""
-    bent: dict[str, Any] = {}
-    for name, value in usage.items():
-        if isinstance(value, dict):
-            bent[name] = _bent(value, form)
-        elif name == "cost":
-            bent[name] = value
-        else:
-            forms = {"strings": str(value), "floats": value + 0.5, "negative": -value - 1, "huge": _HUGE}
-            bent[name] = forms.get(form, 0)
-    return bent

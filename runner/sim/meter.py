@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import ceil, inf
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -41,6 +40,7 @@ class Limits:
     count: Count = "reserved"
     headers: bool = True
     """Whether answers say what is left."""
+    tpd: int | None = None
 
 
 NO_LIMITS: Final = Limits()
@@ -51,6 +51,16 @@ class Refusal(NamedTuple):
 
     limit: str
     wait: float | None
+
+
+class Room(NamedTuple):
+    """What one limit has left."""
+
+    limit: str
+    most: int
+    left: int
+    reset: float
+    """Seconds until all of it is free again."""
 
 
 class Slip:
@@ -237,6 +247,7 @@ class Meter:
                 ("rpm", limits.rpm, _MINUTE, (True, False, False)),
                 ("rpd", limits.rpd, _DAY, (True, False, False)),
                 ("tpm", limits.tpm, _MINUTE, (False, True, True)),
+                ("tpd", limits.tpd, _DAY, (False, True, True)),
                 ("input_tpm", limits.input_tpm, _MINUTE, (False, True, False)),
                 ("output_tpm", limits.output_tpm, _MINUTE, (False, False, True)),
             )
@@ -284,19 +295,14 @@ class Meter:
             elif gauge.output and output_tokens:
                 gauge.window.take(now, output_tokens)
 
-    def headers(self, now: float) -> Iterator[tuple[str, str]]:
-        """What is left, as OpenAI says it."""
+    def rooms(self, now: float) -> tuple[Room, ...]:
+        """What is left of each limit, where answers may say so."""
         if not self._limits.headers:
-            return
-        windows = {gauge.limit: gauge.window for gauge in self._gauges}
-        for noun, window in (
-            ("requests", windows.get("rpm") or windows.get("rpd")),
-            ("tokens", windows.get("tpm") or windows.get("output_tpm") or windows.get("input_tpm")),
-        ):
-            if window is not None:
-                yield f"x-ratelimit-limit-{noun}", str(window.limit)
-                yield f"x-ratelimit-remaining-{noun}", str(window.left(now))
-                yield f"x-ratelimit-reset-{noun}", duration(window.reset(now))
+            return ()
+        return tuple(
+            Room(gauge.limit, gauge.window.limit, gauge.window.left(now), gauge.window.reset(now))
+            for gauge in self._gauges
+        )
 
 
 def _window(limits: Limits, amount: int, seconds: float, epoch: float, name: str) -> Window:

@@ -69,7 +69,9 @@ class _Shell:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         began = self._loop.time()
-        answer = self._engine.handle(SimRequest(request.method, request.path, headers, body), self._origin + began)
+        answer = self._engine.handle(
+            SimRequest(request.method, request.rel_url.raw_path_qs, headers, body), self._origin + began
+        )
         try:
             return await self._perform(request, answer, began)
         finally:

@@ -67,7 +67,9 @@ def _request(request: HttpRequest) -> SimRequest:
     headers = {
         name.lower(): value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()
     }
-    return SimRequest(request.method, urlsplit(request.url).path, headers, request.body)
+    parts = urlsplit(request.url)
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    return SimRequest(request.method, path, headers, request.body)
 
 
 class _Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 
@@ -82,20 +82,34 @@ class HttpTransport:
         return None if answer is None or answer[0] != 200 else dialect.looked_up(answer[1])
 
 
+class WholeAnswer(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 async def asked(wire: Wire, request: HttpRequest) -> tuple[int, bytes] | None:
     """The status and the body of an answer to a question that costs nothing; None when none came in time."""
-    body = b""
     try:
-        with anyio.move_on_after(_QUESTION_SECONDS):
-            async with wire.exchange(request) as response:
-                async for piece in response.chunks():
-                    body += piece
-                    if len(body) > _MOST_BODY_BYTES:
-                        return None
-                return response.status, body
+        told = await answer_to(wire, request)
     except WireError:
-        pass
-    return None
+        return None
+    return told.status, told.body
+
+
+async def answer_to(wire: Wire, request: HttpRequest) -> WholeAnswer:
+    """The answer to a question that costs nothing. Raises WireError, also when none came in time."""
+    body = b""
+    with anyio.move_on_after(_QUESTION_SECONDS):
+        async with wire.exchange(request) as response:
+            async for piece in response.chunks():
+                body += piece
+                if len(body) > _MOST_BODY_BYTES:
+                    raise WireError("the answer is far too long", sent=True)
+            return WholeAnswer(response.status, response.headers, body)
+    raise WireError(f"timed out: no answer within {_QUESTION_SECONDS:g} s", sent=True)
 
 
 class _Exchange:

@@ -166,6 +166,28 @@ MISTAKES = {
     "an unknown setting": ("models: {m: {use: sim/m, »temprature: 1}}", "unknown key `temprature`"),
     "too warm": ("models: {m: {use: sim/m, temperature: »2.5}}", "at most 2"),
     "a fraction of a token": ("models: {m: {use: sim/m, max_tokens: »1.5}}", "a whole number"),
+    "a field of the call in extra": (
+        "defaults: {extra: {»stream: false, service_tier: flex}}",
+        "`stream` follows from the call at `sim`: `extra` cannot change it",
+    ),
+    "a field of the call deep in extra": (
+        f"""
+        budget: 1
+        providers: {{g: {{type: gemini, base_url: "{PAID}"}}}}
+        models: {{m: {{use: g/m, price: {{input: 1, output: 1}}}}}}
+        pairings: [{{a: m, b: sim/ada, extra: {{generationConfig: {{»candidateCount: 2, topK: 5}}}}}}]
+        """,
+        "`generationConfig.candidateCount` follows from the call at `g`",
+    ),
+    "a field of the call in a rule": (
+        "set: [{when: {model: sim/ada}, extra: {»messages: []}}]",
+        "`messages` follows from the call at `sim`",
+    ),
+    "a graphics card of somebody else": (
+        f'budget: 1\nproviders: {{g: {{type: gemini, base_url: "{PAID}", »min_gpu: 0.5}}}}',
+        "`gemini` runs on no graphics card of yours",
+    ),
+    "more than all of the graphics card": ("providers: {sim: {min_gpu: »1.5}}", "at most 1"),
     "no token at least": ("defaults: {min_tokens: »0}", "at least 1"),
     "a least of half a token": ("models: {m: {use: sim/m, min_tokens: »0.5}}", "a whole number"),
     "a least above the built-in most": (

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.call import Failure, Left, Outcome, Reasoning, Reply, Sampling, Usage
-from runner.money import Price
+from runner.money import Price, Tier
 from runner.providers import DIALECTS, Endpoint
 from runner.providers.base import Found, Funds, Listed
 from runner.transports.http import HttpTransport
@@ -365,7 +365,57 @@ def test_its_catalogue_tells_window_limit_price_and_end_of_a_model() -> None:
         ({"internal_reasoning": "0"}, Price(Decimal(1), Decimal("3.2"), Decimal("0.1"))),
         (
             {"overrides": [{"min_prompt_tokens": 200_000, "prompt": "0.000002"}, {"completion": "0.000001"}, 7]},
-            Price(Decimal(2), Decimal("3.2"), Decimal("0.1")),
+            Price(
+                Decimal(1),
+                Decimal("3.2"),
+                Decimal("0.1"),
+                tiers=(Tier(200_000, Decimal(2), Decimal("3.2"), Decimal("0.1")),),
+            ),
+        ),
+        (
+            {
+                "input_cache_write": "0.00000125",
+                "overrides": [
+                    {"min_prompt_tokens": 400_000, "prompt": "0.000003", "request": "0.01"},
+                    {"min_prompt_tokens": 200_000, "prompt": "0.000002", "completion": "0.000003"},
+                    {"min_prompt_tokens": 200_000, "utc_start": 100, "utc_end": 500, "completion": "0.000009"},
+                ],
+            },
+            Price(
+                Decimal(1),
+                Decimal("3.2"),
+                Decimal("0.1"),
+                Decimal("1.25"),
+                Decimal("0.01"),
+                tiers=(
+                    Tier(200_000, Decimal(2), Decimal(9), Decimal("0.1"), Decimal("1.25")),
+                    # The entry that stands last wins where both hold.
+                    Tier(400_000, Decimal(2), Decimal(9), Decimal("0.1"), Decimal("1.25")),
+                ),
+            ),
+        ),
+        (
+            {
+                "overrides": [
+                    {"min_prompt_tokens": 200_000, "completion": "0.000009"},
+                    {"min_prompt_tokens": 200_000, "utc_start": 100, "utc_end": 500, "completion": "0.000001"},
+                ],
+            },
+            Price(
+                Decimal(1),
+                Decimal("3.2"),
+                Decimal("0.1"),
+                tiers=(Tier(200_000, Decimal(1), Decimal(9), Decimal("0.1")),),
+            ),
+        ),
+        (
+            {"overrides": [{"min_prompt_tokens": 200_000, "completion": "0.000001"}]},
+            Price(
+                Decimal(1),
+                Decimal("3.2"),
+                Decimal("0.1"),
+                tiers=(Tier(200_000, Decimal(1), Decimal(1), Decimal("0.1")),),
+            ),
         ),
         (
             {"overrides": [{"utc_start": "0100", "completion": "0.000009"}]},
@@ -380,7 +430,7 @@ def test_its_catalogue_tells_window_limit_price_and_end_of_a_model() -> None:
     ],
 )
 def test_the_dearest_price_is_taken_and_none_where_one_cannot_be_read(changes: Any, price: Price | None) -> None:
-    """Over all lengths of a prompt and all hours; what cannot be a price makes none."""
+    """Over all hours, with a tier for each length of a prompt that has its own; what cannot be a price makes none."""
     [found] = listed({**ROW, "pricing": {**PRICING, **changes}})
     assert found.price == price
 

@@ -85,6 +85,7 @@ def test_a_line_holds_the_conversation_in_full() -> None:
     second = loaded["turns"][1]
     assert (second["model"], second["model_served"], second["upstream"]) == ("basil", "basil-2026", "Upstream One")
     assert (second["cost"], second["cost_reported"], second["cost_computed"]) == (0.0036, 0.0036, 0.004)
+    assert [turn["cost_differs"] for turn in loaded["turns"]][:2] == [None, "-10.0 %"]
     assert (second["seconds_first_byte"], second["seconds"], second["tokens_per_second"]) == (0.5, 3.7, 75.0)
 
 

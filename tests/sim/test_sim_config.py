@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
-from runner.money import Price
-from runner.sim.config import CAST, KINDS, PASSING
+from runner.money import Price, Tier
+from runner.sim.config import CAST, KINDS, PASSING, ModelConfig, Speaks
 from runner.sim.engine import Fault, Latency, Limits, SimConfig, Style, check_config, load_config, price_of
 
 WHOLE: dict[str, Any] = {
@@ -17,10 +20,26 @@ WHOLE: dict[str, Any] = {
     "epoch": 1_700_000_000,
     "keep_bodies": True,
     "cancelled": "produced",
-    "limits": {"concurrency": 4, "rpm": 60, "window": "bucket", "burst": 1, "count": "used", "headers": False},
+    "speaks": "openrouter",
+    "credit": 2.5,
+    "record_after": "3s",
+    "limits": {
+        "concurrency": 4,
+        "rpm": 60,
+        "window": "bucket",
+        "burst": 1,
+        "count": "used",
+        "headers": False,
+        "tpd": 9,
+    },
     "models": {
         "m": {
-            "price": {"input": "1.00", "output": 3.2, "cache_read": 0.1},
+            "price": {
+                "input": "1.00",
+                "output": 3.2,
+                "cache_read": 0.1,
+                "tiers": [{"above": 9, "input": 2, "output": 4}],
+            },
             "reply": {"mean": 20, "spread": 0, "texts": ["Hello."]},
             "reasoning": 30,
             "reasoning_field": "reasoning",
@@ -28,6 +47,12 @@ WHOLE: dict[str, Any] = {
             "cached": 0.5,
             "reports_cost": True,
             "context": 8192,
+            "cache_written": 0.25,
+            "byok": True,
+            "overflow": "cut",
+            "max_output": 512,
+            "ends": "2026-12-31",
+            "gpu": 0.5,
             "limits": {"output_tpm": 1000},
             "faults": [{"kind": "blank", "request": [1, 3]}],
         }
@@ -49,13 +74,17 @@ def test_everything_that_can_be_said_is_read() -> None:
     config, problems = load_config(WHOLE)
     assert problems == ()
     model = config.models["m"]
-    assert model.price == Price(Decimal("1.00"), Decimal("3.2"), Decimal("0.1"))
+    tier = Tier(9, Decimal(2), Decimal(4))
+    assert model.price == Price(Decimal("1.00"), Decimal("3.2"), Decimal("0.1"), tiers=(tier,))
     assert model.reply == Style(20, 0.0, ("Hello.",))
     assert model.latency == Latency(0.25, 0.01, 0.5, 1.0)
     assert model.faults == (Fault("blank", request=(1, 3)),)
     assert (model.reasoning, model.reasoning_field, model.cached, model.context) == (30, "reasoning", 0.5, 8192)
+    assert (model.cache_written, model.byok, model.overflow, model.gpu) == (0.25, True, "cut", 0.5)
+    assert (model.max_output, model.ends) == (512, "2026-12-31")
+    assert (config.speaks, config.credit, config.record_after) == ("openrouter", 2_500_000_000, 3.0)
     assert model.limits == Limits(output_tpm=1000)
-    assert config.limits == Limits(4, 60, window="bucket", burst=1, count="used", headers=False)
+    assert config.limits == Limits(4, 60, window="bucket", burst=1, count="used", headers=False, tpd=9)
     assert (config.seed, config.keys, config.cancelled, config.keep_bodies) == (7, ("one",), "produced", True)
     busy, error, cut = config.faults
     assert (busy.kind, busy.model, busy.attempt, str(busy.retry_after)) == ("busy", "m", (1,), "nan")
@@ -99,6 +128,18 @@ BAD: list[tuple[object, tuple[str | int, ...], str]] = [
     ({"limits": {"window": "slide"}}, ("limits", "window"), "did you mean `sliding`?"),
     ({"limits": {"rpm": 5, "burst": 1}}, ("limits", "burst"), "`window: bucket`"),
     ({"limits": None}, ("limits",), "found nothing"),
+    ({"speaks": "openruoter"}, ("speaks",), "did you mean `openrouter`?"),
+    ({"credit": "much"}, ("credit",), "not a number"),
+    ({"credit": []}, ("credit",), "expected dollars"),
+    (
+        {"models": {"m": {"price": {"input": 1, "output": 1, "tiers": [{"input": 1, "output": 1, "abov": 3}]}}}},
+        ("models", "m", "price", "tiers", 0, "abov"),
+        "did you mean `above`?",
+    ),
+    ({"models": {"m": {"overflow": "trim"}}}, ("models", "m", "overflow"), "expected one of refuse, cut"),
+    ({"models": {"m": {"gpu": 2}}}, ("models", "m", "gpu"), "from 0 to 1"),
+    (scripted(kind="afford", afford=-1), ("faults", "script", 0, "afford"), "at least 0"),
+    (scripted(kind="busy", should_retry="no"), ("faults", "script", 0, "should_retry"), "true or false"),
     ({"models": {"m": 3}}, ("models", "m"), "expected keys with values, found 3"),
     ({"models": {"m": {"prise": {}}}}, ("models", "m", "prise"), "did you mean `price`?"),
     ({"models": {"m": {"price": {"input": 1}}}}, ("models", "m", "price", "output"), "needs `output`"),
@@ -162,3 +203,16 @@ def test_the_mix_is_made_of_faults_that_pass() -> None:
     lasting = {"quota", "unauthorized", "no_money", "forbidden", "not_found", "context_length", "unsupported_parameter"}
     assert not kinds & (lasting | {"overrun", "usage", "stall", "silent", "slow", "late", "redirect", "other_model"})
     assert kinds < set(KINDS)
+
+
+def test_the_page_about_jobs_names_every_key_and_every_kind_of_fault() -> None:
+    """What can be said to the built-in server and what is written about it cannot drift apart."""
+    page = (Path(__file__).parents[2] / "docs" / "job-file.md").read_text(encoding="utf-8")
+    section = page.partition("### `sim`")[2].partition("\n## ")[0]
+    tables = re.split(r"\n\|---\|---(?:\|---)?\|\n", section)[1:]
+    named = [re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]*) \|", part, re.MULTILINE))) for part in tables]
+    provider, model, kinds = map(set, named)
+    assert provider == {field.name for field in fields(SimConfig)} - {"fault_rate"}
+    assert model == {field.name for field in fields(ModelConfig)}
+    assert kinds == set(KINDS) | {option for kind in KINDS.values() for option in kind.options} - {"billed"}
+    assert all(f"`{word}`" in tables[0] for word in get_args(Speaks))

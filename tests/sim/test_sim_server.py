@@ -6,6 +6,7 @@ import asyncio
 import io
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -13,9 +14,10 @@ import anyio
 import pytest
 
 from runner.sim.config import Latency, ModelConfig, Style, fault
-from runner.sim.engine import Engine, Fault, Limits, SimConfig
+from runner.sim.engine import Engine, Fault, Limits, Piece, SimAnswer, SimConfig
 from runner.sim.server import serve
 from tests.sim.asking import body, heard, provider, raw, read_stream, request
+from tests.sim.tongues import FORMATS, OPENROUTER
 
 PATIENCE = 20.0
 """Seconds after which a test that hangs is broken; nothing here waits so long."""
@@ -233,3 +235,27 @@ def test_many_at_once_are_all_served(caplog: pytest.LogCaptureFixture) -> None:
     assert len(engine.received) == 1000 - engine.played["refused"]
     assert {r.ended for r in engine.received} == {"finished"}
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_every_format_is_served_on_a_real_connection() -> None:
+    """Whatever its path, its question and its way to stream: the bytes are those of the engine."""
+    engine, twin = (OPENROUTER.provider(ModelConfig(reasoning=20)) for _ in range(2))
+
+    async def test(session: aiohttp.ClientSession, url: str) -> None:
+        for tongue in FORMATS:
+            asked = tongue.ask()
+            address = url.removesuffix("/v1") + asked.path
+            async with session.post(address, data=asked.body, headers=asked.headers) as response:
+                assert response.status == 200
+                answer = SimAnswer(0, 200, tuple(response.headers.items()), (Piece(0.0, await response.read()),))
+            head = tuple((name.lower(), value) for name, value in answer.headers)
+            said = tongue.said(replace(answer, headers=head))
+            assert (said.text, said.finish) == (
+                tongue.said(twin.handle(asked, 0.0)).text,
+                tongue.finish("stop"),
+            )
+            if tongue is OPENROUTER:
+                async with session.get(f"{url}/generation", params={"id": said.id}) as response:
+                    assert (await response.json())["data"]["id"] == said.id
+
+    over_http(engine, test)

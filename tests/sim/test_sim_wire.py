@@ -14,6 +14,7 @@ from runner.sim.engine import Engine, Limits
 from runner.sim.wire import SimWire
 from runner.world import HttpRequest, Secret, Wire, WireError
 from tests.sim.asking import body, heard, provider, raw, read_stream, request
+from tests.sim.tongues import GEMINI, OPENROUTER
 from tests.virtual import run_virtual
 
 BASE = "http://sim.test/v1"
@@ -236,5 +237,23 @@ def test_two_wires_share_nothing() -> None:
             async with SimWire({BASE: engine}).exchange(post(model="cleo")) as response:
                 assert response.status == 429
                 assert response.headers["retry-after"] == "1"
+
+    virtually(test)
+
+
+def test_a_question_in_an_address_arrives_with_it() -> None:
+    """A stream of events, and a look-up by its id, are asked for after the question mark."""
+
+    async def test() -> None:
+        engine = OPENROUTER.provider(ModelConfig())
+        wire = SimWire({BASE: engine})
+        asked = GEMINI.ask()
+        data = await read(wire, HttpRequest("POST", BASE.removesuffix("/v1") + asked.path, {}, asked.body))
+        assert data.startswith(b"data: ")
+        async with wire.exchange(post()) as response:
+            generation = response.headers["x-generation-id"]
+            async for _ in response.chunks():
+                pass
+        assert b"total_cost" in await read(wire, HttpRequest("GET", f"{BASE}/generation?id={generation}", {}, b""))
 
     virtually(test)

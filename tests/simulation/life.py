@@ -323,7 +323,10 @@ def _arriving(request: HttpRequest) -> SimRequest:
     headers = {
         name.lower(): value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()
     }
-    return SimRequest(request.method, urlsplit(request.url).path, headers, request.body)
+    parts = urlsplit(request.url)
+    return SimRequest(
+        request.method, f"{parts.path}?{parts.query}" if parts.query else parts.path, headers, request.body
+    )
 
 
 class _Heard:
