@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from runner.cli.door import answered, outputs_option, say
+from runner.cli.door import answered, emit, ended, json_option, outputs_option, say
 from runner.cli.hold import JOBS, SETS, dollars_of, load_all
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
     from dataclasses import replace
 
     from runner.events import HistoryError, State
+    from runner.foreign import command
     from runner.journal import FILE, scan
     from runner.lines import TooNew
     from runner.plan import make_plan, slug
@@ -95,12 +96,14 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
             if found.damaged:
                 raise CannotBegin(
                     EXIT_STORAGE,
-                    f"{folder / FILE} is damaged, and what was spent there is unknown: tertulia repair {folder}",
+                    f"{folder / FILE} is damaged, and what was spent there is unknown: {command('repair', folder)}",
                 )
             state = found.state
     except OSError as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE} cannot be read: {error.strerror}") from None
-    except (TooNew, HistoryError) as error:
+    except TooNew as error:
+        raise CannotBegin(EXIT_STORAGE, str(error)) from None
+    except HistoryError as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE}: {error}") from None
     return Standing(source, make_plan(job, state.jobs[0].date if state.jobs else today), key, folder, state)
 
@@ -165,8 +168,9 @@ class Asked:
 @click.option("--budget", type=str, metavar="DOLLARS", help="The ceiling of the run, in place of the job's.")
 @click.option("--only", multiple=True, metavar="PATTERN", help="Only conversations with such a name: 'prism/*'.")
 @click.option("--why", is_flag=True, help="Say what has changed in each changed conversation, and why others stopped.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
+@json_option
 @answered
+@ended
 def plan(
     jobs: tuple[Path, ...],
     outputs: Path,
@@ -178,7 +182,6 @@ def plan(
     as_json: bool,
 ) -> int:
     """Show what a run would hold, what it would cost and how long it would take. Spends nothing, needs no key."""
-    from runner.job import JobError
     from runner.preflight import CannotBegin
     from runner.selection import Options
 
@@ -186,21 +189,16 @@ def plan(
     asked = Asked(options, outputs, sets, why)
     show = _show_json if as_json else _show
     code = 0
-    try:
-        for source in load_all(jobs, sets):
-            try:
-                show(*_looked_ahead(source, asked), asked)
-            except CannotBegin as cannot:
-                for line in cannot.lines:
-                    say(line)
-                # The codes that come here are 2, 6 and 8, and the larger one is the worse.
-                code = max(code, cannot.code)
-    except JobError:
-        if as_json:
-            _emit({"kind": "end", "exit": 2})
-        raise
-    if as_json:
-        _emit({"kind": "end", "exit": code})
+    for source in load_all(jobs, sets):
+        try:
+            show(*_looked_ahead(source, asked), asked)
+        except CannotBegin as cannot:
+            if as_json:
+                emit({"event": "trouble", "job": source.job.name, "file": source.file, "text": "\n".join(cannot.lines)})
+            for line in cannot.lines:
+                say(line)
+            # The codes that come here are 2, 6 and 8, and the larger one is the worse.
+            code = max(code, cannot.code)
     return code
 
 
@@ -220,16 +218,20 @@ def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list
     misfits = _misfits(standing.source.file, plan, selected)
     if misfits:
         raise CannotBegin(EXIT_JOB, *misfits)
-    counted = _counted_today(plan, asked.outputs)
+    counted = _counted_today(standing, asked.outputs)
     ahead = outlook(plan, state, selected, known, _means(standing), DEFAULT_CONCURRENCY, counted)
     return standing, ahead, bought_again(plan, state)
 
 
-def _counted_today(plan: Plan, outputs: Path) -> Counted:
-    """What the ledger counts today and this month, in the job's zone. CannotBegin when that cannot be told."""
+def _counted_today(standing: Standing, outputs: Path) -> Counted:
+    """What all runs count today and this month, in the job's zone. CannotBegin when that cannot be told.
+
+    Of this run, what it has spent: what else it has drawn, its next life has as room.
+    """
     import time
 
-    from runner.ledger import FILE, Book, month_of
+    from runner.foreign import command
+    from runner.ledger import FILE, Book, frozen_day, month_of, run_id
     from runner.ledger import read as read_ledger
     from runner.lines import Damaged, TooNew
     from runner.outlook import Counted
@@ -242,13 +244,25 @@ def _counted_today(plan: Plan, outputs: Path) -> Counted:
     try:
         book = Book(read_ledger(RealDisk(), path).entries)
     except Damaged as damage:
-        raise CannotBegin(EXIT_STORAGE, f"{damage}: what was spent there is unknown: tertulia repair {path}") from None
+        raise CannotBegin(
+            EXIT_STORAGE, f"{damage}: what was spent there is unknown: {command('repair', path)}"
+        ) from None
     except TooNew as error:
         raise CannotBegin(EXIT_STORAGE, f"{path}: {error}") from None
     except OSError as error:
         raise CannotBegin(EXIT_STORAGE, f"{path} cannot be read: {error.strerror}") from None
-    day, play = date_of(time.time(), plan.job.timezone), plays(plan)
-    return Counted(book.total(day, play), book.total(month_of(day), play))
+    plan, state = standing.plan, standing.state
+    zone = plan.job.timezone
+    day, play = frozen_day(date_of(time.time(), zone), book.latest.get(zone, "")), plays(plan)
+    whole = {span: book.total(span, play) for span in (day, month_of(day))}
+    born = next((event.born for _, event in state.opened if event.born), 0.0)
+    own = run_id(f"{standing.folder.parent.name}/{standing.key}", born)
+    for entry in book.standing.values():
+        if entry.run == own and entry.ahead and entry.play == play:
+            spent = state.days[entry.day].held if entry.day in state.days else 0
+            for span in {entry.day, month_of(entry.day)} & whole.keys():
+                whole[span] -= max(0, entry.amount - spent)
+    return Counted(whole[day], whole[month_of(day)])
 
 
 def _misfits(file: str, plan: Plan, selected: Sequence[Cell]) -> list[str]:
@@ -264,7 +278,7 @@ def _misfits(file: str, plan: Plan, selected: Sequence[Cell]) -> list[str]:
         whole,
         *(f"  {line}" for line in lines[:_NAMES]),
         *([f"  ... and {len(lines) - _NAMES:,} more"] if len(lines) > _NAMES else []),
-        "  raise that budget, or lower max_tokens: a call needs its worst case",
+        "  raise that budget, or lower max_tokens or min_tokens: a call needs its worst case",
     ]
 
 
@@ -348,7 +362,8 @@ def _ceilings(standing: Standing, ahead: Outlook) -> Iterator[str]:
     budget = standing.plan.budget
     first = "  ceiling     "
     for room in ahead.rooms:
-        held = f"; {_money(room.held)} is spent, {_money(room.left)} left" if room.held else ""
+        verb = "counted, by all runs together" if room.name in ("day", "month") else "spent"
+        held = f"; {_money(room.held)} is {verb}, {_money(room.left)} left" if room.held else ""
         only = ": the only guarantee" if room.name == "run" else ""
         yield f"{first} {_money(room.most)}  {room.name}{only}{held}"
         if room.short:
@@ -444,9 +459,9 @@ def _counted(number: int, noun: str) -> str:
 
 def _show_json(standing: Standing, ahead: Outlook, again: Sequence[str], asked: Asked) -> None:
     for row in ahead.rows:
-        _emit(
+        emit(
             {
-                "kind": "cell",
+                "event": "cell",
                 "job": standing.plan.job.name,
                 "run": standing.key,
                 "name": row.name,
@@ -465,9 +480,9 @@ def _show_json(standing: Standing, ahead: Outlook, again: Sequence[str], asked: 
                 "changes": list(row.changes),
             }
         )
-    _emit(
+    emit(
         {
-            "kind": "plan",
+            "event": "plan",
             "job": standing.plan.job.name,
             "run": standing.key,
             "file": standing.source.file,
@@ -507,13 +522,6 @@ def _amount(nanos: Nanos) -> float:
     return float(dollars(nanos))
 
 
-def _emit(record: dict[str, Any]) -> None:
-    import json
-
-    # ASCII, because nothing in it can then act on a terminal.
-    click.echo(json.dumps(record))
-
-
 # --- check -------------------------------------------------------------------------------------------------------
 
 
@@ -521,10 +529,12 @@ def _emit(record: dict[str, Any]) -> None:
 @JOBS
 @outputs_option
 @SETS
+@json_option
 @answered
-def check(jobs: tuple[Path, ...], outputs: Path, sets: tuple[str, ...]) -> int:
+@ended
+def check(jobs: tuple[Path, ...], outputs: Path, sets: tuple[str, ...], as_json: bool) -> int:
     """Find everything that can be known without spending: mistakes, prices, keys, budgets, the outputs folder."""
-    findings = _Findings()
+    findings = _Findings(as_json)
     seen: dict[Path, Path] = {}
     for path in jobs:
         findings.file = str(path)
@@ -544,23 +554,24 @@ def check(jobs: tuple[Path, ...], outputs: Path, sets: tuple[str, ...]) -> int:
 class _Findings:
     """What a check found, told as it is found."""
 
+    as_json: bool
     file: str = ""
     code: int = 0
     problems: int = 0
 
     def ok(self, text: str) -> None:
-        self._tell("ok      ", f"{self.file}: {text}")
+        self._tell("ok", f"{self.file}: {text}")
 
     def warning(self, text: str) -> None:
-        self._tell("warning ", text)
+        self._tell("warning", text)
 
     def problem(self, code: int, text: str) -> None:
-        self._tell("problem ", f"{self.file}: {text}")
+        self._tell("problem", f"{self.file}: {text}")
         self.count(code)
 
     def mistake(self, text: str) -> None:
         """A problem that says itself where it is."""
-        self._tell("problem ", text)
+        self._tell("problem", text)
         self.count(2)
 
     def count(self, code: int) -> None:
@@ -568,11 +579,14 @@ class _Findings:
         # The codes are 2, 6 and 8, and the larger one is the worse.
         self.code = max(self.code, code)
 
-    def _tell(self, word: str, text: str) -> None:
+    def _tell(self, grade: str, text: str) -> None:
         from runner.foreign import visible
 
+        if self.as_json:
+            emit({"event": "finding", "file": self.file, "grade": grade, "text": text})
+            return
         first, *rest = visible(text).split("\n")
-        click.echo("\n".join([f"{word} {first}", *(f"         {line}" for line in rest)]))
+        click.echo("\n".join([f"{grade:<8} {first}", *(f"         {line}" for line in rest)]))
 
 
 def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Path) -> Path | None:
@@ -688,6 +702,7 @@ def _missing_keys(source: Source, plan: Plan) -> Iterator[Trouble]:
 
 
 def _check_changes(findings: _Findings, standing: Standing) -> None:
+    from runner.foreign import command
     from runner.preflight import EXIT_JOB
     from runner.selection import bought_again
 
@@ -697,7 +712,7 @@ def _check_changes(findings: _Findings, standing: Standing) -> None:
         findings.problem(
             EXIT_JOB,
             f"{several} of {standing.name} would be bought again, and run refuses that unasked; "
-            f"tertulia plan --why {standing.source.file} says what has changed",
+            f"{command('plan --why', standing.source.file)} says what has changed",
         )
 
 

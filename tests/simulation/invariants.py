@@ -439,9 +439,9 @@ LONGEST_LIFE: Final = 8 * 3600.0
 
 
 def it_ends_in_time(lived: Lived) -> None:
-    """I16: no life goes on for ever."""
+    """I16: no life goes on for ever, nor much longer than its providers told it to."""
     if lived.seconds > LONGEST_LIFE:
-        broken("I16", f"a life took {lived.seconds:.0f} s")
+        broken("I16", f"a life took {lived.seconds:.0f} s in which nobody had asked it to wait")
 
 
 def it_gives_way(worker: Worker, holders: Sequence[Lived]) -> None:
