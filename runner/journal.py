@@ -23,7 +23,7 @@ import anyio
 from runner.events import KINDS, Event, Failed, Opened, Place, Repaired, Replied, Sent, State, from_data, to_data
 from runner.lines import Damaged, StorageError, TooNew, cut, free_name, seal, split, storage_error, unseal
 from runner.money import Nanos
-from runner.world import Appender, Clock, Disk, Lock, locks_hold, taken
+from runner.world import Appender, Clock, Disk, Lock, LockHeld, locks_hold, taken
 
 VERSION: Final = 1
 FILE: Final = "journal.jsonl"
@@ -32,8 +32,10 @@ SPARE_FILE: Final = "spare"
 """Space set aside, given back to the disk when it is full so that what is in flight can still be kept."""
 
 _SPARE_BYTES: Final = 4 * 1024 * 1024
-_LOOKED_AT_SECONDS: Final = 3.0
+_LOOKED_AT_SECONDS: Final = 0.1
 """Whoever only looks whether a lock is held, holds it for a moment: that is not the one to give way to."""
+_READ_SECONDS: Final = 10.0
+"""For so long somebody without a name may hold it, who only reads what stands there."""
 
 
 # --- lines -------------------------------------------------------------------------------------------------------
@@ -180,7 +182,7 @@ class Journal:
         lock: Lock | None = None
         try:
             disk.make_dirs(folder)
-            lock = await taken(disk, folder / LOCK_FILE, holder, _LOOKED_AT_SECONDS)
+            lock = await _held(disk, folder / LOCK_FILE, holder)
             if not locks_hold(disk, folder / LOCK_FILE, holder):
                 raise StorageError(
                     f"{folder} is on a file system whose locks keep nobody out, so that two processes could spend the "
@@ -327,6 +329,16 @@ class Repair(NamedTuple):
     """What is counted in their place."""
     copy: str
     """The name of the untouched copy."""
+
+
+async def _held(disk: Disk, path: Path, holder: str) -> Lock:
+    """The lock of a run; LockHeld when another process writes it."""
+    try:
+        return await taken(disk, path, holder, _LOOKED_AT_SECONDS)
+    except LockHeld as held:
+        if held.holder:
+            raise
+    return await taken(disk, path, holder, _READ_SECONDS)
 
 
 async def repair(disk: Disk, clock: Clock, folder: Path, holder: str) -> Repair | None:
