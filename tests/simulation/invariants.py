@@ -129,7 +129,7 @@ def no_call_is_settled_below_its_bill(run: Run, line: Line) -> None:
     call = run.account.calls.get((line["cell"], line["turn"], line["attempt"]))
     if call is None or run.account.mended or line["seq"] <= run.account.mended_to:
         return
-    if run.left[call["request"]] > 1 or call["request"] in run.bent:
+    if max(run.left[call["request"]], run.account.sent[call["request"]]) > 1 or call["request"] in run.bent:
         return  # of several requests that are the same nobody can say which was billed what; and an overrun, who knows
     bill = run.bills[call["request"]]
     if line["cost"] < bill:
