@@ -52,8 +52,9 @@ says, and that stands above it:
 |                 |                                                    | judge, ledger, limits, lines, lookups, money,
 |                 |                                                    | plan, prices, roster, world
 | `render/`       | one file per format; no clock, no path, no state   | call, conversation, foreign, money
-| `outputs`       | the files of a run, computed from its journal      | call, conversation, events, foreign, job,
-|                 |                                                    | journal, limits, money, plan, render, world
+| `outputs`       | the files of a run, computed from its journal      | call, conversation, events, forecast, foreign,
+|                 |                                                    | job, journal, ledger, limits, money, plan,
+|                 |                                                    | render, world
 | `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
 |                 | what is new or changed, its cost, its time         | limits, money, plan
 | `preflight`     | what must be known before anything is sent:        | catalogue, conversation, events, job, limits,
@@ -66,8 +67,8 @@ says, and that stands above it:
 |                 |                                                    | plan, preflight, providers, roster, run,
 |                 |                                                    | selection, shares, transports, waiting, world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
-|                 | second; nobody calls it                            | journal, limits, lines, money, night, outputs,
-|                 |                                                    | plan, render, run, world
+|                 | second; nobody calls it                            | journal, ledger, limits, lines, money, night,
+|                 |                                                    | outputs, plan, render, run, world
 | `verify`        | every figure and every hash, computed again        | call, conversation, events, foreign, job,
 |                 |                                                    | journal, ledger, lines, money, outputs, plan,
 |                 |                                                    | prices, providers, render, transports, world

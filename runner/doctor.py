@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from runner.foreign import one_line
+from runner.foreign import command, one_line
 from runner.journal import Scan
 from runner.ledger import Entry
 from runner.money import Nanos, shown
@@ -216,7 +216,7 @@ def of_folder(facts: Folder) -> Iterator[Finding]:
     """Whether runs can be kept there."""
     name = str(facts.path)
     if facts.trial.written is not None:
-        text = f"{facts.there} cannot be written: {facts.trial.written}"
+        text = f"{'' if facts.there == facts.path else f'{facts.there} '}cannot be written: {facts.trial.written}"
         yield Finding("problem", name, text, "make it writable, or name another with --outputs")
         return
     made = "" if facts.there == facts.path else f"will be made in {facts.there}; "
@@ -302,6 +302,8 @@ class RunFacts:
     found: Scan | None = None
     trouble: str | None = None
     """Why its journal cannot be read."""
+    remedy: str | None = None
+    """What to do about that; None where `verify` tells more."""
     reading: Reading | None = None
     """None while the journal tells nothing."""
     up_to_date: bool = True
@@ -313,11 +315,12 @@ def of_run(facts: RunFacts) -> Iterator[Finding]:
     """Whether its journal is sound, and what is left to do."""
     name, found = facts.name, facts.found
     if found is None:
-        yield Finding("problem", name, facts.trouble or "the journal cannot be read", f"tertulia verify {facts.folder}")
+        remedy = facts.remedy or command("verify", facts.folder)
+        yield Finding("problem", name, facts.trouble or "the journal cannot be read", remedy)
         return
     if found.damaged:
         text = f"the journal is damaged at byte {found.end:,} (record {found.last + 1:,}): what was spent is unknown"
-        yield Finding("problem", name, text, f"tertulia repair {facts.folder}")
+        yield Finding("problem", name, text, command("repair", facts.folder))
         return
     if facts.holder is not None:
         text = f"at work: {facts.holder}, {counted(found.last, 'record')} so far"
@@ -334,22 +337,22 @@ def of_run(facts: RunFacts) -> Iterator[Finding]:
     yield from _unfinished(name, facts.reading)
     yield from _money(name, facts.reading)
     if not facts.up_to_date:
-        yield Finding("warning", name, "its views are not up to date", f"tertulia report {facts.folder}")
+        yield Finding("warning", name, "its views are not up to date", command("report", facts.folder))
     if not facts.has_spare:
         text = "the space set aside for a full disk is used up"
         yield Finding("warning", name, text, "make room; the next run sets it aside again")
 
 
 def _unfinished(name: str, reading: Reading) -> Iterator[Finding]:
-    counts, command = reading.counts(), reading.command()
+    counts, go_on = reading.counts(), reading.command()
     total = sum(counts.values())
     cut = "broken off, " if reading.state.is_open else ""
-    if command is None and not cut:
+    if go_on is None and not cut:
         yield Finding("ok", name, f"complete: {counted(total, 'conversation')}")
         return
     others = "".join(f", {number:,} {status}" for status, number in counts.items() if number and status != "complete")
     text = f"{cut}{counts['complete']:,} of {counted(total, 'conversation')} complete{others}"
-    yield Finding("warning", name, text, command or f"tertulia report {reading.folder}")
+    yield Finding("warning", name, text, go_on or command("report", reading.folder))
 
 
 def _money(name: str, reading: Reading) -> Iterator[Finding]:
@@ -359,7 +362,7 @@ def _money(name: str, reading: Reading) -> Iterator[Finding]:
     assumed: Nanos = sum(call.cost for call in state.unsettled.values()) + sum(flying)
     if calls:
         text = f"{shown(assumed)} of {counted(calls, 'call')} is assumed: nobody knows yet what they cost"
-        yield Finding("warning", name, text, f"tertulia settle {name}")
+        yield Finding("warning", name, text, command("settle", reading.folder))
     over: Sequence[str] = [alias for alias, tally in state.tallies.items() if tally.overrun]
     if over:
         text = (

@@ -6,7 +6,7 @@ Nothing else is true: resume, budget, progress and every output are functions of
 - money is reserved by `Sent` and settled by the outcome; a call that is still open when the next life opens is lost,
   and stays charged at its reservation;
 - one `Replied` for a turn, ever, and no `Sent` for a turn that has it;
-- what was assumed of a call may be settled later, on evidence, once;
+- what was assumed of a call may be settled later, on evidence; of several settlements the last one stands;
 - money belongs to the day on which the life that reserved it began;
 - a life closes once, and the next one bears the next number;
 - statuses other than `complete` and `failed` last until the next life opens.
@@ -186,6 +186,8 @@ class Repaired:
     through: int
     """The last sequence number that was lost; the first is this record's own."""
     cost: Nanos
+    records: int = 0
+    """How many records the journal had, the lost ones counted in, when it was repaired."""
 
 
 Event: TypeAlias = Opened | Sent | Started | Replied | Failed | Settled | Stopped | Closed | Repaired
@@ -368,7 +370,12 @@ class Tally:
     compared_reported: Nanos = 0
     compared_computed: Nanos = 0
     failures: dict[str, int] = field(default_factory=dict)
-    overrun: bool = False
+    overruns: int = 0
+    """Calls that used or cost more than was reserved for them."""
+
+    @property
+    def overrun(self) -> bool:
+        return self.overruns > 0
 
     @property
     def mean_output(self) -> float | None:
@@ -401,6 +408,8 @@ class State:
     """The same by (day, provider, model); without what a repair counted, of which nobody knows that."""
     unsettled: dict[CallId, Unsettled] = field(default_factory=dict)
     """Calls of which nobody knows yet what they have cost."""
+    settled: dict[CallId, Unsettled] = field(default_factory=dict)
+    """Calls of which that became known afterwards, each with the cost that was said of it last."""
     scopes: dict[tuple[str, str], Account] = field(default_factory=dict)
     """Accounts by ("model", alias), ("provider", name), and what `watch` asked for."""
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -458,6 +467,11 @@ class State:
         """True when the last life has not been closed."""
         return bool(self.opened) and (not self.closed or self.closed[-1][1].life < self.opened[-1][1].life)
 
+    @property
+    def nameless(self) -> Nanos:
+        """What is assumed of lines that a repair replaced: there is no call of which it could be settled."""
+        return self.run.assumed - sum(known.cost for known in self.unsettled.values())
+
     def open_calls(self) -> Iterator[Open]:
         for progress in self.cells.values():
             if progress.open is not None:
@@ -508,9 +522,10 @@ class State:
         for progress in self.cells.values():
             if progress.open is not None and not progress.open.day:
                 progress.open.day = self._today()
-        for call, unsettled in self.unsettled.items():
-            if not unsettled.day:
-                self.unsettled[call] = unsettled._replace(day=self._today())
+        for calls in (self.unsettled, self.settled):
+            for call, known in calls.items():
+                if not known.day:
+                    calls[call] = known._replace(day=self._today())
 
     def _sent(self, event: Sent, at: float, place: Place) -> None:
         progress = self.cells.get(event.cell)
@@ -638,7 +653,7 @@ class State:
         usage = event.usage
         tally = self.tallies[call.alias]
         tally.replies += 1
-        tally.overrun = tally.overrun or event.overrun
+        tally.overruns += event.overrun
         if usage.get("trusted", True) and usage.get("input"):
             progress.reported_input[call.role] = (event.turn, usage["input"])
         self._count(tally, usage, event.cost, event.cost_source)
@@ -665,24 +680,30 @@ class State:
         tally.failures[name] = tally.failures.get(name, 0) + 1
         source = "unknown" if event.money == "assumed" else "reported" if event.usage.get("cost") else "priced"
         self._count(tally, event.usage, event.cost, source)
-        tally.overrun = tally.overrun or event.overrun
+        tally.overruns += event.overrun
         if event.parameter is not None and event.parameter not in self.dropped.get(call.alias, ()):
             self.dropped[call.alias] = (*self.dropped.get(call.alias, ()), event.parameter)
 
     def _settled(self, event: Settled, at: float, place: Place) -> None:
-        known = self.unsettled.pop(CallId(event.cell, event.turn, event.attempt), None)
-        progress = self.cells.get(event.cell)
+        call = CallId(event.cell, event.turn, event.attempt)
+        assumed, before = self.unsettled.pop(call, None), self.settled.get(call)
+        known, progress = assumed or before, self.cells.get(event.cell)
         if known is None or progress is None:
             if self.repaired:
                 return  # the call it speaks of is lost, and counted in its place
             raise HistoryError(f"{event.cell} turn {event.turn}.{event.attempt} is settled, but nothing was assumed")
-        self._move(progress, known.sent, known.day, event.cost - known.cost, 0, -known.cost)
+        tally, reserved = self.tallies[known.sent.alias], known.sent.reserved
+        if assumed is not None:
+            self._move(progress, known.sent, known.day, event.cost - known.cost, 0, -known.cost)
+            tally.assumed_calls -= 1
+            tally.reported += event.cost
+            tally.overruns += event.cost > reserved
+        else:
+            self._move(progress, known.sent, known.day, event.cost - known.cost, 0)
+            tally.reported += event.cost - known.cost
+            tally.overruns += (event.cost > reserved) - (known.cost > reserved)
         progress.corrected[event.turn, event.attempt] = event.cost
-        tally = self.tallies[known.sent.alias]
-        tally.assumed_calls -= 1
-        tally.reported += event.cost
-        if event.cost > known.sent.reserved:
-            tally.overrun = True
+        self.settled[call] = known._replace(cost=event.cost)
 
     def _stopped(self, event: Stopped, at: float, place: Place) -> None:
         progress = self.cells.setdefault(event.cell, Progress())

@@ -28,13 +28,15 @@ _IN_FLIGHT: Final = "in flight when the run broke off"
 
 
 class Assumed(NamedTuple):
-    """A call of which nobody knows what it cost, and what people call it: `prompt/a~b#3.1`."""
+    """A call of which nobody knew what it cost, and what people call it: `prompt/a~b#3.1`."""
 
     id: CallId
     conversation: str
     known: Unsettled
     in_flight: bool = False
     """True while the journal has no outcome of it at all."""
+    settled: bool = False
+    """True when it was settled before: what it counts at is then what was said of it last."""
 
     @property
     def name(self) -> str:
@@ -52,6 +54,15 @@ def assumed_calls(state: State, plan: Plan, at_work: bool = False) -> list[Assum
         sent = call.sent
         known = Unsettled(sent, call.at, call.day, sent.reserved, call.generation, _IN_FLIGHT)
         found.append(Assumed(CallId(sent.cell, sent.turn, sent.attempt), name(sent.cell), known, in_flight=True))
+    return sorted(found, key=lambda call: (call.known.at, call.name))
+
+
+def settled_calls(state: State, plan: Plan) -> list[Assumed]:
+    """The calls of a run whose cost was assumed once and has been settled, oldest first."""
+    found = [
+        Assumed(id_, plan.by_id[id_.cell].name if id_.cell in plan.by_id else id_.cell, known, settled=True)
+        for id_, known in state.settled.items()
+    ]
     return sorted(found, key=lambda call: (call.known.at, call.name))
 
 

@@ -15,6 +15,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from shlex import quote as shell_quote
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -76,6 +77,11 @@ def one_line(text: str, limit: int = 200) -> str:
     kept = line[: max(0, limit - 1)]
     unfinished = re.search(r"\\u(\{[0-9a-f]{0,6})?\Z", kept)
     return (kept[: unfinished.start()] if unfinished else kept).rstrip("\\ ") + "…"
+
+
+def command(verb: str, path: object) -> str:
+    """A command to copy into a shell, whatever a file is called: `tertulia repair 'my runs/talk/main'`."""
+    return f"tertulia {verb} {shell_quote(str(path))}"
 
 
 def storable(text: str) -> str:

@@ -160,6 +160,8 @@ class Gate:
         self._short: dict[Ceiling, tuple[Nanos, Nanos] | None] = {}
         """What the next slice must have, and should have, by its ceiling; None to give back what is left."""
         self._money_wanted: dict[Ceiling, anyio.Event] = {}
+        self.short_since: dict[Ceiling, float] = {}
+        """The ceilings of purses that wait until others give something back, and since when, on the loop's clock."""
         self._parked_models: dict[str, str] = {}
 
     # -- for those who talk --------------------------------------------------------------------------------------
@@ -397,7 +399,10 @@ class Gate:
                 return
             self.wake()
             if again:
+                self.short_since.setdefault(purse.ceiling, anyio.current_time())
                 await anyio.sleep(_RETRY_SECONDS)
+            else:
+                self.short_since.pop(purse.ceiling, None)
 
     async def _pace(self, lane: Lane) -> None:
         """Hand out permits at the lane's pace, which is another one when its share has changed."""

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -23,7 +23,7 @@ import anyio
 from runner.events import KINDS, Event, Failed, Opened, Place, Repaired, Replied, Sent, State, from_data, to_data
 from runner.lines import Damaged, StorageError, TooNew, cut, free_name, seal, split, storage_error, unseal
 from runner.money import Nanos
-from runner.world import Appender, Clock, Disk, Lock, locks_hold, taken
+from runner.world import Appender, Clock, Disk, Lock, LockHeld, locks_hold, taken
 
 VERSION: Final = 1
 FILE: Final = "journal.jsonl"
@@ -34,6 +34,8 @@ SPARE_FILE: Final = "spare"
 _SPARE_BYTES: Final = 4 * 1024 * 1024
 _LOOKED_AT_SECONDS: Final = 0.1
 """Whoever only looks whether a lock is held, holds it for a moment: that is not the one to give way to."""
+_READ_SECONDS: Final = 10.0
+"""For so long somebody without a name may hold it, who only reads what stands there."""
 
 
 # --- lines -------------------------------------------------------------------------------------------------------
@@ -105,17 +107,29 @@ class Scan:
 
 
 def scan(disk: Disk, path: Path) -> Scan:
-    """Fold a journal file. HistoryError when whole lines contradict each other; damage is told, not raised."""
+    """Fold a journal file; damage is told, not raised.
+
+    HistoryError when whole lines contradict each other, TooNew with the file's name when they are of a later version.
+    """
+    try:
+        return _scan(disk, path)
+    except TooNew as error:
+        raise TooNew(f"{path}: {error}") from None
+
+
+def _scan(disk: Disk, path: Path) -> Scan:
     found = Scan(size=disk.size(path))
     ends: dict[int, int] = {}
     whole = True
     for offset, line, ended in split(disk, path):
-        record = decode(line, offset) if ended else None
+        said = decode(line, offset)
+        record = said if ended else None
         if record is None and ended and (rewritten := decode(line.removesuffix(b"\r"), offset)) is not None:
             # No crash puts a return before the end of a line, an editor does: what it rewrote had been there.
             found.synced = max(found.synced, rewritten.seq)
-        if record is not None and record.synced is not None:
-            found.synced = max(found.synced, record.synced)
+        if said is not None and said.synced is not None:
+            # Also where only the end of the last line is missing: it counts for nothing, but what it says is true.
+            found.synced = max(found.synced, said.synced)
         if record is None or record.seq != found.last + 1:
             whole = False
         if not whole or record is None:
@@ -168,7 +182,7 @@ class Journal:
         lock: Lock | None = None
         try:
             disk.make_dirs(folder)
-            lock = await taken(disk, folder / LOCK_FILE, holder, _LOOKED_AT_SECONDS)
+            lock = await _held(disk, folder / LOCK_FILE, holder)
             if not locks_hold(disk, folder / LOCK_FILE, holder):
                 raise StorageError(
                     f"{folder} is on a file system whose locks keep nobody out, so that two processes could spend the "
@@ -290,8 +304,11 @@ class Journal:
         return True
 
     def close(self) -> None:
-        """Give the file and the lock back."""
+        """Give the file and the lock back; and the space set aside, where nobody has to go on with the run."""
         self.appender.close()
+        if self.failing is None and not self.state.is_open:
+            with suppress(OSError):  # it is only space, and whoever opens the run again needs it again
+                self.disk.remove(self.folder / SPARE_FILE)
         self.lock.release()
 
 
@@ -314,6 +331,16 @@ class Repair(NamedTuple):
     """The name of the untouched copy."""
 
 
+async def _held(disk: Disk, path: Path, holder: str) -> Lock:
+    """The lock of a run; LockHeld when another process writes it."""
+    try:
+        return await taken(disk, path, holder, _LOOKED_AT_SECONDS)
+    except LockHeld as held:
+        if held.holder:
+            raise
+    return await taken(disk, path, holder, _READ_SECONDS)
+
+
 async def repair(disk: Disk, clock: Clock, folder: Path, holder: str) -> Repair | None:
     """Put a `Repaired` record in the place of each damaged stretch, counting the largest reservation for each line.
 
@@ -326,6 +353,8 @@ async def repair(disk: Disk, clock: Clock, folder: Path, holder: str) -> Repair 
         if not found.damaged:
             return None
         each = _most_of_one_line(disk, path)
+        readable = list(_readable(disk, path))
+        records = max(found.synced, *(record.seq for record in readable), 0)
         mended: list[bytes] = []
         last, last_at, lost = 0, 0.0, 0
 
@@ -333,10 +362,10 @@ async def repair(disk: Disk, clock: Clock, folder: Path, holder: str) -> Repair 
             nonlocal last, lost
             missing = through - last
             lost += missing
-            mended.append(encode(last + 1, last_at, Repaired(through, missing * each)))
+            mended.append(encode(last + 1, last_at, Repaired(through, missing * each, records)))
             last = through
 
-        for record in _readable(disk, path):
+        for record in readable:
             if record.seq <= last:
                 continue
             if record.seq > last + 1:

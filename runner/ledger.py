@@ -5,7 +5,9 @@
   that is used up. When it closes, the run counts what its journal says.
 - A slice whose holder is gone counts in full until its journal is folded: by the next life of that run, or by whoever
   needs the room.
-- Play money, that of jobs which talk to the built-in provider alone, has a day and a month of its own.
+- Play money, that of jobs which talk to the built-in provider alone, has a day and a month of its own. A run that
+  has spent real money on a day counts as real on that day, whatever its job says later.
+- A journal that is shorter than the one that was counted is an older copy: it takes nothing back.
 - The ledger outlives the folders of the runs: what they have spent, they have spent.
 """
 
@@ -15,6 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
@@ -32,6 +35,8 @@ VERSION: Final = 1
 
 _SLICES: Final = 20
 _PATIENCE_SECONDS: Final = 30.0
+_LONGEST_TAIL: Final = 1024
+"""Beyond twice its longest line, so many bytes at the end of a ledger may be what one broken-off write has left."""
 
 Scope: TypeAlias = Literal["day", "month"]
 Kind: TypeAlias = Literal["drawn", "owed", "counted"]
@@ -64,6 +69,8 @@ class Entry:
     """The ceilings of the run's job over the day and the month."""
     parts: tuple[Part, ...] = ()
     """What it was spent for, as far as that is known."""
+    records: int = 0
+    """How many records the journal had that says so; none where it is not a journal that does."""
     at: float = 0.0
     seq: int = 0
 
@@ -83,6 +90,15 @@ class Truth:
 
     amount: Nanos
     parts: tuple[Part, ...]
+
+
+class Told(NamedTuple):
+    """What a run's journal says, and how many records it has."""
+
+    truths: Mapping[str, Truth]
+    records: int
+    mended: int = 0
+    """How many it had when it was repaired: what was lost may have told on which of these days money was spent."""
 
 
 class Spender(NamedTuple):
@@ -112,25 +128,34 @@ class Scan(NamedTuple):
     """What is in a ledger file."""
 
     entries: tuple[Entry, ...]
+    last: int
+    """Where the last good line begins, in bytes, and where the good lines end."""
     end: int
-    """Where the good lines end, in bytes."""
     torn: bool
 
 
 def read(disk: Disk, path: Path, start: int = 0, seq: int = 0) -> Scan:
-    """The lines of a ledger from `start`, where line `seq` ends; Damaged when a good one stands behind a bad one."""
+    """The lines of a ledger from `start`, where line `seq` ends.
+
+    Damaged when a good one stands behind a bad one, or more is bad at the end than one write can have left there.
+    """
     entries: list[Entry] = []
-    end, bad = start, False
+    last = end = start
+    longest = tail = ours = 0
     for offset, line, ended in split(disk, path, start) if disk.exists(path) else ():
         entry = _decoded(line, offset) if ended else None
-        if entry is not None and (bad or entry.seq != seq + 1):
+        if entry is not None and (tail or entry.seq != seq + 1):
             raise Damaged(path, end, seq + 1)
         if entry is None:
-            bad = True
+            tail += len(line) + 1
+            ours += ended and line.startswith(b"{")
             continue
         entries.append(entry)
-        seq, end = entry.seq, offset + len(line) + 1
-    return Scan(tuple(entries), end, bad)
+        longest = max(longest, len(line))
+        seq, last, end = entry.seq, offset, offset + len(line) + 1
+    if ours > 1 or tail > 2 * longest + _LONGEST_TAIL:
+        raise Damaged(path, end, seq + 1)
+    return Scan(tuple(entries), last, end, tail > 0)
 
 
 def encode(entry: Entry) -> bytes:
@@ -142,6 +167,8 @@ def encode(entry: Entry) -> bytes:
         data["caps"] = entry.caps
     if entry.parts:
         data["parts"] = [list(part) for part in entry.parts]
+    if entry.records:
+        data["records"] = entry.records
     return seal(data)
 
 
@@ -164,6 +191,7 @@ def _decoded(line: bytes, offset: int) -> Entry | None:
             play=data.get("play", False),
             caps=data.get("caps", {}),
             parts=tuple(Part(*part) for part in data.get("parts", ())),
+            records=data.get("records", 0),
             at=data["at"],
             seq=data["seq"],
         )
@@ -182,19 +210,40 @@ class Book:
         self.latest: dict[str, str] = {}
         """The latest day that any run of a zone counted on."""
         self._totals: Counter[tuple[bool, str]] = Counter()
+        self._records: dict[tuple[str, str], int] = {}
         for entry in entries:
             self.take(entry)
 
     def take(self, entry: Entry) -> None:
-        before = self.amount(entry.run, entry.day)
-        self.standing[entry.run, entry.day] = entry
+        key = entry.run, entry.day
+        before = self.standing.get(key)
+        self.standing[key] = entry
         self.latest[entry.zone] = max(self.latest.get(entry.zone, ""), entry.day)
+        self._records[key] = max(entry.records, self._records.get(key, 0))
         for span in (entry.day, month_of(entry.day)):
-            self._totals[entry.play, span] += entry.amount - before
+            if before is not None:
+                self._totals[before.play, span] -= before.amount
+            self._totals[entry.play, span] += entry.amount
 
     def amount(self, run: str, day: str) -> Nanos:
         entry = self.standing.get((run, day))
         return 0 if entry is None else entry.amount
+
+    def plays(self, run: str, day: str, play: bool) -> bool:
+        """Whether a run counts as play that day: not if it has ever counted as anything else."""
+        entry = self.standing.get((run, day))
+        return play and (entry is None or entry.play)
+
+    def caps(self, run: str, day: str) -> Mapping[Scope, Nanos]:
+        """The ceilings that its job had when a run last said something of that day."""
+        entry = self.standing.get((run, day))
+        return {} if entry is None else entry.caps
+
+    def is_older(self, run: str, day: str, told: Told) -> bool:
+        """True when a journal says less of a day than a longer or a less damaged one, which is believed then."""
+        known = self._records.get((run, day), 0)
+        says = told.truths[day].amount if day in told.truths else 0
+        return says < self.amount(run, day) and (told.records < known or 0 < told.mended >= known)
 
     def total(self, span: str, play: bool = False) -> Nanos:
         """What counts on a day (`2026-11-21`) or in a month (`2026-11`)."""
@@ -237,12 +286,22 @@ def truths_of(state: State) -> dict[str, Truth]:
     return {day: Truth(account.held, tuple(parts[day])) for day, account in sorted(state.days.items())}
 
 
+def told_by(state: State, records: int) -> Told:
+    """What a journal of so many records says, by its fold."""
+    return Told(truths_of(state), records, max((repaired.records for repaired in state.repaired), default=0))
+
+
 def month_of(day: str) -> str:
     return day[:7]
 
 
-Fold: TypeAlias = Callable[[str], Awaitable[Mapping[str, Truth] | None]]
-"""From a run, as the ledger calls it, to what its journal says of each day; None when it is not there."""
+def frozen_day(today: str, latest: str) -> str:
+    """The day that a life counts on. A clock that was put back does not open yesterday again."""
+    return latest if today < latest <= (date.fromisoformat(today) + timedelta(days=1)).isoformat() else today
+
+
+Fold: TypeAlias = Callable[[str], Awaitable[Told | None]]
+"""From a run, as the ledger calls it, to what its journal says; None when it is not there, or somebody holds it."""
 
 
 class Ledger:
@@ -264,6 +323,9 @@ class Ledger:
         self.seq = 0
         """The number of the last line, whoever wrote it."""
         self._end = 0
+        self._last: Entry | None = None
+        self._last_at = 0
+        """Where the last line begins, in bytes."""
         self._at = 0.0
         self._lost: list[Entry] = []
         """Slices of dead runs whose journals are not there to be folded."""
@@ -302,31 +364,53 @@ class Ledger:
                 entry = Entry(spender.run, spender.day, spender.zone, amount, "owed", spender.play, spender.caps)
                 await self._append([entry])
 
-    async def give_back(self, spender: Spender, amount: Nanos, idle: bool) -> None:
-        """Let a run count no more than it needs, so that others can have the rest; `idle` when nothing is in flight."""
+    async def give_back(self, spender: Spender, amount: Nanos) -> None:
+        """Let a run whose calls are in flight count no more than it needs, so that others can have the rest."""
         async with self._held():
             there = self.book.standing.get((spender.run, spender.day))
-            kind: Kind = "counted" if idle else "drawn"
-            if there is not None and (there.amount > amount or there.kind != kind):
-                caps = {} if idle else spender.caps
-                await self._append([Entry(spender.run, spender.day, spender.zone, amount, kind, spender.play, caps)])
+            if there is not None and (there.amount > amount or there.kind != "drawn"):
+                entry = Entry(spender.run, spender.day, spender.zone, amount, "drawn", spender.play, spender.caps)
+                await self._append([entry])
 
-    async def count(self, spender: Spender, truths: Mapping[str, Truth]) -> None:
-        """Let a run count what its journal says, on each day that it has spent on."""
+    async def count(self, spender: Spender, told: Told) -> tuple[str, ...]:
+        """Let a run count what its journal says, on each day that it has spent on.
+
+        The days are given back that go on counting more, because they were told by a longer journal.
+        """
         async with self._held():
-            await self._append(
-                [
-                    Entry(spender.run, day, spender.zone, truth.amount, "counted", spender.play, {}, truth.parts)
-                    for day, truth in truths.items()
-                    if self._differs(spender.run, day, truth)
-                ]
+            truths = {spender.day: Truth(0, ()), **told.truths}
+            older = tuple(day for day in truths if self.book.is_older(spender.run, day, told))
+            entries = (
+                Entry(
+                    run=spender.run,
+                    day=day,
+                    zone=spender.zone,
+                    amount=truth.amount,
+                    kind="counted",
+                    play=self.book.plays(spender.run, day, spender.play),
+                    caps=spender.caps if day == spender.day else self.book.caps(spender.run, day),
+                    parts=truth.parts,
+                    records=told.records,
+                )
+                for day, truth in truths.items()
+                if day not in older
             )
+            await self._append([entry for entry in entries if self._differs(entry, told)])
+            return older
 
-    def _differs(self, run: str, day: str, truth: Truth) -> bool:
-        there = self.book.standing.get((run, day))
+    def _differs(self, entry: Entry, told: Told) -> bool:
+        there = self.book.standing.get((entry.run, entry.day))
         if there is None:
-            return truth.amount != 0
-        return there.ahead or (there.amount, there.parts) != (truth.amount, truth.parts)
+            return entry.amount != 0 or bool(entry.caps or told.mended)
+        return there != replace(entry, kind="counted", records=there.records, at=there.at, seq=there.seq)
+
+    async def begin(self, runs: Sequence[Known]) -> int:
+        """Where there is no ledger, let it begin with what the journals say; how many runs it counts."""
+        async with self._held():
+            if self.seq:
+                return 0
+            await self._append(_counted(runs))
+            return len(runs)
 
     # -- those who are gone --------------------------------------------------------------------------------------
 
@@ -350,26 +434,21 @@ class Ledger:
 
     async def _fold_the_dead(self, spender: Spender) -> bool:
         """Let the runs whose process is gone count what their journals say; True when that changed anything."""
-        found: list[tuple[Entry, Mapping[str, Truth]]] = []
+        found: list[tuple[Entry, Told]] = []
         for entry in self.book.drawn_beside(spender):
             if entry in self._lost or self._alive(entry):
                 continue
-            truths = None if self._fold is None else await self._fold(entry.run)
-            if truths is None or entry.day not in truths:
+            told = None if self._fold is None else await self._fold(entry.run)
+            if told is None or entry.day not in told.truths or self.book.is_older(entry.run, entry.day, told):
                 self._lost.append(entry)  # it may have been the slice of a run whose folder was made anew
             else:
-                found.append((entry, truths))
+                found.append((entry, told))
         if not found:
             return False
         async with self._held():
             # Whoever took the run up again meanwhile has written a line of its own, and knows better.
-            unchanged = [(e, t) for e, t in found if self.book.standing[e.run, e.day] == e and e.day in t]
-            await self._append(
-                [
-                    Entry(e.run, e.day, e.zone, t[e.day].amount, "counted", e.play, {}, t[e.day].parts)
-                    for e, t in unchanged
-                ]
-            )
+            unchanged = [(e, told) for e, told in found if self.book.standing.get((e.run, e.day)) == e]
+            await self._append([_folded(entry, told) for entry, told in unchanged])
         return bool(unchanged)
 
     # -- the file ------------------------------------------------------------------------------------------------
@@ -402,27 +481,37 @@ class Ledger:
                 lock.release()
 
     async def _catch_up(self) -> None:
-        size = self._disk.size(self.path) if self._disk.exists(self.path) else 0
-        if size < self._end:  # somebody has put another file in its place
-            self.book, self._end, self.seq = Book(), 0, 0
-        found = read(self._disk, self.path, self._end, self.seq)
+        found = self._read_on()
         for entry in found.entries:
             self._take(entry)
-        self._end = found.end
+        self._last_at, self._end = found.last, found.end
         if found.torn:
             # A process died while it wrote: nothing was spent on the strength of that line.
             await cut(self._disk, self.path, found.end)
 
+    def _read_on(self) -> Scan:
+        """What stands behind the last line that we know; all, where that stands there no more."""
+        if self._last is not None:
+            with suppress(Damaged, TooNew):
+                found = read(self._disk, self.path, self._last_at, self.seq - 1)
+                if found.entries and found.entries[0] == self._last:
+                    return found._replace(entries=found.entries[1:])
+        # Somebody has put another file in its place.
+        self.book, self.seq, self._last = Book(), 0, None
+        return read(self._disk, self.path)
+
     def _take(self, entry: Entry) -> None:
         self.book.take(entry)
-        self.seq, self._at = entry.seq, entry.at
+        self.seq, self._at, self._last = entry.seq, entry.at, entry
 
     async def _append(self, entries: Sequence[Entry]) -> None:
-        if not entries:
-            return
-        at = max(self._at, round(self._clock.wall(), 3))
-        numbered = [replace(entry, seq=self.seq + n, at=at) for n, entry in enumerate(entries, 1)]
-        data = b"".join(encode(entry) for entry in numbered)
+        # Line by line: what a crash leaves half written is then never more than one.
+        for entry in entries:
+            at = max(self._at, round(self._clock.wall(), 3))
+            await self._append_one(replace(entry, seq=self.seq + 1, at=at))
+
+    async def _append_one(self, entry: Entry) -> None:
+        data = encode(entry)
         appender = self._disk.appender(self.path)
         try:
             # Shielded: a stop request must not leave half a line, nor a slice that nobody knows of.
@@ -435,21 +524,36 @@ class Ledger:
             raise
         finally:
             appender.close()
-        for entry in numbered:
-            self._take(entry)
-        self._end += len(data)
+        self._take(entry)
+        self._last_at, self._end = self._end, self._end + len(data)
 
 
 # --- repair --------------------------------------------------------------------------------------------------------
 
 
 class Known(NamedTuple):
-    """What the journal of a run that is there says."""
+    """A run that is there, and what its journal says."""
 
     run: str
     zone: str
     play: bool
-    truths: Mapping[str, Truth]
+    told: Told
+
+
+def _counted(runs: Sequence[Known]) -> list[Entry]:
+    """What these runs count by their journals, and nothing else."""
+    return [
+        Entry(one.run, day, one.zone, truth.amount, "counted", one.play, {}, truth.parts, one.told.records)
+        for one in runs
+        for day, truth in one.told.truths.items()
+        if truth.amount
+    ]
+
+
+def _folded(entry: Entry, told: Told) -> Entry:
+    truth = told.truths[entry.day]
+    known = {"amount": truth.amount, "parts": truth.parts, "records": told.records}
+    return replace(entry, kind="counted", **known)  # type: ignore[arg-type]
 
 
 class Repair(NamedTuple):
@@ -459,42 +563,60 @@ class Repair(NamedTuple):
     """Lines that could not be read."""
     counted: int
     """Runs and days that are counted anew, by their journals."""
-    copy: str
-    """The name of the untouched copy."""
+    copy: str | None
+    """The name of the untouched copy; None where there was no file."""
 
 
-async def repair(disk: Disk, clock: Clock, root: Path, holder: str, runs: Sequence[Known]) -> Repair | None:
-    """Put the ledger together again: its good lines, and what the journals say; None when nothing is damaged.
+async def repair(
+    disk: Disk, clock: Clock, root: Path, holder: str, lock_name: str, runs: Sequence[Known]
+) -> Repair | None:
+    """Put the ledger together again: what each run counts by its good lines or its journal; None when it is sound.
 
-    What stood in a lost line about a run whose folder is gone, too, is lost. The damaged file is kept.
+    A line of a run that is at work may be among the lost: LockHeld while there is one. What stood in a lost line about
+    a run whose folder is gone, too, is lost. The damaged file is kept.
     """
     path = root / FILE
     lock = await taken(disk, root / LOCK_FILE, holder, _PATIENCE_SECONDS)
     try:
+        there = disk.exists(path)
         try:
-            read(disk, path)
+            if there:
+                read(disk, path)
+                return None
         except Damaged:
             pass
-        else:
-            return None
-        found = [_decoded(line, offset) if ended else None for offset, line, ended in split(disk, path)]
+        found = (
+            [_decoded(line, offset) if ended else None for offset, line, ended in split(disk, path)] if there else []
+        )
         good = [entry for entry in found if entry is not None]
+        folders = dict.fromkeys(entry.folder for entry in good) | dict.fromkeys(
+            one.run.rpartition("@")[0] for one in runs
+        )
+        for folder in folders:
+            if disk.exists(root / folder / lock_name):
+                disk.lock(root / folder / lock_name, holder).release()
         book = Book(good)
-        anew = [
-            Entry(known.run, day, known.zone, truth.amount, "counted", known.play, {}, truth.parts)
-            for known in runs
-            for day, truth in known.truths.items()
-            if book.amount(known.run, day) < truth.amount
-        ]
+        told = {(entry.run, entry.day): entry for entry in _counted(runs)}
+        standing: dict[tuple[str, str], Entry] = {}
+        for key, entry in book.standing.items():
+            known = told.get(key)
+            # Draws of the past cannot be added up any more: their ceilings are told again by the next lives.
+            standing[key] = replace(entry, caps={}) if known is None else replace(known, play=known.play and entry.play)
+        standing = told | standing
+        anew = sum(_amounts(entry) != _amounts(book.standing.get(key)) for key, entry in standing.items())
         at = round(clock.wall(), 3)
-        lines = [encode(replace(entry, seq=seq)) for seq, entry in enumerate(good, 1)]
-        lines += [encode(replace(entry, seq=seq, at=at)) for seq, entry in enumerate(anew, len(good) + 1)]
-        copy = free_name(disk, root, "ledger.damaged")
-        await disk.replace(path.with_name(copy), disk.read(path), durable=True)
+        lines = [encode(replace(entry, seq=seq, at=at)) for seq, entry in enumerate(standing.values(), 1)]
+        copy = free_name(disk, root, "ledger.damaged") if there else None
+        if copy is not None:
+            await disk.replace(path.with_name(copy), disk.read(path), durable=True)
         await disk.replace(path, b"".join(lines), durable=True)
-        return Repair(len(found) - len(good), len(anew), copy)
+        return Repair(len(found) - len(good), anew, copy)
     finally:
         lock.release()
+
+
+def _amounts(entry: Entry | None) -> tuple[object, ...] | None:
+    return None if entry is None else (entry.kind, entry.amount, entry.parts)
 
 
 # --- the money of one run ------------------------------------------------------------------------------------------
@@ -508,8 +630,10 @@ class Purse:
     spender: Spender
     account: Account
     """What the run has settled and reserved on this day."""
+    told: Callable[[], Told]
+    """What the run's journal says by now."""
     flushed: Callable[[], Awaitable[None]]
-    """Returns when all that `account` tells is durable."""
+    """Returns when all that `account` and `told` tell is durable."""
     max_wait: float
     """For so many seconds it waits while those who may give something back do nothing."""
     ceiling: Ceiling = field(init=False)
@@ -521,26 +645,16 @@ class Purse:
         # Nothing is drawn yet, and nobody knows what there is.
         self.ceiling = Ceiling(BUDGETS["day"], self.account, 0, _NO_CEILING, may_grow=True)
 
-    @classmethod
-    async def open(
-        cls,
-        ledger: Ledger,
-        spender: Spender,
-        account: Account,
-        truths: Mapping[str, Truth],
-        flushed: Callable[[], Awaitable[None]],
-        max_wait: float,
-    ) -> Purse:
-        """Let the run count what its journal says, and see what there is to draw."""
-        await ledger.count(spender, truths)
-        purse = cls(ledger, spender, account, flushed, max_wait)
-        room, scope = ledger.book.room(spender)
-        purse._see(Drawn(ledger.book.amount(spender.run, spender.day), room, scope, True))
-        return purse
+    async def open(self) -> tuple[str, ...]:
+        """Let the run count what its journal says, and see what there is to draw; the days that count more."""
+        older = await self.ledger.count(self.spender, self.told())
+        room, scope = self.ledger.book.room(self.spender)
+        self._see(Drawn(self.ledger.book.amount(self.spender.run, self.spender.day), room, scope, True))
+        return older
 
-    async def close(self, truths: Mapping[str, Truth]) -> None:
+    async def close(self) -> None:
         """Give back what was not spent."""
-        await self.ledger.count(self.spender, truths)
+        await self.ledger.count(self.spender, self.told())
 
     async def draw(self, least: Nanos, wanted: Nanos) -> bool:
         """Make room for `least` beside what is held, and better for `wanted`; True to try again in a while."""
@@ -566,11 +680,14 @@ class Purse:
 
     async def give_back(self) -> None:
         """Keep no more than is held, so that others can have the rest."""
-        keeps, idle = self.account.held, self.account.reserved == 0
+        keeps, idle, told = self.account.held, self.account.reserved == 0, self.told()
         self.ceiling.most = keeps
         # Two files: what calls have given back must not be free for others before it is on record that they have.
         await self.flushed()
-        await self.ledger.give_back(self.spender, keeps, idle)
+        if idle:
+            await self.ledger.count(self.spender, told)
+        else:
+            await self.ledger.give_back(self.spender, keeps)
 
     def _see(self, drawn: Drawn) -> None:
         self.ceiling.most = drawn.amount

@@ -30,7 +30,8 @@ class Damaged(Exception):
     """Lines that had been synced cannot be read; the money behind them is unknown."""
 
     def __init__(self, path: Path, offset: int, seq: int) -> None:
-        super().__init__(f"{path}: damaged at byte {offset:,}" + (f" (record {seq:,})" if seq else ""))
+        self.what = f"damaged at byte {offset:,}" + (f" (record {seq:,})" if seq else "")
+        super().__init__(f"{path}: {self.what}")
         self.path = path
         self.offset = offset
         self.seq = seq

@@ -7,10 +7,9 @@ sent then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +19,11 @@ import anyio
 from runner import __version__
 from runner.catalogue import PriceList, Sources, kept
 from runner.events import Failed, HistoryError, Opened, Replied, Sent, State
-from runner.foreign import in_words
+from runner.foreign import command, in_words
 from runner.gate import Gate
 from runner.job import Job
 from runner.journal import FILE, LOCK_FILE, Journal, scan
-from runner.ledger import Ledger, Purse, Scope, Spender, Truth, run_id, truths_of
+from runner.ledger import Known, Ledger, Purse, Scope, Spender, Told, frozen_day, month_of, run_id, told_by
 from runner.limits import MINUTE, Lane
 from runner.lines import Damaged, StorageError, TooNew
 from runner.lookups import LookUps
@@ -123,8 +122,9 @@ async def night(
 
     `found` is told of each run, also of one of which nothing is missing.
     """
-    fold = partial(_truths_in, world.disk, place.root)
+    fold = partial(_told_by, world.disk, place.root)
     ledger = Ledger(world.disk, world.clock, place.root, place.holder, LOCK_FILE, fold)
+    await _begin_ledger(world, ledger, place.root, tell)
     with ExitStack() as stack:
         ready: list[Ready] = []
         for source in sources:
@@ -213,6 +213,8 @@ async def _hold(
 
     async def finish() -> int:
         codes = [await _give_back(one) for one in working]
+        for one in working:
+            _say_what_days_count(one, tell)
         return worst(codes + [await _write_views(one, tell) for one in working])
 
     return await run(
@@ -240,7 +242,8 @@ async def _write_views(one: Ready, tell: Tell) -> int:
             views, records = Views(reading_of(one.journal.disk, one.journal.folder, kept), one.journal.clock), kept.last
         await views.all(records)
     except OSError as error:
-        tell(f"{one.name}: the views could not be written ({error.strerror}); the journal is sound: tertulia report")
+        remedy = f"the journal is sound: {command('report', one.journal.folder)}"
+        tell(f"{one.name}: the views could not be written ({error.strerror}); {remedy}")
         return EXIT_STORAGE
     return 0
 
@@ -284,7 +287,8 @@ async def _keep_views(one: Ready, gate: Gate, clock: Clock) -> None:
     while one.journal.state.is_open:
         now = anyio.current_time()
         try:
-            await one.views.status(one.journal.seq, gate.lanes, now)
+            short_of = one.purse.ceiling.name if one.purse.ceiling in gate.short_since else None
+            await one.views.status(one.journal.seq, gate.lanes, now, short_of)
             if now >= next_night and one.journal.seq != seq:
                 seq = one.journal.seq
                 await one.journal.flushed()
@@ -358,7 +362,7 @@ async def _open(world: World, folder: Path, name: str, holder: str) -> Journal:
         raise CannotBegin(
             EXIT_STORAGE,
             f"{damage}: what was spent there is unknown",
-            f"  tertulia repair {folder} counts it at the largest reservation and goes on",
+            f"  {command('repair', folder)} counts it at the largest reservation and goes on",
         ) from None
     except StorageError as error:
         raise CannotBegin(EXIT_STORAGE, str(error)) from None
@@ -376,12 +380,21 @@ async def _purse(ledger: Ledger, plan: Plan, journal: Journal, run: str, today: 
         caps["month"] = budget.month
     try:
         await ledger.refresh()
-        day = _frozen_day(today, ledger.book.latest.get(zone, today))
+        day = frozen_day(today, ledger.book.latest.get(zone, today))
         if day < (ahead := ledger.book.latest.get(zone, day)):
             tell(f"{ledger.path} tells of {ahead}, which is yet to come: is a clock wrong? Counting on {day}")
-        spender = Spender(run, day, zone, plays(plan), caps)
-        account, truths = journal.state.day(day), truths_of(journal.state)
-        return await Purse.open(ledger, spender, account, truths, journal.flushed, plan.job.max_wait)
+        spender = Spender(run, day, zone, ledger.book.plays(run, day, plays(plan)), caps)
+
+        def told() -> Told:
+            return told_by(journal.state, journal.seq)
+
+        purse = Purse(ledger, spender, journal.state.day(day), told, journal.flushed, plan.job.max_wait)
+        for older in await purse.open():
+            tell(
+                f"{journal.folder} is an older copy: more was counted for {older} than it tells of. "
+                f"That day goes on counting {shown(ledger.book.amount(run, older))} for it"
+            )
+        return purse
     except Damaged as damage:
         raise CannotBegin(
             EXIT_STORAGE,
@@ -392,27 +405,63 @@ async def _purse(ledger: Ledger, plan: Plan, journal: Journal, run: str, today: 
         raise CannotBegin(EXIT_STORAGE, str(error)) from None
 
 
-def _frozen_day(today: str, latest: str) -> str:
-    """The day that a life counts on. A clock that was put back does not open yesterday again."""
-    return latest if today < latest <= (date.fromisoformat(today) + timedelta(days=1)).isoformat() else today
-
-
-async def _truths_in(disk: Disk, root: Path, run: str) -> Mapping[str, Truth] | None:
-    """What a run's journal says of each day, durably; None where it is not there, not sound, or that of another run."""
+async def _told_by(disk: Disk, root: Path, run: str) -> Told | None:
+    """What a run's journal says, durably; None where it is not there, not sound, held, or that of another run."""
     folder = run.rpartition("@")[0]
     path = root / folder / FILE
     if not disk.exists(path):
+        return None
+    try:
+        lock = disk.lock(root / folder / LOCK_FILE, "")  # without a name, for it only reads
+    except (LockHeld, OSError):
         return None
     try:
         found = scan(disk, path)
         await disk.rewrite(path, found.safe, found.end)  # its writer may have died before it was synced
     except (HistoryError, TooNew, KeyError, TypeError, OSError):
         return None
+    finally:
+        lock.release()
     live = found.state.live
     # Whoever deletes a folder may run the job again: what stands there then says nothing of what stood there before.
     if found.damaged or live is None or run_id(folder, live.born) != run:
         return None
-    return truths_of(found.state)
+    return told_by(found.state, found.last)
+
+
+async def _begin_ledger(world: World, ledger: Ledger, root: Path, tell: Tell) -> None:
+    """Where runs have spent something and the ledger is gone, let it begin with what their journals say."""
+    if world.disk.exists(ledger.path):
+        return
+    known = list(runs_in(world.disk, root, tell))
+    if not known:
+        return
+    try:
+        counted = await ledger.begin(known)
+    except (StorageError, Damaged, TooNew) as error:
+        raise CannotBegin(EXIT_STORAGE, str(error)) from None
+    if counted:
+        tell(f"{ledger.path} was not there: the runs beside it are counted by their journals")
+
+
+def runs_in(disk: Disk, root: Path, tell: Tell) -> Iterator[Known]:
+    """Every run in a folder of outputs that has spent something, as its journal tells it."""
+    for home in disk.listdir(root) if disk.exists(root) else ():
+        for key in disk.listdir(root / home):
+            path = root / home / key / FILE
+            if not disk.exists(path):
+                continue
+            try:
+                found = scan(disk, path)
+                live = found.state.live
+                if live is None or not found.state.run.held:
+                    continue  # it may have died before it said what its job is
+                plan = reading_of(disk, path.parent, found).plan
+            except (HistoryError, TooNew, StorageError, KeyError, TypeError, ValueError, OSError) as error:
+                tell(f"{home}/{key} is left out, until it is run again: {error}")
+                continue
+            told = told_by(found.state, found.last)
+            yield Known(run_id(f"{home}/{key}", live.born), live.zone, plays(plan), told)
 
 
 async def _give_back(one: Ready) -> int:
@@ -420,10 +469,19 @@ async def _give_back(one: Ready) -> int:
     if one.journal.failing is not None or one.purse.ledger.failing is not None:
         return EXIT_STORAGE  # what is on the disk is not known before the next start has read it
     try:
-        await one.purse.close(truths_of(one.journal.state))
+        await one.purse.close()
     except (StorageError, Damaged, TooNew):
         return EXIT_STORAGE
     return 0
+
+
+def _say_what_days_count(one: Ready, tell: Tell) -> None:
+    """The figures of a ceiling over all runs that stopped this one; whose they are, `spend` tells."""
+    spender, book = one.purse.spender, one.purse.ledger.book
+    for scope in one.views.reading.shared_ceilings_reached():
+        span = spender.day if scope == "day" else month_of(spender.day)
+        counted = shown(book.total(span, spender.play))
+        tell(f"{one.name}: {counted} of {shown(spender.caps[scope])} a {scope} is counted, by all runs together")
 
 
 def _opened(

@@ -7,8 +7,10 @@ Every view is a function of it, so two processes that read the same journal writ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path, PurePosixPath
 from shlex import quote
 from typing import Any, Final
@@ -19,10 +21,12 @@ import orjson
 from runner.call import Message, Usage
 from runner.conversation import STATUSES, Conversation, Line, Status, Transcript, Turn, said, view
 from runner.events import Failed, Place, Progress, Replied, Sent, State, usage_of
+from runner.forecast import AT_MOST, expecting, loads
 from runner.job import Job
 from runner.journal import FILE, Journal, Record, Scan, read_record, scan
+from runner.ledger import BUDGETS, Scope
 from runner.limits import RUN_BUDGET, Lane
-from runner.money import dollars
+from runner.money import Price, dollars
 from runner.plan import Cell, Plan, make_plan
 from runner.render import DEFAULT, STYLES, Links, jsonl, summary
 from runner.world import Clock, Disk
@@ -210,7 +214,7 @@ class Reading:
             records=records,
             conversations=tuple(self.row(cell) for cell in self.plan.cells),
             spend=self._spend(),
-            ceilings=tuple(summary.Ceiling(name, most, held) for name, most, held in self.ceilings()),
+            ceilings=tuple(summary.Ceiling(name, most, held, name in BUDGETS) for name, most, held in self.ceilings()),
             models=tuple(_account(alias, [alias], state) for alias in state.tallies),
             providers=tuple(
                 _account(name, [a for a, t in state.tallies.items() if t.provider == name], state)
@@ -234,7 +238,7 @@ class Reading:
         # Where not even the first record could be kept, the command is that of any run.
         options = self.state.opened[-1][1].options if self.state.opened else {}
         missing = any(self.status(cell)[0] not in ("complete", "failed") for cell in self.plan.cells)
-        more = self._more_budget()
+        more = self.more_budget()
         return " ".join(
             [
                 "tertulia run",
@@ -247,25 +251,51 @@ class Reading:
             ]
         )
 
-    def _more_budget(self) -> int | None:
-        """A budget that should do, where that of the run is what stopped conversations: at what they cost so far."""
-        most = self.plan.budget.run
-        short = sum(self.status(cell) == ("budget", RUN_BUDGET) for cell in self.plan.cells)
-        done = self.counts()["complete"]
-        if most is None or not short:
+    def more_budget(self) -> int | None:
+        """A budget that should do, where that of the run is what stopped conversations; None where it did not.
+
+        It has room for what the rest is expected to cost and a quarter more, and for the largest call at its most.
+        """
+        most, state = self.plan.budget.run, self.state
+        left = [cell for cell in self.plan.cells if self.status(cell)[0] not in ("complete", "failed")]
+        if most is None or not any(self.status(cell) == ("budget", RUN_BUDGET) for cell in left):
             return None
-        each = max(self.state.run.held // max(done, 1), self.state.largest)
+        prices = {alias: Price.of(figures) for alias, figures in state.opened[-1][1].prices.items()}
+        if any(alias not in prices for cell in left for _, alias in cell.models):
+            return None  # the job has a model that no life has known
+        tallies = state.tallies
+        # A model that has not answered yet may use all of its limit, and too little money would end in the same way.
+        guess = expecting(lambda alias: (tallies[alias].mean_output if alias in tallies else None) or inf)
+        alike = Counter((c.prompt, c.pairing, c.models, frozenset(state.of(c.id).replies)) for c in left)
+        examples = {(c.prompt, c.pairing, c.models, frozenset(state.of(c.id).replies)): c for c in left}
+        rest = largest = 0
+        for scene, number in alike.items():
+            conversation, done = self.plan.conversation(examples[scene]), scene[3]
+            rest += number * sum(load.cost for load in loads(conversation, prices.__getitem__, guess, done).values())
+            dearest = (load.largest for load in loads(conversation, prices.__getitem__, AT_MOST, done).values())
+            largest = max(largest, *dearest, 0)
         cent = 10_000_000
-        return -((most + each * short * 5 // 4) // -cent) * cent
+        return -(max(state.run.held + rest * 5 // 4 + largest, most + largest) // -cent) * cent
+
+    def shared_ceilings_reached(self) -> list[Scope]:
+        """Of the ceilings over all runs, the day's and the month's: those that conversations were stopped by."""
+        found = {self.status(cell) for cell in self.plan.cells}
+        return [scope for scope, name in BUDGETS.items() if ("budget", name) in found]
 
     def ceilings(self) -> Iterator[tuple[str, int, int]]:
         """The ceilings over several conversations: name, most, and what is held.
 
-        Without those over the day and the month: of them the journal knows its own part only, and the ledger the rest.
+        Of those over the day and the month the journal knows its own part only, and the ledger the rest.
         """
         budget, state = self.plan.budget, self.state
         if budget.run is not None:
             yield "run", budget.run, state.run.held
+        today = "" if state.live is None else state.live.day or state.live.date
+        if budget.day is not None:
+            yield "day", budget.day, sum(a.held for d, a in state.days.items() if d == today)
+        if budget.month is not None:
+            own = sum(a.held for d, a in state.days.items() if d[:7] == today[:7])
+            yield "month", budget.month, own
         for name, most in budget.providers.items():
             yield f"provider {name}", most, state.scope("provider", name).held
         for name, most in budget.models.items():
@@ -279,7 +309,8 @@ class Reading:
         return summary.Spend(
             settled=state.run.settled - state.run.assumed,
             assumed=state.run.assumed + state.run.reserved,
-            assumed_calls=sum(t.assumed_calls for t in state.tallies.values()) + sum(1 for _ in state.open_calls()),
+            assumed_calls=len(state.unsettled) + sum(1 for _ in state.open_calls()),
+            nameless=state.nameless,
             reported=sum(t.reported for t in state.tallies.values()),
             priced=sum(t.priced for t in state.tallies.values()),
         )
@@ -319,7 +350,9 @@ class Reading:
         figures = orjson.loads(orjson.dumps(self.figures(records)))
         return isinstance(status, dict) and {**status, "heartbeat": None} == {**figures, "heartbeat": None}
 
-    def figures(self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0) -> dict[str, Any]:
+    def figures(
+        self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0, waits_for: str | None = None
+    ) -> dict[str, Any]:
         """`status.json` but for its heartbeat: how the run stands, for programs."""
         state = self.state
         closed = state.closed[-1][1] if state.closed and not state.is_open else None
@@ -330,7 +363,7 @@ class Reading:
             "schema": 1,
             "job": self.job,
             "run": self.key,
-            "state": "running" if closed is None else "closed",
+            "state": "closed" if closed is not None else "running" if state.is_open else "never began",
             "exit": None if closed is None else closed.exit,
             "reasons": [] if closed is None else list(closed.reasons),
             "conversations": {**self.counts(), "total": len(self.plan.cells)},
@@ -348,10 +381,12 @@ class Reading:
                 "total": _amount(state.run.held),
             },
             "ceilings": [
-                {"name": name, "most": _amount(most), "held": _amount(held)} for name, most, held in self.ceilings()
+                {"name": name, "most": _amount(most), "held": _amount(held), "shared": name in BUDGETS}
+                for name, most, held in self.ceilings()
             ],
             "replaced": {"conversations": len(replaced), "cost": _amount(sum(p.account.held for p in replaced))},
             "lanes": [_lane(lane, now) for lane in lanes],
+            "waits_for": waits_for,
             "continue": self.command(),
             "records": records,
         }
@@ -480,8 +515,10 @@ class Views:
         if self.reading.state.of(cell.id).started is not None:
             await self._put(str(self.reading.file(cell)), self.reading.markdown(cell).encode())
 
-    async def status(self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0) -> None:
-        figures = self.reading.figures(records, lanes, now)
+    async def status(
+        self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0, waits_for: str | None = None
+    ) -> None:
+        figures = self.reading.figures(records, lanes, now, waits_for)
         figures["heartbeat"] = round(self._clock.wall(), 3)
         await self._put(STATUS, orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
 

@@ -186,7 +186,9 @@ def _first_call(conversation: Conversation, known: Mapping[str, Price]) -> tuple
     speaker = conversation.participant(line.role)
     history = [x.given or "" for x in conversation.lines[: line.number - 1]]
     bound = input_bound(view(conversation, line.role, history, line.instruct), None, None)
-    return ceiling(known[speaker.alias], bound.tokens, speaker.max_tokens), speaker.alias
+    # With `min_tokens` a call is made all the same when the money does not reach for all of `max_tokens`.
+    least = speaker.max_tokens if speaker.min_tokens is None else speaker.min_tokens
+    return ceiling(known[speaker.alias], bound.tokens, least), speaker.alias
 
 
 def left_out(plan: Plan) -> tuple[str, ...]:

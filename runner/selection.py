@@ -66,7 +66,7 @@ def look_through(plan: Plan, state: State, options: Options, known: Mapping[str,
     too_dear = [misfits[cell.id] for cell in selected if cell.id in misfits and not state.of(cell.id).lasting]
     if too_dear:
         head = f"{plan.job.name}: not even one turn of these fits its ceilings:"
-        raise CannotBegin(EXIT_JOB, head, *first_of(too_dear), "  raise the ceiling, or lower max_tokens")
+        raise CannotBegin(EXIT_JOB, head, *first_of(too_dear), "  raise the ceiling, or lower max_tokens or min_tokens")
     reopened = tuple(cell.id for cell in selected if _is_reopened(plan, cell, state, options))
     missing = [cell for cell in selected if cell.id in reopened or not state.of(cell.id).lasting]
     if options.limit is not None:

@@ -140,7 +140,7 @@ def rooms(entries: Iterable[Entry], book: Book, today: Callable[[str], str]) -> 
     """What is left today and this month, for each ceiling that a job has; `today` tells the date in a zone."""
     newest: dict[tuple[bool, str], Entry] = {}
     for entry in entries:
-        if entry.ahead:  # lines that only count say nothing of ceilings
+        if entry.ahead or entry.caps or entry.records:  # what a repair or an older version counted tells of none
             newest[entry.play, entry.folder.partition("/")[0]] = entry
     jobs: dict[tuple[bool, Scope, str, Nanos], list[str]] = {}
     for (play, job), entry in sorted(newest.items()):

@@ -289,6 +289,10 @@ class _Check:
         if counts < held and self.state.repaired:
             self.notes.append(f"{LEDGER} does not count yet what was repaired; the next `tertulia run` sees to it")
             return
+        if counts > held and self.state.repaired:
+            kept = f"goes on counting ${dollars(counts)} on {day}, as it did before the journal was repaired"
+            self.notes.append(f"{LEDGER} {kept}")
+            return
         if counts < held or (counts > held and entry is not None and not entry.ahead and not self.running):
             self.differences.append(
                 f"{LEDGER}: this run counts ${dollars(counts)} on {day}, and its journal says ${dollars(held)}"

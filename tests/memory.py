@@ -377,11 +377,6 @@ class MemoryDisk:
         file.content[offset] ^= 1 << self.random.randrange(8)
         return offset
 
-    def scrap(self) -> None:
-        """Nothing is on it any more: for the end of a world, which its killed processes would hold for ever."""
-        self._platter.now, self._platter.kept = {}, {}
-        self._platter.operations.clear()
-
     def survivor(self, fault: Fault = no_fault) -> MemoryDisk:
         """The next process's disk: this one is dead, its locks are free. A full disk stays full."""
         self.ended(None)

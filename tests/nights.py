@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from random import Random
@@ -87,7 +87,7 @@ def job_of(text: str, sets: Sequence[str] = (), **files: str) -> Job:
     return _job_of(text, tuple(sets), tuple((".".join(name.rsplit("_", 1)), files[name]) for name in files))
 
 
-@cache
+@lru_cache(maxsize=64)
 def _job_of(text: str, sets: tuple[str, ...], files: tuple[tuple[str, str], ...]) -> Job:
     # Read once: a night is often lived many times over, and a job is a value.
     return load(Path("/jobs/job.yaml"), sets=sets, files=TextFiles({"job.yaml": text, **dict(files)}))

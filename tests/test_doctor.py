@@ -180,7 +180,7 @@ def test_a_folder_that_is_well_is_said_to_be() -> None:
 def test_a_folder_that_cannot_be_written_is_the_only_thing_said_of_it() -> None:
     """Its space and its kind do not matter then."""
     [bad] = of_folder(replace(FOLDER, trial=Trial(written="Permission denied"), free_bytes=0))
-    assert (bad.grade, bad.text) == ("problem", "outputs cannot be written: Permission denied")
+    assert (bad.grade, bad.text) == ("problem", "cannot be written: Permission denied")
 
 
 # --- the ledger --------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_a_run_that_was_killed_is_unfinished_and_its_lost_calls_are_named() -> N
     assert broken.text.startswith("broken off, ")
     assert (broken.remedy or "").startswith("tertulia run ")
     assert "calls is assumed" in money.text or "call is assumed" in money.text
-    assert money.remedy == "tertulia settle talk/main"
+    assert money.remedy == "tertulia settle outputs/talk/main"
 
 
 def test_a_server_that_ignores_the_limit_is_named() -> None:

@@ -449,6 +449,18 @@ def test_a_missing_line_is_damage(small: bytes, missing: int) -> None:
         run_virtual(opened_on, disk)
 
 
+def test_a_last_line_that_lacks_only_its_end_is_torn_and_still_says_what_was_synced() -> None:
+    """Damage before it is then no torn end: what was relied upon is not cut off."""
+    whole = encode(1, 0.0, opened(), 0) + encode(2, 1.0, sent("x"), 1) + encode(3, 2.0, reply("x"), 2)
+    torn = scan(disk_of(whole[:-1]), PATH)
+    assert (torn.last, torn.torn, torn.damaged) == (2, True, False)
+    rotten = whole[:-1].replace(b'"kind":"sent"', b'"kind":"sens"')
+    disk = disk_of(rotten)
+    with pytest.raises(Damaged, match=r"record 2\)"):
+        run_virtual(opened_on, disk)
+    assert disk.files[PATH] == rotten
+
+
 @pytest.mark.fault(24)
 def test_a_figure_that_was_mended_by_hand_is_damage(small: bytes) -> None:
     """The checksum tells, and the place says which line."""
@@ -477,12 +489,12 @@ def test_a_repair_counts_each_lost_line_and_keeps_the_damaged_file(small: bytes)
     disk = disk_of(content)
     assert run_virtual(repair, disk, FixedClock(), HOME, "me") == Repair(1, 100, "journal.damaged-1")
     assert disk.files[HOME / "journal.damaged-1"] == content
-    assert events_on(disk) == [*EVENTS[:3], Repaired(4, 100), *EVENTS[4:]]
+    assert events_on(disk) == [*EVENTS[:3], Repaired(4, 100, len(EVENTS)), *EVENTS[4:]]
     assert run_virtual(repair, disk, FixedClock(), HOME, "me") is None
     more: Sequence[Event] = [opened(2), sent("z")]
     journal = run_virtual(write, disk, more)
     assert journal.seq == len(EVENTS) + 2
-    assert journal.state.repaired == [Repaired(4, 100)]
+    assert journal.state.repaired == [Repaired(4, 100, len(EVENTS))]
 
 
 def test_a_repair_leaves_a_torn_tail_and_a_sound_journal_alone(small: bytes) -> None:
@@ -693,6 +705,39 @@ def test_the_reserve_is_set_aside_and_set_aside_again() -> None:
     disk.remove(SPARE)
     run_virtual(opened_on, disk)
     assert SPARE in disk.files
+
+
+@pytest.mark.parametrize(("groups", "is_kept"), [(SCRIPT, False), (SCRIPT[:-1], True)])
+def test_the_reserve_is_given_back_by_a_life_that_was_closed_in_order(
+    groups: Sequence[Sequence[Event]], is_kept: bool
+) -> None:
+    """A thousand finished runs keep no four mebibytes each; what was broken off goes on as safely as before."""
+
+    async def main() -> None:
+        disk = MemoryDisk(sync_seconds=(0, 0))
+        (await write(disk, *groups)).close()
+        assert (SPARE in disk.files) is is_kept
+        assert scan(disk, PATH).last == sum(map(len, groups))
+        journal = await opened_on(disk)
+        assert len(disk.files[SPARE]) == 4 * 1024 * 1024
+        journal.close()
+
+    run_virtual(main)
+
+
+def test_a_reserve_that_cannot_be_removed_keeps_no_lock() -> None:
+    """It is only space."""
+
+    def fault(operation: Operation) -> None:
+        if operation.name == "remove" and operation.path == SPARE:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    async def main() -> None:
+        disk = MemoryDisk(fault=fault, sync_seconds=(0, 0))
+        (await write(disk, *SCRIPT)).close()
+        (await opened_on(disk)).close()
+
+    run_virtual(main)
 
 
 # --- death at any moment -----------------------------------------------------------------------------------------

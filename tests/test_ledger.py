@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from random import Random
 
@@ -25,12 +25,14 @@ from runner.ledger import (
     Repair,
     Scope,
     Spender,
+    Told,
     Truth,
     encode,
     read,
     repair,
 )
 from runner.lines import Damaged, StorageError, TooNew, seal
+from runner.world import LockHeld
 from tests.memory import Fault, MemoryDisk, at, no_fault
 from tests.virtual import VirtualClock, run_virtual
 
@@ -47,14 +49,28 @@ def spender(run: str = "job/main@1.000", on: str = DAY, play: bool = False, **ca
 def ledger(disk: MemoryDisk, fold: Mapping[str, Mapping[str, Truth]] | None = None, fault: Fault = no_fault) -> Ledger:
     """The ledger as a process of its own sees it."""
 
-    async def folded(run: str) -> Mapping[str, Truth] | None:
-        return (fold or {}).get(run.rpartition("@")[0])
+    async def folded(run: str) -> Told | None:
+        truths = (fold or {}).get(run.rpartition("@")[0])
+        return None if truths is None else Told(truths, 1)
 
     return Ledger(disk.beside(fault), VirtualClock(), ROOT, "me", "run.lock", folded)
 
 
 async def nothing_to_flush() -> None:
     """A journal in which everything is durable."""
+
+
+async def opened(
+    ledger: Ledger, spender: Spender, account: Account, flushed: Callable[[], Awaitable[None]], max_wait: float
+) -> Purse:
+    """The purse of a run that has spent on this day what its account says."""
+
+    def told() -> Told:
+        return Told({spender.day: Truth(account.held, ())} if account.held else {}, 1)
+
+    purse = Purse(ledger, spender, account, told, flushed, max_wait)
+    assert await purse.open() == ()
+    return purse
 
 
 def total(disk: MemoryDisk, span: str = DAY, play: bool = False) -> int:
@@ -121,10 +137,12 @@ def test_the_last_line_of_a_run_and_a_day_stands() -> None:
         disk = MemoryDisk()
         mine = ledger(disk)
         await mine.draw(spender(day=1000), 400, 400)
-        await mine.count(spender(day=1000), {DAY: Truth(120, (Part("sim", "m", 120, 20),))})
+        await mine.count(spender(day=1000), Told({DAY: Truth(120, (Part("sim", "m", 120, 20),))}, 1))
         assert total(disk) == 120 == total(disk, "2026-11")
         size = disk.size(PATH)
-        await mine.count(spender(day=1000), {DAY: Truth(120, (Part("sim", "m", 120, 20),)), TOMORROW: Truth(0, ())})
+        await mine.count(
+            spender(day=1000), Told({DAY: Truth(120, (Part("sim", "m", 120, 20),)), TOMORROW: Truth(0, ())}, 1)
+        )
         assert disk.size(PATH) == size, "what is known already is not written again"
         assert (await ledger(disk).draw(spender("b/main@2.000", day=1000), 880, 880)).amount == 880
 
@@ -136,7 +154,7 @@ def test_a_folder_that_is_made_again_is_another_run() -> None:
 
     async def test() -> None:
         disk = MemoryDisk()
-        await ledger(disk).count(spender("job/main@1.000"), {DAY: Truth(700, ())})
+        await ledger(disk).count(spender("job/main@1.000"), Told({DAY: Truth(700, ())}, 1))
         await ledger(disk).draw(spender("job/main@2.000", day=1000), 100, 100)
         assert total(disk) == 800
 
@@ -358,7 +376,7 @@ def test_a_purse_shows_the_gate_a_ceiling_that_grows() -> None:
 
     async def test() -> None:
         disk, account = MemoryDisk(), Account()
-        purse = await Purse.open(ledger(disk), spender(day=1000), account, {DAY: Truth(0, ())}, nothing_to_flush, 60.0)
+        purse = await opened(ledger(disk), spender(day=1000), account, nothing_to_flush, 60.0)
         assert (purse.ceiling.most, purse.ceiling.reach) == (0, 1000)
         assert await purse.draw(30, 200) is False
         assert (purse.ceiling.most, purse.ceiling.reach) == (200, 1000)
@@ -383,7 +401,7 @@ def test_a_purse_waits_for_what_others_may_give_back_but_not_longer_than_it_is_t
         await other.draw(spender("busy/main@1.000", day=1000), 900, 900)
         disk.put(ROOT / "busy/main/run.lock", b"")
         disk.beside().lock(ROOT / "busy/main/run.lock", "somebody")
-        purse = await Purse.open(ledger(disk), spender(day=1000), Account(), {}, nothing_to_flush, 60.0)
+        purse = await opened(ledger(disk), spender(day=1000), Account(), nothing_to_flush, 60.0)
         assert await purse.draw(500, 500) is True
         await anyio.sleep(59)
         assert await purse.draw(500, 500) is True
@@ -408,7 +426,7 @@ def test_what_calls_have_given_back_is_free_for_others_only_when_that_is_on_reco
         async def flushed() -> None:
             seen.append(total(disk))
 
-        purse = await Purse.open(ledger(disk), spender(day=1000), account, {}, flushed, 60.0)
+        purse = await opened(ledger(disk), spender(day=1000), account, flushed, 60.0)
         await purse.draw(700, 700)
         account.settled = 10
         await purse.draw(995, 995)
@@ -427,9 +445,7 @@ def test_two_purses_that_are_short_do_not_wait_for_each_other() -> None:
             disk.put(ROOT / run / "main/run.lock", b"")
             disk.beside().lock(ROOT / run / "main/run.lock", "a process")
             purses.append(
-                await Purse.open(
-                    ledger(disk), spender(f"{run}/main@1.000", day=1000), Account(), {}, nothing_to_flush, 60.0
-                )
+                await opened(ledger(disk), spender(f"{run}/main@1.000", day=1000), Account(), nothing_to_flush, 60.0)
             )
         one, two = purses
         assert await one.draw(400, 500) is False and await two.draw(400, 500) is False
@@ -479,7 +495,7 @@ def test_no_slice_is_ever_drawn_past_a_ceiling_and_none_is_forgotten(
                 spent[n, on] = max(spent.get((n, on), 0), amount)
             elif what == "count":
                 spent[n, on] = min(spent.get((n, on), 0), amount)
-                await own.count(who, {on: Truth(spent[n, on], ())})
+                await own.count(who, Told({on: Truth(spent[n, on], ())}, 1))
             else:
                 processes[n] = ledger(disk)
                 await processes[n].refresh()
@@ -506,7 +522,7 @@ def test_every_entry_reads_back_as_it_was_written(
     run: str, amount: int, kind: str, play: bool, parts: list[Part]
 ) -> None:
     """Also names that no file system would bear."""
-    entry = Entry(run, DAY, "UTC", amount, kind, play, {"day": amount}, tuple(parts), 1.5, 1)  # type: ignore[arg-type]
+    entry = Entry(run, DAY, "UTC", amount, kind, play, {"day": amount}, tuple(parts), 9, 1.5, 1)  # type: ignore[arg-type]
     disk = MemoryDisk()
     disk.put(PATH, encode(entry))
     assert read(disk, PATH).entries == (entry,)
@@ -538,6 +554,145 @@ def test_a_fault_at_any_operation_leaves_a_ledger_that_counts_enough() -> None:
     assert count > 5
 
 
+# --- what others have done to the file -------------------------------------------------------------------------------
+
+
+def test_a_run_that_changes_between_play_and_real_money_counts_once_and_as_real_from_then_on() -> None:
+    """What it had drawn in play is not taken from the real day; what was real is never play again."""
+
+    async def test() -> None:
+        disk = MemoryDisk()
+        await ledger(disk).draw(spender(play=True, day=100), 90, 90)
+        await ledger(disk).count(spender(day=100), Told({DAY: Truth(30, ())}, 1))
+        assert (total(disk), total(disk, play=True)) == (30, 0)
+        await ledger(disk).count(spender(play=True, day=100), Told({DAY: Truth(40, ())}, 2))
+        assert (total(disk), total(disk, play=True)) == (40, 0)
+
+    run_virtual(test)
+
+
+def test_an_older_copy_of_a_journal_takes_nothing_back() -> None:
+    """Fewer records that tell of less: the day goes on counting what the longer journal said."""
+
+    async def test() -> None:
+        disk = MemoryDisk()
+        assert await ledger(disk).count(spender(), Told({DAY: Truth(500, ())}, 40)) == ()
+        assert await ledger(disk).count(spender(), Told({DAY: Truth(200, ())}, 12)) == (DAY,)
+        assert total(disk) == 500
+        assert await ledger(disk).count(spender(), Told({DAY: Truth(450, ())}, 41)) == ()
+        assert total(disk) == 450
+
+    run_virtual(test)
+
+
+def test_a_repaired_journal_takes_nothing_back_of_the_days_that_were_counted_before() -> None:
+    """The lost lines may have told on which day the money was spent; days that begin later are as they are told."""
+
+    async def test() -> None:
+        disk = MemoryDisk()
+        await ledger(disk).draw(spender(), 500, 500)
+        await ledger(disk).count(spender(), Told({DAY: Truth(400, ())}, 20))
+        mended = Told({"2026-11-20": Truth(400, ())}, 25, mended=24)
+        assert await ledger(disk).count(spender(), mended) == (DAY,)
+        assert (total(disk), total(disk, "2026-11-20")) == (400, 400)
+        tomorrow = spender(on=TOMORROW)
+        await ledger(disk).count(tomorrow, mended)
+        await ledger(disk).draw(tomorrow, 90, 90)
+        await ledger(disk).count(tomorrow, Told({TOMORROW: Truth(30, ())}, 30, mended=24))
+        assert total(disk, TOMORROW) == 30
+
+    run_virtual(test)
+
+
+def test_a_slice_is_not_folded_by_an_older_copy_of_its_journal() -> None:
+    """Nor does the slice of a dead process shrink to what an old journal says."""
+
+    async def test() -> None:
+        disk = MemoryDisk()
+        await ledger(disk).count(spender("old/main@1.000"), Told({DAY: Truth(500, ())}, 40))
+        await ledger(disk).draw(spender("old/main@1.000", day=1000), 600, 600)
+        mine = ledger(disk, {"old/main": {DAY: Truth(100, ())}})
+        assert (await mine.draw(spender(day=1000), 500, 500)).short == "day"
+        assert total(disk) == 600
+
+    run_virtual(test)
+
+
+@pytest.mark.parametrize("lines", [2, 5])
+def test_more_damage_at_the_end_than_one_broken_off_write_leaves_is_refused(lines: int) -> None:
+    """One line may be torn by a crash; several that were whole once are not taken for that, and neither are zeros."""
+    disk = MemoryDisk()
+    good = [encode(Entry(f"job{n}/main@1.000", DAY, "UTC", n, "counted", seq=n)) for n in range(1, 31)]
+    spoiled = [line.replace(b'"amount"', b'"amounX"') for line in good[-lines:]]
+    disk.put(PATH, b"".join(good[:-lines] + spoiled))
+    with pytest.raises(Damaged):
+        read(disk, PATH)
+    disk.put(PATH, b"".join(good[:3]) + b"\0" * 3000)
+    with pytest.raises(Damaged):
+        read(disk, PATH)
+    disk.put(PATH, b"".join(good[:-1]) + spoiled[-1])
+    assert read(disk, PATH).torn
+
+
+def test_a_ledger_that_was_put_in_the_place_of_another_is_read_from_its_beginning() -> None:
+    """Shorter, longer or gone: nobody reads on in the middle of a line that he does not know."""
+
+    async def test() -> None:
+        disk = MemoryDisk()
+        mine = ledger(disk)
+        await mine.draw(spender(day=1000), 100, 100)
+        for others in (1, 3, 9):
+            disk.remove(PATH)
+            for n in range(others):
+                await ledger(disk).count(spender(f"a-longer-name-{n}/main@1.000"), Told({DAY: Truth(10, ())}, 1))
+            await mine.refresh()
+            assert mine.book.total(DAY) == total(disk) == 10 * others
+            await mine.draw(spender(day=1000), 100, 100)
+            assert total(disk) == 100 + 10 * others
+
+    run_virtual(test)
+
+
+def test_a_ledger_that_is_gone_begins_with_what_the_journals_say() -> None:
+    """Once: where there is one, they add nothing."""
+
+    async def test() -> None:
+        disk = MemoryDisk()
+        known = [Known("a/main@1.000", "UTC", False, Told({DAY: Truth(100, ())}, 7))]
+        assert await ledger(disk).begin(known) == 1
+        assert await ledger(disk).begin(known) == 0
+        assert total(disk) == 100
+
+    run_virtual(test)
+
+
+def test_a_purse_that_is_idle_and_short_counts_what_its_journal_says() -> None:
+    """With the models that it was spent on, not as money of which nothing is known."""
+
+    async def test() -> None:
+        disk, account = MemoryDisk(), Account(settled=90)
+        part = Part("p", "m", 90, 0)
+        told = Told({DAY: Truth(90, (part,))}, 5)
+        purse = Purse(ledger(disk), spender(day=100), account, lambda: told, nothing_to_flush, 60.0)
+        await purse.open()
+        assert await purse.draw(50, 50) is False
+        assert read(disk, PATH).entries[-1].parts == (part,)
+
+    run_virtual(test)
+
+
+def test_the_ceilings_of_a_job_are_told_at_each_opening() -> None:
+    """Also where nothing is drawn: whoever looks for the room that is left sees the ceiling in force."""
+
+    async def test() -> None:
+        disk = MemoryDisk()
+        for most in (100, 5):
+            await opened(ledger(disk), spender(day=most), Account(settled=50), nothing_to_flush, 60.0)
+            assert read(disk, PATH).entries[-1].caps == {"day": most}
+
+    run_virtual(test)
+
+
 # --- repair ----------------------------------------------------------------------------------------------------------
 
 
@@ -547,20 +702,60 @@ def test_a_damaged_ledger_is_put_together_again_from_its_good_lines_and_the_jour
     async def test() -> None:
         disk = MemoryDisk()
         for number, run in enumerate(("a/main@1.000", "b/main@2.000", "c/main@3.000"), 1):
-            await ledger(disk).count(spender(run), {DAY: Truth(100 * number, ())})
+            await ledger(disk).count(spender(run), Told({DAY: Truth(100 * number, ())}, 1))
         whole = disk.read(PATH)
         second = whole.index(b"\n") + 1
         known = [
-            Known("a/main@1.000", "UTC", False, {DAY: Truth(100, ())}),
-            Known("b/main@2.000", "UTC", False, {DAY: Truth(200, ())}),
+            Known("a/main@1.000", "UTC", False, Told({DAY: Truth(100, ())}, 1)),
+            Known("b/main@2.000", "UTC", False, Told({DAY: Truth(200, ())}, 1)),
         ]
-        assert await repair(disk.beside(), VirtualClock(), ROOT, "me", known) is None
+        assert await repair(disk.beside(), VirtualClock(), ROOT, "me", "run.lock", known) is None
         disk.put(PATH, whole[: second + 5] + b"?" + whole[second + 6 :])
-        done = await repair(disk.beside(), VirtualClock(), ROOT, "me", known)
+        done = await repair(disk.beside(), VirtualClock(), ROOT, "me", "run.lock", known)
         assert done == Repair(1, 1, "ledger.damaged-1")
         assert total(disk) == 600
         assert [entry.seq for entry in read(disk, PATH).entries] == [1, 2, 3]
-        assert disk.read(ROOT / done.copy)[second + 5] == ord("?")
+        assert disk.read(ROOT / "ledger.damaged-1")[second + 5] == ord("?")
         assert (await ledger(disk).draw(spender(day=700), 100, 100)).amount == 100
+
+    run_virtual(test)
+
+
+def test_a_repair_counts_a_finished_run_of_which_the_last_line_was_lost() -> None:
+    """It had drawn more than it spent: without its line it would hold that for ever, and no sum would add up."""
+
+    async def test() -> None:
+        disk = MemoryDisk()
+        for run, amount in (("a/main@1.000", 300), ("b/main@2.000", 500)):
+            await ledger(disk).draw(spender(run, day=1000), amount, amount)
+            await ledger(disk).count(spender(run, day=1000), Told({DAY: Truth(amount // 10, ())}, 5))
+        lines = disk.read(PATH).splitlines(keepends=True)
+        disk.put(PATH, b"".join([lines[0], lines[1].replace(b"30", b"31"), *lines[2:]]))
+        known = [Known("a/main@1.000", "UTC", False, Told({DAY: Truth(30, ())}, 5))]
+        assert await repair(disk.beside(), VirtualClock(), ROOT, "me", "run.lock", known) == Repair(
+            1, 1, "ledger.damaged-1"
+        )
+        book = Book()
+        for entry in read(disk, PATH).entries:
+            book.take(entry)
+            assert not list(book.over(entry))
+        assert book.total(DAY) == 80
+
+    run_virtual(test)
+
+
+def test_a_ledger_is_not_repaired_while_a_run_beside_it_is_under_way() -> None:
+    """Its slice may be what was lost."""
+
+    async def test() -> None:
+        disk = MemoryDisk()
+        disk.put(ROOT / "a/main/run.lock", b"")
+        lock = disk.beside().lock(ROOT / "a/main/run.lock", "a process")
+        known = [Known("a/main@1.000", "UTC", False, Told({DAY: Truth(30, ())}, 5))]
+        with pytest.raises(LockHeld):
+            await repair(disk.beside(), VirtualClock(), ROOT, "me", "run.lock", known)
+        assert not disk.exists(PATH)
+        lock.release()
+        assert await repair(disk.beside(), VirtualClock(), ROOT, "me", "run.lock", known) == Repair(0, 1, None)
 
     run_virtual(test)

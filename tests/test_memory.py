@@ -878,11 +878,3 @@ def test_the_locks_of_a_process_are_known_and_free_at_its_death() -> None:
     assert other.lock(RUN / "lock", "you") and disk.locks == []
     lock.release()
     assert other.locks == [RUN / "lock"]
-
-
-def test_a_disk_that_is_scrapped_holds_nothing() -> None:
-    """Whoever still has it in hand has only the shell."""
-    disk = a_disk(b"x")
-    other = disk.beside()
-    disk.scrap()
-    assert other.files == {} and other.operations == [] and not other.exists(RUN)

@@ -110,6 +110,20 @@ def test_a_ceiling_below_a_single_turn_is_a_mistake_and_not_a_night() -> None:
     assert night.engine.received == [] and night.disk.files == {}
 
 
+def test_a_ceiling_that_fits_the_least_output_of_a_turn_is_a_night() -> None:
+    """What `min_tokens` allows is asked for; below that, too, it is a mistake and not a night."""
+    job = matrix(MODELS, budget=0.0015)
+    for least in ({}, {"min_tokens": 400}):
+        job["defaults"] |= {"max_tokens": 1000, **least}
+        night = Night(job, provider(MODELS))
+        assert (night.live().exit, night.engine.received) == (2, [])
+    job["defaults"] |= {"min_tokens": 100}
+    night = Night(job, provider(MODELS))
+    assert night.live().exit == 4
+    assert night.replies()
+    assert all(100 <= sent.max_tokens < 1000 for sent in night.sents())
+
+
 @pytest.mark.fault(59)
 def test_no_reservation_is_left_when_a_night_is_over_however_it_ended() -> None:
     """Broken off, out of money, out of time, among faults of every kind: what is reserved is settled or given back."""

@@ -69,7 +69,7 @@ def test_a_reply_that_was_cut_within_a_letter_is_asked_for_again_and_kept_whole(
     for cut in range(begin + 1, begin + 8):
         night = with_journal(small(reply={"texts": [MOON]}), content[:cut])
         life = night.live()
-        assert life.exit == 0 and "torn by a crash" in life.told[0]
+        assert life.exit == 0 and any("torn by a crash" in line for line in life.told)
         assert night.disk.read(night.folder / "journal.torn-1") == content[last:cut]
         assert {reply.text for reply in night.replies().values()} == {MOON}
         assert len(night.replies()) == 8 and len(night.engine.received) == 1

@@ -362,3 +362,29 @@ def test_a_run_in_the_folder_of_a_deleted_one_says_nothing_of_what_that_had_draw
     counted = book(other.left())
     assert counted.amount(run, TODAY) == drawn
     assert one.engine.bill.cost <= counted.total(TODAY, play=True) <= most
+
+
+def test_where_the_ledger_is_gone_the_runs_beside_it_are_counted_before_anything_is_spent() -> None:
+    """Deleting one file does not open the day again, and the user is told."""
+    first = Night(named("first", {"day": 50}), provider(MODELS))
+    assert first.live().exit == 0
+    first.disk.remove(ROOT / FILE)
+    second = Night(named("second", {"day": dollars_of(first.billed)}), provider(MODELS), disk=first.disk)
+    life = second.live()
+    assert life.exit == 4 and second.billed == 0
+    assert any("was not there: the runs beside it are counted by their journals" in line for line in life.told)
+    assert book(second.left()).total(TODAY, play=True) == first.billed
+
+
+def test_a_folder_put_back_from_a_copy_does_not_lower_the_day() -> None:
+    """What the longer journal had said stays counted, and the user is told that the copy is older."""
+    night = Night(named("job", {"day": 50}), provider(MODELS))
+    assert night.live(Options(limit=1)).exit == 0
+    old = {path: data for path, data in night.disk.files.items() if path.parts[1] == "job"}
+    assert night.live().exit == 0
+    whole = night.billed
+    for path, data in old.items():
+        night.disk.put(path, data)
+    life = night.live(Options(limit=1))
+    assert any("is an older copy: more was counted for 2026-11-21" in line for line in life.told)
+    assert book(night.disk).total(TODAY, play=True) >= whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.events import Closed, Failed, Replied
-from runner.money import NANOS_PER_DOLLAR, dollars
+from runner.money import NANOS_PER_DOLLAR, dollars, parse_dollars
 from runner.selection import Options
 from tests.nights import MODELS, Ledger, Night, Scope, matrix, provider
 
@@ -196,6 +197,35 @@ def test_models_of_very_different_price_share_one_cap() -> None:
     assert complete >= 0.85 * begun
     assert night.live(Options(budget=50 * NANOS_PER_DOLLAR)).exit == 0
     assert answered_once(night)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.2, 0.7])
+def test_the_budget_that_is_offered_is_enough_and_no_multiple_of_it(share: float) -> None:
+    """Also where what was spent completed nothing: the rest is what it is expected to cost, and not what was spent."""
+    prices = {model: {"input": 100, "output": 400} for model in MODELS}
+    job, sim = matrix(repeat=2, max_tokens=150, prices=prices), provider(prices=prices)
+    whole = need(job, sim)
+    night = Night({**job, "budget": round(whole * share) / NANOS_PER_DOLLAR}, sim)
+    assert night.live().exit == 4
+    command = shlex.split(night.status()["continue"])
+    offered = parse_dollars(command[command.index("--budget") + 1])
+    assert whole <= offered <= 2 * whole
+    assert night.live(Options(budget=offered)).exit == 0
+    assert night.status()["continue"] is None
+
+
+def test_where_nothing_was_completed_what_was_spent_is_not_taken_for_the_price_of_one() -> None:
+    """A single long conversation that the money ended shortly before its end needs little more."""
+    job, sim = matrix(rounds=20, max_tokens=100), provider()
+    job["pairings"] = [{"prompt": "talk", "a": MODELS[0], "b": MODELS[1]}]
+    whole = need(job, sim)
+    night = Night({**job, "budget": round(whole * 0.9) / NANOS_PER_DOLLAR}, sim)
+    assert night.live().exit == 4
+    assert night.status()["conversations"]["complete"] == 0
+    command = shlex.split(night.status()["continue"])
+    offered = parse_dollars(command[command.index("--budget") + 1])
+    assert whole <= offered <= 1.25 * whole
+    assert night.live(Options(budget=offered)).exit == 0
 
 
 # --- overrun ---------------------------------------------------------------------------------------------------------

@@ -233,8 +233,9 @@ def test_with_less_room_a_night_takes_no_longer_than_the_money_makes_it(name: st
         _, life = under(cap, job, sim)
         record_property(
             "figures",
-            f"room for {reservations} more: {life.seconds:.1f} s, of them {whole.tried:.1f} s to hear the models, bound "
-            f"{least.seconds:.1f} s ({(life.seconds - whole.tried) / least.seconds - 1:+.1%}), without a ceiling {whole.seconds:.1f} s",
+            f"room for {reservations} more: {life.seconds:.1f} s, of them {whole.tried:.1f} s to hear the models, "
+            f"bound {least.seconds:.1f} s ({(life.seconds - whole.tried) / least.seconds - 1:+.1%}), "
+            f"without a ceiling {whole.seconds:.1f} s",
         )
         assert life.exit == 0
         assert life.seconds <= whole.tried + 1.10 * least.seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -19,7 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.gate import Gate
+from runner.journal import LOCK_FILE
+from runner.ledger import FILE as LEDGER
+from runner.ledger import Entry, encode
 from runner.limits import Lane, Limits
+from runner.outputs import STATUS
 from runner.progress import (
     LOG,
     Display,
@@ -39,9 +44,9 @@ from runner.progress import (
 from runner.run import Session, Watcher
 from runner.selection import Options
 from runner.sim.wire import SimWire
-from runner.world import World
+from runner.world import Disk, World
 from tests.memory import Operation
-from tests.nights import Life, Night
+from tests.nights import ROOT, START, Life, Night
 from tests.virtual import ScriptedSignals, VirtualClock, run_virtual
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -133,6 +138,70 @@ def test_what_is_at_stake_at_once_is_never_said_to_pass_the_ceiling() -> None:
     watched.live(Options(budget=2_000_000))
     assert "ceiling $0.0020; " in display.lines[0]
     assert display.lines[0].endswith("the largest about $0.0011: as many as the ceiling lets through")
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ("{day: 0.01}", "ceiling $0.0100 a day; "),
+        ("{month: 3, day: 1}", "ceiling $1.0000 a day, $3.0000 a month; "),
+        ("{run: 2, conversation: 1, day: 1}", "ceiling $2.0000, $1.0000 a day, $1.0000 each; "),
+    ],
+)
+def test_the_first_line_names_every_ceiling(budget: str, said: str) -> None:
+    """Of a run that has one over the day alone nobody says that it has none; the views name it, too."""
+    watched, display = seen(Night(JOB.replace("budget: 0.50", f"budget: {budget}"), sim()))
+    watched.live()
+    assert said in display.lines[0]
+    names = {ceiling["name"]: ceiling["shared"] for ceiling in watched.night.status()["ceilings"]}
+    assert names == {name: name != "run" for name in ("run", "day", "month") if f"{name}:" in budget}
+    assert "| day | $" in watched.night.text("index.md") and "see `tertulia spend`" in watched.night.text("index.md")
+
+
+def test_where_the_day_has_no_more_room_the_rest_goes_on_tomorrow() -> None:
+    """Or with a higher ceiling: the same command would end in the same way at once; and the figures are told."""
+    watched, display = seen(Night(JOB.replace("budget: 0.50", "budget: {day: 0.0014}"), sim()))
+    life = watched.live()
+    assert life.exit == 4
+    spent = watched.night.status()["spent"]["total"]
+    assert f"toy/main: ${spent:.4f} of $0.0014 a day is counted, by all runs together" in "\n".join(life.told)
+    assert display.lines[-1] == (
+        "  what is missing goes on tomorrow, or with a higher `day`, with: tertulia run job.yaml"
+    )
+
+
+def test_a_run_that_waits_for_money_which_another_holds_says_so_once_and_whose_it_is() -> None:
+    """On the screen, in the log, in the picture and in the status; it ends when nothing comes back."""
+    home, disks = ROOT / "other/main", list[Disk]()
+    line = Entry("other/main@1.000", "2026-11-21", "UTC", 999_000_000, "drawn", True, {"day": 10**9}, at=START, seq=1)
+
+    def during(sessions: Sequence[Session], gate: Gate) -> None:
+        disks.append(sessions[0].journal.disk)
+        disks[0].lock(home / LOCK_FILE, '{"pid": 7, "host": "north", "since": "today"}')
+
+    night = Night(JOB.replace("budget: 0.50", "budget: {day: 1}\nmax_wait: 60s"), sim())
+    night.disk.put(ROOT / LEDGER, encode(line))
+    night.disk.put(home / LOCK_FILE, b"")
+    statuses: set[str | None] = set()
+
+    class Curious(Seen):
+        def draw(self, picture: Picture) -> None:
+            super().draw(picture)
+            if disks[0].exists(night.folder / STATUS):
+                statuses.add(json.loads(disks[0].read(night.folder / STATUS))["waits_for"])
+
+    display = Curious()
+    watched = Watched(night, display, during=during)
+    assert watched.live().exit == 4
+    text = (
+        "toy/main: waits for the budget of the day, of which others have drawn: other/main ($0.9990); "
+        "when nothing of it comes back for 1 min 00 s, it ends"
+    )
+    assert [one for one in display.lines if "have drawn" in one] == [text]
+    assert any(one.endswith(text) for one in watched.log)
+    assert any(run.short_of == "the budget of the day" for one in display.pictures for run in one.runs)
+    assert statuses == {None, "the budget of the day"}
+    assert night.status()["waits_for"] is None
 
 
 def test_a_quiet_night_in_plain_lines() -> None:

@@ -9,9 +9,10 @@ import math
 import signal
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,6 +33,7 @@ from runner.world import HttpRequest, LockHeld, World, taken
 from tests.memory import Fault, MemoryDisk, at, no_fault, planned
 from tests.nights import ROOT, Night, job_of, matrix, provider, text_of
 from tests.virtual import (
+    _GRAVES,
     Calls,
     Deadlock,
     Ending,
@@ -44,6 +46,7 @@ from tests.virtual import (
     VirtualClock,
     VirtualLoop,
     _graves,
+    bury,
     kill,
     killed,
     run_virtual,
@@ -670,6 +673,135 @@ def test_nothing_is_said_of_a_dead_process(
         del _graves[before:]
         gc.collect()
     assert not caplog.records and capfd.readouterr() == ("", "")
+
+
+def test_whoever_is_cancelled_is_so_in_the_order_of_birth_and_not_of_memory() -> None:
+    """Tasks, and scopes below a scope, wherever they lie: anyio keeps both in sets."""
+
+    async def waits(number: int, ended: list[int], scoped: bool) -> None:
+        try:
+            with anyio.CancelScope() if scoped else nullcontext():
+                await anyio.sleep(100)
+        finally:
+            ended.append(number)
+
+    async def main(scoped: bool) -> list[int]:
+        ended: list[int] = []
+        async with anyio.create_task_group() as tasks:
+            for number in range(40):
+                tasks.start_soon(waits, number, ended, scoped)
+                held.append(object())
+            await anyio.sleep(1)
+            tasks.cancel_scope.cancel()
+        return ended
+
+    held: list[object] = []
+    for scoped in (False, True):
+        orders = []
+        for times in range(4):
+            held += [object() for _ in range(37 * times)]
+            orders.append(run_virtual(main, scoped))
+        assert orders == orders[:1] * 4 and sorted(orders[0]) == list(range(40))
+
+
+class Something:
+    """Can be looked for with a weak reference."""
+
+
+def test_of_the_dead_nothing_is_left_and_no_line_of_theirs_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    """Coroutines, generators and what stands open in a `with`, begun or not: their memory goes, and that is all.
+
+    The canary: where the interpreter or anyio keep what is written to elsewhere, something is left, or runs.
+    """
+    bury()  # the dead of other tests, or it might be done in the midst of this one
+    held: list[weakref.ref[Something]] = []
+    ran: list[str] = []
+
+    def something() -> Something:
+        found = Something()
+        held.append(weakref.ref(found))
+        return found
+
+    def each() -> Iterator[Something]:
+        mine = something()
+        try:
+            yield mine
+            yield mine
+        finally:
+            ran.append("each")
+
+    @contextmanager
+    def one() -> Iterator[Something]:
+        mine = something()
+        try:
+            yield from each()
+        finally:
+            ran.append(f"one {mine}")
+
+    @asynccontextmanager
+    async def two() -> AsyncIterator[Something]:
+        mine = something()
+        with one():
+            try:
+                yield mine
+            finally:
+                ran.append("two")
+
+    async def all_of_them() -> AsyncIterator[Something]:
+        try:
+            for mine in each():
+                async with two():
+                    await anyio.sleep(10)
+                    yield mine
+        finally:
+            ran.append("all of them")
+
+    async def victim(mine: Something) -> int:
+        try:
+            async for _ in all_of_them():
+                raise AssertionError("nobody waited that long")
+        finally:
+            ran.append(f"the victim {mine}")
+        return 1
+
+    async def not_begun(mine: Something) -> None:
+        raise AssertionError(f"{mine} was killed before")
+
+    async def dies() -> int:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(victim, something())
+            await anyio.sleep(1)
+            tasks.start_soon(not_begun, something())
+            await killed("here")
+        return 1
+
+    together(Process(dies), Process(ticking([])), seed=None)
+    gc.collect()
+    assert len(held) == 6 and all(mine() is not None for mine in held)
+    bury()
+    gc.collect()
+    assert all(mine() is None for mine in held)
+    assert ran == [] and _graves == [] and capfd.readouterr() == ("", "")
+
+
+def test_however_many_die_only_a_few_of_them_are_held() -> None:
+    """Nobody has to ask for it: a run that ends buries the dead of all runs before, when they have become many."""
+
+    async def dies(mine: Something) -> int:
+        await killed(f"with {mine}")
+
+    held: list[weakref.ref[Something]] = []
+
+    def die() -> None:
+        mine = Something()
+        held.append(weakref.ref(mine))
+        together(Process(partial(dies, mine)), seed=None)
+
+    for _ in range(3 * _GRAVES):
+        die()
+    gc.collect()
+    assert len(_graves) <= _GRAVES
+    assert sum(one() is not None for one in held) <= _GRAVES
 
 
 def test_who_has_ended_by_itself_holds_nothing() -> None:

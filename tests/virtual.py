@@ -14,23 +14,28 @@ The standard loop's tasks, futures and timers run unchanged; what is replaced is
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import heapq
 import math
 import selectors
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import _GeneratorContextManager, asynccontextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, MethodType
 from typing import Any, Final, Generic, Never, Protocol, TypeVar, TypeVarTuple, Unpack
 from unittest.mock import patch
 from weakref import WeakSet
 
 import anyio
+from anyio._backends._asyncio import CancelScope, _task_states
 
 from runner.sim.delivery import SimAnswer
 from runner.sim.engine import Engine, SimRequest
@@ -104,8 +109,63 @@ class _NoSelector(selectors.BaseSelector):
         return {}
 
 
-# What a killed process was doing is kept for ever: a collected coroutine would run its `finally`.
 _graves: Final[list[object]] = []
+"""What killed processes were doing: kept until it is buried, because a collected coroutine would run its `finally`."""
+_GRAVES: Final = 10
+"""So many are kept: to look for all that is suspended takes some milliseconds, and each may hold a whole world."""
+_HEAD: Final = 2 * ctypes.sizeof(ctypes.c_void_p)
+"""The size of what the collector keeps before each object: two words, of which the second has the mark."""
+_FINALIZED: Final = 1
+
+
+def bury() -> None:
+    """Let the memory of the dead go, as a kernel does: no line of theirs runs, and nothing is said of them.
+
+    Nobody but the interpreter can mark an object as finalized, by which it knows not to do so again; so it is written
+    where it would write it. Outside of all loops nothing that is suspended will ever go on.
+    """
+    kinds = (CoroutineType, AsyncGeneratorType, asyncio.Future, _Task)
+    dead = [one for one in gc.get_objects() if type(one) in kinds]
+    dead += [inner for one in dead for inner in _suspended_in(one)]
+    for one in dead:
+        if isinstance(one, asyncio.Task):
+            _task_states.pop(one, None)  # its keys are weak, but what it knows of a task knows the task
+        ctypes.c_size_t.from_address(id(one) - _HEAD + _HEAD // 2).value |= _FINALIZED
+        assert gc.is_finalized(one), "the interpreter keeps its mark somewhere else"
+    _graves.clear()
+
+
+def _suspended_in(frame: object) -> Iterator[object]:
+    """The plain generators that a suspended frame is in the midst of: those it goes through, those of its `with`."""
+    for one in gc.get_referents(frame):
+        manager = one.__self__ if isinstance(one, MethodType) else one
+        inner = manager.gen if isinstance(manager, _GeneratorContextManager) else one
+        if isinstance(inner, GeneratorType) and inner.gi_suspended:
+            yield inner
+            yield from _suspended_in(inner)
+
+
+class _Task(asyncio.Task[Any]):
+    """A task with a number: its place in a set is that of its birth, not that of its memory.
+
+    anyio cancels the tasks of a scope in the order of a set; where that is drawn from addresses, no seed repeats.
+    """
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: VirtualLoop, **options: Any) -> None:
+        self.number = next(loop.births)  # first of all: to begin with, a task is put into sets
+        super().__init__(coro, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+def _place_of(scope: Any) -> int:
+    """A scope is hashed for its parent's sake alone, in which each task has one scope at a time."""
+    return hash(scope._host_task)
+
+
+def _born(loop: Any, coro: Any, **options: Any) -> _Task:
+    return _Task(coro, loop=loop, **options)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -121,6 +181,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, *, seed: int | None = None, start: float = 0.0, steps: int = 1_000_000, kill_at: float = math.inf
     ) -> None:
         super().__init__(_NoSelector())
+        self.births = count()
+        self.set_task_factory(_born)
         self.steps = 0
         self.death: Kill | None = None
         self._now = start
@@ -264,8 +326,12 @@ def run_virtual(
         return VirtualLoop(seed=seed, start=start, steps=steps, kill_at=kill_at)
 
     # `anyio.to_thread` does not ask the loop for a thread, so it is refused where every thread begins.
-    with patch.object(threading.Thread, "start", refuse):
-        return anyio.run(function, *args, backend="asyncio", backend_options={"loop_factory": loop})
+    try:
+        with patch.object(threading.Thread, "start", refuse), patch.object(CancelScope, "__hash__", _place_of):
+            return anyio.run(function, *args, backend="asyncio", backend_options={"loop_factory": loop})
+    finally:
+        if len(_graves) > _GRAVES:
+            bury()
 
 
 # --- several processes on one loop -----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ wait for it. `main` is the one door through which every ending becomes an exit c
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any, Final
 
@@ -72,6 +73,10 @@ def main() -> int:
         code = tertulia.main(prog_name="tertulia", standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        if "--json" in sys.argv[1:]:  # a command line that could not be parsed, so that no command has answered
+            from runner.cli.door import emit_end
+
+            emit_end(2, [error.format_message()])
         return 2
     except click.Abort:
         return 130

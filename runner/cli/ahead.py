@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from runner.cli.door import answered, outputs_option, say
+from runner.cli.door import answered, emit, ended, json_option, outputs_option, say
 from runner.cli.hold import JOBS, SETS, dollars_of, load_all
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
     from dataclasses import replace
 
     from runner.events import HistoryError, State
+    from runner.foreign import command
     from runner.journal import FILE, scan
     from runner.lines import TooNew
     from runner.plan import make_plan, slug
@@ -98,12 +99,14 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
             if found.damaged:
                 raise CannotBegin(
                     EXIT_STORAGE,
-                    f"{folder / FILE} is damaged, and what was spent there is unknown: tertulia repair {folder}",
+                    f"{folder / FILE} is damaged, and what was spent there is unknown: {command('repair', folder)}",
                 )
             state = found.state
     except OSError as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE} cannot be read: {error.strerror}") from None
-    except (TooNew, HistoryError) as error:
+    except TooNew as error:
+        raise CannotBegin(EXIT_STORAGE, str(error)) from None
+    except HistoryError as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE}: {error}") from None
     return Standing(source, make_plan(job, state.jobs[0].date if state.jobs else today), key, folder, state)
 
@@ -168,8 +171,9 @@ class Asked:
 @click.option("--budget", type=str, metavar="DOLLARS", help="The ceiling of the run, in place of the job's.")
 @click.option("--only", multiple=True, metavar="PATTERN", help="Only conversations with such a name: 'prism/*'.")
 @click.option("--why", is_flag=True, help="Say what has changed in each changed conversation, and why others stopped.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
+@json_option
 @answered
+@ended
 def plan(
     jobs: tuple[Path, ...],
     outputs: Path,
@@ -181,7 +185,6 @@ def plan(
     as_json: bool,
 ) -> int:
     """Show what a run would hold, what it would cost and how long it would take. Spends nothing, needs no key."""
-    from runner.job import JobError
     from runner.preflight import CannotBegin
     from runner.selection import Options
 
@@ -189,21 +192,16 @@ def plan(
     asked = Asked(options, outputs, sets, why)
     show = _show_json if as_json else _show
     code = 0
-    try:
-        for source in load_all(jobs, sets):
-            try:
-                show(*_looked_ahead(source, asked), asked)
-            except CannotBegin as cannot:
-                for line in cannot.lines:
-                    say(line)
-                # The codes that come here are 2, 6 and 8, and the larger one is the worse.
-                code = max(code, cannot.code)
-    except JobError:
-        if as_json:
-            _emit({"kind": "end", "exit": 2})
-        raise
-    if as_json:
-        _emit({"kind": "end", "exit": code})
+    for source in load_all(jobs, sets):
+        try:
+            show(*_looked_ahead(source, asked), asked)
+        except CannotBegin as cannot:
+            if as_json:
+                emit({"event": "trouble", "job": source.job.name, "file": source.file, "text": "\n".join(cannot.lines)})
+            for line in cannot.lines:
+                say(line)
+            # The codes that come here are 2, 6 and 8, and the larger one is the worse.
+            code = max(code, cannot.code)
     return code
 
 
@@ -224,16 +222,20 @@ def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list
     misfits = _misfits(standing.source.file, plan, selected, known)
     if misfits:
         raise CannotBegin(EXIT_JOB, *misfits)
-    counted = _counted_today(plan, asked.outputs)
+    counted = _counted_today(standing, asked.outputs)
     ahead = outlook(plan, state, selected, known, _means(standing), DEFAULT_CONCURRENCY, counted)
     return standing, ahead, bought_again(plan, state), origins(known.values())
 
 
-def _counted_today(plan: Plan, outputs: Path) -> Counted:
-    """What the ledger counts today and this month, in the job's zone. CannotBegin when that cannot be told."""
+def _counted_today(standing: Standing, outputs: Path) -> Counted:
+    """What all runs count today and this month, in the job's zone. CannotBegin when that cannot be told.
+
+    Of this run, what it has spent: what else it has drawn, its next life has as room.
+    """
     import time
 
-    from runner.ledger import FILE, Book, month_of
+    from runner.foreign import command
+    from runner.ledger import FILE, Book, frozen_day, month_of, run_id
     from runner.ledger import read as read_ledger
     from runner.lines import Damaged, TooNew
     from runner.outlook import Counted
@@ -246,13 +248,25 @@ def _counted_today(plan: Plan, outputs: Path) -> Counted:
     try:
         book = Book(read_ledger(RealDisk(), path).entries)
     except Damaged as damage:
-        raise CannotBegin(EXIT_STORAGE, f"{damage}: what was spent there is unknown: tertulia repair {path}") from None
+        raise CannotBegin(
+            EXIT_STORAGE, f"{damage}: what was spent there is unknown: {command('repair', path)}"
+        ) from None
     except TooNew as error:
         raise CannotBegin(EXIT_STORAGE, f"{path}: {error}") from None
     except OSError as error:
         raise CannotBegin(EXIT_STORAGE, f"{path} cannot be read: {error.strerror}") from None
-    day, play = date_of(time.time(), plan.job.timezone), plays(plan)
-    return Counted(book.total(day, play), book.total(month_of(day), play))
+    plan, state = standing.plan, standing.state
+    zone = plan.job.timezone
+    day, play = frozen_day(date_of(time.time(), zone), book.latest.get(zone, "")), plays(plan)
+    whole = {span: book.total(span, play) for span in (day, month_of(day))}
+    born = next((event.born for _, event in state.opened if event.born), 0.0)
+    own = run_id(f"{standing.folder.parent.name}/{standing.key}", born)
+    for entry in book.standing.values():
+        if entry.run == own and entry.ahead and entry.play == play:
+            spent = state.days[entry.day].held if entry.day in state.days else 0
+            for span in {entry.day, month_of(entry.day)} & whole.keys():
+                whole[span] -= max(0, entry.amount - spent)
+    return Counted(whole[day], whole[month_of(day)])
 
 
 def _misfits(file: str, plan: Plan, selected: Sequence[Cell], known: Mapping[str, Price]) -> list[str]:
@@ -268,7 +282,7 @@ def _misfits(file: str, plan: Plan, selected: Sequence[Cell], known: Mapping[str
         whole,
         *(f"  {line}" for line in lines[:_NAMES]),
         *([f"  ... and {len(lines) - _NAMES:,} more"] if len(lines) > _NAMES else []),
-        "  raise that budget, or lower max_tokens: a call needs its worst case",
+        "  raise that budget, or lower max_tokens or min_tokens: a call needs its worst case",
     ]
 
 
@@ -353,7 +367,8 @@ def _ceilings(standing: Standing, ahead: Outlook) -> Iterator[str]:
     budget = standing.plan.budget
     first = "  ceiling     "
     for room in ahead.rooms:
-        held = f"; {_money(room.held)} is spent, {_money(room.left)} left" if room.held else ""
+        verb = "counted, by all runs together" if room.name in ("day", "month") else "spent"
+        held = f"; {_money(room.held)} is {verb}, {_money(room.left)} left" if room.held else ""
         only = ": the only guarantee" if room.name == "run" else ""
         yield f"{first} {_money(room.most)}  {room.name}{only}{held}"
         if room.short:
@@ -449,9 +464,9 @@ def _counted(number: int, noun: str) -> str:
 
 def _show_json(standing: Standing, ahead: Outlook, again: Sequence[str], origins: Sequence[str], asked: Asked) -> None:
     for row in ahead.rows:
-        _emit(
+        emit(
             {
-                "kind": "cell",
+                "event": "cell",
                 "job": standing.plan.job.name,
                 "run": standing.key,
                 "name": row.name,
@@ -470,9 +485,9 @@ def _show_json(standing: Standing, ahead: Outlook, again: Sequence[str], origins
                 "changes": list(row.changes),
             }
         )
-    _emit(
+    emit(
         {
-            "kind": "plan",
+            "event": "plan",
             "job": standing.plan.job.name,
             "run": standing.key,
             "file": standing.source.file,
@@ -513,13 +528,6 @@ def _amount(nanos: Nanos) -> float:
     return float(dollars(nanos))
 
 
-def _emit(record: dict[str, Any]) -> None:
-    import json
-
-    # ASCII, because nothing in it can then act on a terminal.
-    click.echo(json.dumps(record))
-
-
 # --- check -------------------------------------------------------------------------------------------------------
 
 
@@ -528,15 +536,16 @@ def _emit(record: dict[str, Any]) -> None:
 @outputs_option
 @SETS
 @click.option("--online", is_flag=True, help="Ask the providers, too: what costs nothing to ask.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each finding, then the end.")
+@json_option
 @answered
+@ended
 def check(jobs: tuple[Path, ...], outputs: Path, sets: tuple[str, ...], online: bool, as_json: bool) -> int:
     """Find everything that can be known without spending: mistakes, prices, keys, budgets, the outputs folder.
 
     With --online also whether each key is accepted and each model there, with its window and its price, what credit is
     left, and what local servers have loaded. Only such questions are sent; none of them costs anything.
     """
-    findings = _Findings(as_json=as_json)
+    findings = _Findings(as_json)
     seen: dict[Path, Path] = {}
     for path in jobs:
         findings.file = str(path)
@@ -547,8 +556,6 @@ def check(jobs: tuple[Path, ...], outputs: Path, sets: tuple[str, ...], online: 
             seen[folder] = path
     findings.file = str(outputs)
     _check_folder(findings, outputs)
-    if as_json:
-        _emit({"event": "end", "exit": findings.code})
     if findings.problems:
         say(_counted(findings.problems, "problem"))
     return findings.code
@@ -558,10 +565,10 @@ def check(jobs: tuple[Path, ...], outputs: Path, sets: tuple[str, ...], online: 
 class _Findings:
     """What a check found, told as it is found."""
 
+    as_json: bool
     file: str = ""
     code: int = 0
     problems: int = 0
-    as_json: bool = False
 
     def ok(self, text: str) -> None:
         self._tell("ok", f"{self.file}: {text}")
@@ -583,7 +590,7 @@ class _Findings:
         from runner.doctor import CODES
 
         if self.as_json:
-            _emit({"event": "finding", "file": self.file, **finding._asdict()})
+            emit({"event": "finding", "file": self.file, **finding._asdict()})
         else:
             click.echo(finding.line())
         if finding.grade == "problem":
@@ -598,7 +605,7 @@ class _Findings:
         from runner.foreign import visible
 
         if self.as_json:
-            _emit({"event": "finding", "file": self.file, "grade": grade, "text": text})
+            emit({"event": "finding", "file": self.file, "grade": grade, "text": text})
             return
         first, *rest = visible(text).split("\n")
         click.echo("\n".join([f"{grade:<8} {first}", *(f"         {line}" for line in rest)]))
@@ -768,6 +775,7 @@ def _known_prices(plan: Plan, sources: Sources) -> dict[str, Price]:
 
 
 def _check_changes(findings: _Findings, standing: Standing) -> None:
+    from runner.foreign import command
     from runner.preflight import EXIT_JOB
     from runner.selection import bought_again
 
@@ -777,7 +785,7 @@ def _check_changes(findings: _Findings, standing: Standing) -> None:
         findings.problem(
             EXIT_JOB,
             f"{several} of {standing.name} would be bought again, and run refuses that unasked; "
-            f"tertulia plan --why {standing.source.file} says what has changed",
+            f"{command('plan --why', standing.source.file)} says what has changed",
         )
 
 

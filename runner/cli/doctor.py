@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from runner.cli.door import answered, outputs_option
+from runner.cli.door import answered, emit, ended, json_option, outputs_option
 
 if TYPE_CHECKING:
     from runner.cli.runs import Run
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @click.argument("jobs", nargs=-1, type=click.Path(path_type=Path))
 @outputs_option
 @click.option("--online", is_flag=True, help="Ask the providers of JOBS, too: what costs nothing to ask.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each finding, then the end.")
+@json_option
 @answered
+@ended
 def doctor(jobs: tuple[Path, ...], outputs: Path, online: bool, as_json: bool) -> int:
     """Tell what is wrong with this machine, the outputs folder and the last run. Spends nothing.
 
@@ -34,26 +35,29 @@ def doctor(jobs: tuple[Path, ...], outputs: Path, online: bool, as_json: bool) -
       3  something is unfinished, or worth knowing
       6  something has to be mended before a run can begin
     """
-    import json
-
     if online and not jobs:
         raise click.UsageError("--online asks the providers of JOBS: name at least one.")
     try:
         from runner.doctor import exit_code
     except ImportError as error:
-        click.echo(f"problem  packages: {error.name} is missing -> pip install tertulia again, or use scripts/tertulia")
+        text, remedy = f"{error.name} is missing", "pip install tertulia again, or use scripts/tertulia"
+        if as_json:
+            told = {"grade": "problem", "subject": "packages", "text": text, "remedy": remedy}
+            emit({"event": "finding", "part": "machine", **told})
+        else:
+            click.echo(f"problem  packages: {text} -> {remedy}")
         return 6
     found: list[Finding] = []
     for part, finding in _examined(jobs, outputs, online=online):
         found.append(finding)
         if as_json:
-            click.echo(json.dumps({"event": "finding", "part": part, **finding._asdict()}))
+            emit({"event": "finding", "part": part, **finding._asdict()})
         else:
             click.echo(finding.line())
-    code = exit_code(found)
-    if as_json:
-        click.echo(json.dumps({"event": "end", "exit": code}))
-    return code
+    return exit_code(found)
+
+
+_AS_ITS_OWNER: Final = "make it readable, or look as the user whose it is"
 
 
 class _Patient(NamedTuple):
@@ -68,7 +72,7 @@ class _Patient(NamedTuple):
 def _examined(jobs: Sequence[Path], outputs: Path, *, online: bool) -> Iterator[tuple[str, Finding]]:
     """Every finding, with the part that it is of; each part is looked at when the one before has been told."""
     from runner.cli import probes
-    from runner.cli.runs import all_runs, holder
+    from runner.cli.runs import all_runs, may_be_held
     from runner.doctor import of_folder, of_ledger, of_machine
 
     patients = [_patient(path) for path in jobs]
@@ -79,7 +83,7 @@ def _examined(jobs: Sequence[Path], outputs: Path, *, online: bool) -> Iterator[
     env_files = [] if jobs else [Path(".env")]  # those of jobs are looked at with the job
     for finding in of_machine(probes.machine(zones, sum(map(_calls, plans)), _newest(runs, book), env_files)):
         yield "machine", finding
-    for finding in of_folder(probes.folder(outputs, [run.folder for run in runs if holder(run) is not None])):
+    for finding in of_folder(probes.folder(outputs, [run.folder for run in runs if may_be_held(run)])):
         yield "folder", finding
     if book is not None:
         for finding in of_ledger(book.facts):
@@ -104,6 +108,7 @@ def _patient(path: Path) -> _Patient:
     from runner.cli.ahead import good_news, said_by_providers, source_of, troubles
     from runner.cli.models import sources_of
     from runner.doctor import Finding
+    from runner.foreign import command
     from runner.job import JobError
     from runner.plan import make_plan
     from runner.preflight import left_out
@@ -111,7 +116,7 @@ def _patient(path: Path) -> _Patient:
     from runner.selection import date_of
 
     name = str(path)
-    remedy = f"tertulia check {path}"
+    remedy = command("check", path)
     try:
         source, warnings = source_of(path)
         plan = make_plan(source.job, date_of(time.time(), source.job.timezone))
@@ -145,8 +150,9 @@ class _Book(NamedTuple):
 
 def _ledger(outputs: Path) -> _Book | None:
     """What the ledger says; None when there is none."""
-    from runner.cli.runs import Run, holder, stands_for
+    from runner.cli.runs import Run, may_be_held, stands_for
     from runner.doctor import LedgerFacts
+    from runner.foreign import command
     from runner.ledger import FILE, Book, read
     from runner.lines import Damaged, TooNew
     from runner.world import RealDisk
@@ -157,15 +163,15 @@ def _ledger(outputs: Path) -> _Book | None:
     try:
         entries = read(RealDisk(), path).entries
     except Damaged as damage:
-        return _Book(LedgerFacts(path, str(damage), f"tertulia repair {path}"), 0.0)
+        return _Book(LedgerFacts(path, damage.what, command("repair", path)), 0.0)
     except TooNew as error:
         return _Book(LedgerFacts(path, str(error)), 0.0)
     except OSError as error:
-        return _Book(LedgerFacts(path, f"it cannot be read: {error.strerror}", "make it readable"), 0.0)
+        return _Book(LedgerFacts(path, f"it cannot be read: {error.strerror}", _AS_ITS_OWNER), 0.0)
     ahead = [entry for entry in Book(entries).standing.values() if entry.ahead]
     # What a run has drawn whose folder is gone counts for good: there is nothing to be done.
     there = [(entry, Run(outputs / entry.folder)) for entry in ahead]
-    left = tuple(entry for entry, run in there if stands_for(run, entry.run) and holder(run) is None)
+    left = tuple(entry for entry, run in there if stands_for(run, entry.run) and not may_be_held(run))
     return _Book(LedgerFacts(path, lines=len(entries), left=left), max((entry.at for entry in entries), default=0.0))
 
 
@@ -190,10 +196,7 @@ def _last_runs(runs: Sequence[Run], plans: Sequence[Plan], *, whole: bool) -> It
     from runner.plan import slug
 
     def age(run: Run) -> tuple[float, str]:
-        try:
-            return began(run), run.name
-        except OSError:
-            return 0.0, run.name
+        return began(run), run.name
 
     if whole and runs:
         yield max(runs, key=age), None
@@ -209,11 +212,18 @@ def _of_run(run: Run, plan: Plan | None) -> Iterator[Finding]:
     from runner.journal import SPARE_FILE
     from runner.lines import StorageError, TooNew
 
-    held = holder(run)
+    try:
+        held = holder(run)
+    except OSError as error:
+        trouble = f"{error.filename or run.folder} cannot be read: {error.strerror}"
+        yield from of_run(RunFacts(run.name, run.folder, None, trouble=trouble, remedy=_AS_ITS_OWNER))
+        return
     try:
         found = scanned(run)
     except (StorageError, TooNew) as error:
-        yield from of_run(RunFacts(run.name, run.folder, held, trouble=str(error)))
+        # What cannot be read at all, `verify` cannot read either.
+        remedy = _AS_ITS_OWNER if isinstance(error.__cause__, PermissionError) else None
+        yield from of_run(RunFacts(run.name, run.folder, held, trouble=str(error), remedy=remedy))
         return
     told = reading(run, found)
     yield from of_run(
@@ -224,7 +234,8 @@ def _of_run(run: Run, plan: Plan | None) -> Iterator[Finding]:
             found=found,
             reading=told,
             up_to_date=told is None or told.is_shown(found.last),
-            has_spare=(run.folder / SPARE_FILE).exists(),
+            # A run that was closed in order has given it back.
+            has_spare=not found.state.is_open or (run.folder / SPARE_FILE).exists(),
         )
     )
     if plan is not None and told is not None and not found.damaged:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from errno import EDQUOT, ENOSPC
 from functools import wraps
 from pathlib import Path
@@ -27,6 +27,63 @@ def outputs_option(command: Callable[P, R]) -> Callable[P, R]:
         show_default=True,
         help="The folder with all runs.",
     )(command)
+
+
+def json_option(command: Callable[P, R]) -> Callable[P, R]:
+    """`--json`: the answer for programs; `ended` keeps its promise."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="One JSON object a line, the last of them the end with its exit code."
+    )(command)
+
+
+def emit(record: Mapping[str, Any]) -> None:
+    """A line for programs, on stdout; in ASCII, because nothing in it can then act on a terminal."""
+    import json
+
+    click.echo(json.dumps(record))
+
+
+def emit_end(code: int, errors: Sequence[str] = ()) -> None:
+    """The last line for programs: what the command came to, and why it could not do what it was asked for."""
+    from contextlib import suppress
+
+    with suppress(OSError):  # what cannot be written may be the very trouble
+        emit({"event": "end", "exit": code, "errors": list(errors)})
+
+
+def failure_of(error: BaseException) -> tuple[int, list[str]]:
+    """The exit code and the lines of whatever a command raises, a bug included."""
+    if isinstance(error, click.ClickException):
+        return 2, [error.format_message()]
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return 130, ["interrupted"]
+    answer = answer_of(error) if isinstance(error, Exception) else None
+    return answer or (1, [repr(error)])
+
+
+def ended(command: Callable[P, int]) -> Callable[P, int]:
+    """With `--json`, exactly one `end` is the last line on stdout, however the command ends."""
+
+    @wraps(command)
+    def telling(*args: P.args, **kwargs: P.kwargs) -> int:
+        if not kwargs["as_json"]:
+            return command(*args, **kwargs)
+        try:
+            code = command(*args, **kwargs)
+        except BrokenPipeError:
+            raise
+        except click.ClickException as error:
+            # Here and not at the one door, which tells programs of what it could not even parse.
+            error.show()
+            emit_end(*failure_of(error))
+            return 2
+        except BaseException as error:
+            emit_end(*failure_of(error))
+            raise
+        emit_end(code)
+        return code
+
+    return telling
 
 
 def say(line: str) -> None:
@@ -58,7 +115,7 @@ def answer_of(error: Exception) -> tuple[int, list[str]] | None:
         return 7, [f"this run is held by {in_words(error.holder)}"]
     if isinstance(error, Damaged | TooNew | StorageError):
         return 8, [str(error)]
-    if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in (ENOSPC, EDQUOT)):
         return 8, [f"{error.filename or 'what was to be written'}: {error.strerror}"]
     if isinstance(error, HistoryError):
         return 8, [f"the journal contradicts itself: {error}"]
@@ -80,7 +137,8 @@ def answered(command: Callable[P, Any]) -> Callable[P, int]:
             answer = answer_of(error)
             if answer is None:
                 raise
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and error.filename is None:
+                # It is our own answer that finds no room; nothing more may be written there, not even at exit.
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115
             code, lines = answer
             for line in lines:

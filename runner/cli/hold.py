@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from runner.cli.door import answered, outputs_option
+from runner.cli.door import answered, json_option, outputs_option
 
 if TYPE_CHECKING:
     from runner.money import Nanos
@@ -59,7 +59,7 @@ SETS = click.option(
     metavar="DIR",
     help="Play such a folder back: no key, no network, no money. The run is in DIR/outputs.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
+@json_option
 @answered
 def run(
     jobs: tuple[Path, ...],
@@ -118,9 +118,13 @@ def run(
         tape = Tape(record=record, replay=replay)
         code = hold(load_all(jobs, sets), options, outputs, report=report, forgiven=forgiven, tape=tape)
     except BaseException as error:
-        if report is not None:
-            report.broke(error)
-        raise
+        if report is None:
+            raise
+        report.broke(error)
+        if not isinstance(error, click.ClickException):
+            raise
+        error.show()
+        return 2
     return 0 if code in forgiven else code
 
 
@@ -382,7 +386,6 @@ def held(folder: Path) -> Held | None:
     import fcntl
     import json
     import os
-    import time
 
     from runner.journal import LOCK_FILE
     from runner.preflight import CannotBegin
@@ -398,8 +401,7 @@ def held(folder: Path) -> Held | None:
     except BlockingIOError:
         try:
             said = json.loads(os.read(lock, 4096))
-            began = time.mktime(time.strptime(said["since"], "%Y-%m-%d %H:%M:%S"))
-            return Held(folder, int(said["pid"]), str(said["host"]), began)
+            return Held(folder, int(said["pid"]), str(said["host"]), float(said["began"]))
         except (ValueError, KeyError, TypeError):
             raise CannotBegin(
                 2, f"{folder}: a process holds it and does not say which; try again in a moment"
@@ -410,10 +412,16 @@ def held(folder: Path) -> Held | None:
 
 def running(outputs: Path, job: str = "*") -> list[Held]:
     """The runs that are being held, the newest last."""
+    from contextlib import suppress
+
     from runner.journal import LOCK_FILE
 
-    found = (held(lock.parent) for lock in sorted(outputs.glob(f"{job}/*/{LOCK_FILE}")))
-    return sorted((one for one in found if one is not None), key=lambda one: one.began)
+    found: list[Held] = []
+    for lock in sorted(outputs.glob(f"{job}/*/{LOCK_FILE}")):
+        with suppress(PermissionError):  # somebody else's, who has to stop it
+            one = held(lock.parent)
+            found += [] if one is None else [one]
+    return sorted(found, key=lambda one: one.began)
 
 
 # --- stop ------------------------------------------------------------------------------------------------------------
@@ -453,6 +461,7 @@ def stop(run: str | None, outputs: Path, now: bool) -> int:
 
 def _stop(one: Held, now: bool) -> int:
     from runner.cli.door import say
+    from runner.cli.runs import Run
 
     draining = _stopping(one)
     if draining is None:
@@ -466,7 +475,7 @@ def _stop(one: Held, now: bool) -> int:
         say(f"{one.name} has stopped")
         return 0
     if not now:
-        say(f"  {draining or 'no answer yet'}; to leave them: tertulia stop {one.name} --now")
+        say(f"  {draining or 'no answer yet'}; to leave them: {Run(one.folder).command('stop')} --now")
         return 0
     if not _ask(one):
         return 0
@@ -480,13 +489,14 @@ def _stop(one: Held, now: bool) -> int:
 
 
 def _only(outputs: Path) -> Held:
+    from runner.cli.runs import Run
     from runner.preflight import CannotBegin
 
     found = running(outputs)
     if not found:
         raise CannotBegin(2, f"no run in {outputs} is going on, so there is nothing to stop")
     if len({(one.host, one.pid) for one in found}) > 1:
-        names = (f"  tertulia stop {one.name}    (process {one.pid} on {one.host})" for one in found)
+        names = (f"  {Run(one.folder).command('stop')}    (process {one.pid} on {one.host})" for one in found)
         raise CannotBegin(2, "several runs are going on; say which:", *names)
     return found[-1]
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from runner.cli.door import answered, outputs_option, say
+from runner.cli.door import answered, emit, ended, json_option, outputs_option, say
 
 if TYPE_CHECKING:
     from runner.cli.runs import Run
     from runner.journal import Scan
-    from runner.ledger import Known
     from runner.outputs import Reading
     from runner.verify import Verified
 
@@ -35,8 +34,9 @@ def _runs(command: Callable[..., T]) -> Callable[..., T]:
 @click.command()
 @_runs
 @outputs_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each run, then the end.")
+@json_option
 @answered
+@ended
 def verify(runs: tuple[str, ...], outputs: Path, as_json: bool) -> int:
     """Compute every figure and every request hash again from the journal, and compare.
 
@@ -48,7 +48,6 @@ def verify(runs: tuple[str, ...], outputs: Path, as_json: bool) -> int:
       3  a view, a figure or a request hash differs
       8  the journal itself is damaged
     """
-    import json
     from dataclasses import asdict
 
     from runner.cli.runs import find_all, holder
@@ -60,16 +59,17 @@ def verify(runs: tuple[str, ...], outputs: Path, as_json: bool) -> int:
         try:
             found = verified(run.folder, RealDisk(), running=holder(run) is not None)
         except OSError as error:
-            say(f"{run.name}: {error.filename or run.folder}: {error.strerror}")
+            trouble = f"{error.filename or run.folder}: {error.strerror}"
+            if as_json:
+                emit({"event": "run", "run": run.name, "ok": False, "trouble": trouble})
+            say(f"{run.name}: {trouble}")
             codes.append(EXIT_DAMAGED)
             continue
         codes.append(EXIT_DAMAGED if found.damage else EXIT_DIFFERENT if found.differences else 0)
         if as_json:
-            click.echo(json.dumps({"event": "run", "run": run.name, "ok": found.ok, **asdict(found)}))
+            emit({"event": "run", "run": run.name, "ok": found.ok, "trouble": None, **asdict(found)})
         else:
             _tell(run, found)
-    if as_json:
-        click.echo(json.dumps({"event": "end", "exit": max(codes)}))
     return max(codes)
 
 
@@ -135,11 +135,14 @@ def _report(run: Run) -> int:
     except LockHeld as held:
         say(f"{run.name} is held by {in_words(held.holder)}, which writes its views itself")
         return EXIT_HELD
+    except OSError as error:
+        say(f"{run.name}: {error.filename or run.folder}: {error.strerror}")
+        return EXIT_DAMAGED
     try:
         found = scanned(run)
         if found.damaged:
             say(str(Damaged(run.journal, found.end, found.last + 1)))
-            say(f"  `tertulia repair {run.folder}` counts what is lost; then the views can be written")
+            say(f"  `{run.command('repair')}` counts what is lost; then the views can be written")
             return EXIT_DAMAGED
         if found.torn:
             say(f"{run.name}: the journal ends with a torn line, which does not count; `tertulia run` sets it aside")
@@ -184,8 +187,10 @@ def _heartbeat(run: Run, otherwise: float) -> float:
 @click.command()
 @click.argument("run")
 @outputs_option
+@json_option
 @answered
-def repair(run: str, outputs: Path) -> int:
+@ended
+def repair(run: str, outputs: Path, as_json: bool) -> int:
     """Make a run with a damaged journal usable again, counting what was lost at the most it can have cost.
 
     RUN is a run's folder, `job/key`, or a job, which means its newest run. The damaged file is kept beside the new one.
@@ -197,12 +202,13 @@ def repair(run: str, outputs: Path) -> int:
     from runner.foreign import in_words
     from runner.journal import repair as repaired
     from runner.ledger import FILE as LEDGER
-    from runner.money import shown
+    from runner.money import dollars, shown
     from runner.render.figures import counted
     from runner.world import LockHeld, RealClock, RealDisk
 
     if Path(run).name == LEDGER:
-        return _repair_ledger(Path(run))
+        beside = outputs / LEDGER
+        return _repair_ledger(beside if run == LEDGER and beside.is_file() else Path(run), as_json)
     one = find(outputs, run)
     try:
         done = anyio.run(repaired, RealDisk(), RealClock(), one.folder, me())
@@ -212,6 +218,11 @@ def repair(run: str, outputs: Path) -> int:
     except OSError as error:
         say(f"{one.name}: {error.filename or one.folder}: {error.strerror}")
         return EXIT_DAMAGED
+    if as_json:
+        lost, cost = (0, 0) if done is None else (done.lost, done.cost)
+        copy = None if done is None else str(one.folder / done.copy)
+        emit({"event": "repair", "file": str(one.journal), "lost": lost, "cost": float(dollars(cost)), "copy": copy})
+        return 0
     if done is None:
         torn = scanned(one).torn
         click.echo(
@@ -220,50 +231,43 @@ def repair(run: str, outputs: Path) -> int:
         return 0
     click.echo(f"{one.name}: {counted(done.lost, 'record')} lost, counted as {shown(done.cost)} spent")
     click.echo(f"  the damaged journal is kept as {one.folder / done.copy}")
-    click.echo(f"  next: `tertulia report {one.folder}` for the views, `tertulia run` to go on")
+    click.echo(f"  next: `{one.command('report')}` for the views, `tertulia run` to go on")
     return 0
 
 
-def _repair_ledger(path: Path) -> int:
+def _repair_ledger(path: Path, as_json: bool) -> int:
     import anyio
 
-    from runner.cli.runs import all_runs, me
+    from runner.cli.runs import me
+    from runner.foreign import in_words
+    from runner.journal import LOCK_FILE
     from runner.ledger import repair as repaired
+    from runner.night import runs_in
     from runner.render.figures import counted
-    from runner.world import RealClock, RealDisk
+    from runner.world import LockHeld, RealClock, RealDisk
 
-    if not path.is_file():
-        raise click.UsageError(f"There is no file {path}.")
     root = path.parent
-    known = [one for run in all_runs(root) if (one := _known(run)) is not None]
+    known = list(runs_in(RealDisk(), root, say))
+    if not path.is_file() and not known:
+        raise click.UsageError(f"There is no file {path}, and no run beside it that has spent anything.")
     try:
-        done = anyio.run(repaired, RealDisk(), RealClock(), root, me(), known)
+        done = anyio.run(repaired, RealDisk(), RealClock(), root, me(), LOCK_FILE, known)
+    except LockHeld as held:
+        say(f"{in_words(held.holder)} is at work in {root}; its ledger can be repaired only when no run is under way")
+        return EXIT_HELD
     except OSError as error:
         say(f"{error.filename or path}: {error.strerror}")
         return EXIT_DAMAGED
+    if as_json:
+        lost, again = (0, 0) if done is None else (done.lost, done.counted)
+        copy = None if done is None or done.copy is None else str(root / done.copy)
+        emit({"event": "repair", "file": str(path), "lost": lost, "counted": again, "copy": copy})
+        return 0
     if done is None:
         click.echo(f"{path}: nothing to repair")
         return 0
     click.echo(f"{path}: {counted(done.lost, 'line')} lost, {done.counted} counted anew by the journals of the runs")
     click.echo("  what a lost line said of a run whose folder is gone, too, is not counted any more")
-    click.echo(f"  the damaged ledger is kept as {root / done.copy}")
+    if done.copy is not None:
+        click.echo(f"  the damaged ledger is kept as {root / done.copy}")
     return 0
-
-
-def _known(run: Run) -> Known | None:
-    """What the ledger should count of a run that is there; None when its journal does not tell."""
-    from runner.cli.runs import reading, scanned
-    from runner.ledger import Known, run_id, truths_of
-    from runner.lines import StorageError, TooNew
-    from runner.preflight import plays
-
-    try:
-        told = reading(run, scanned(run))
-    except (StorageError, TooNew) as error:
-        say(f"{run.name} is left out: {error}")
-        return None
-    if told is None or told.state.live is None:
-        return None
-    live = told.state.live
-    folder = f"{run.folder.parent.name}/{run.folder.name}"
-    return Known(run_id(folder, live.born), live.zone, plays(told.plan), truths_of(told.state))

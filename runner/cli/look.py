@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import click
 
-from runner.cli.door import answered, outputs_option, say
+from runner.cli.door import answered, emit, ended, json_option, outputs_option, say
 
 if TYPE_CHECKING:
     from runner.cli.runs import Run
@@ -62,8 +62,9 @@ class _Look:
 @click.argument("run", required=False)
 @outputs_option
 @click.option("--follow", is_flag=True, help="Look again every two seconds until the run is closed.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each run, then the end.")
+@json_option
 @answered
+@ended
 def status(run: str | None, outputs: Path, follow: bool, as_json: bool) -> int:
     """Tell how runs stand: without RUN a list of all, with RUN one of them.
 
@@ -99,14 +100,14 @@ def _tell_all(looks: Sequence[_Look], outputs: Path, as_json: bool) -> None:
             [("RUN", "STATE", "COMPLETE", "SPENT", "EXIT", "LAST SEEN"), *(_row(one, now) for one in looks)]
         ):
             click.echo(line)
+        for one in looks:
+            if one.standing == "unreadable" and one.trouble is not None:
+                say(f"{one.run.name}: {one.trouble}")
 
 
 def _tell_data(looks: Iterable[_Look]) -> None:
-    import orjson
-
     for one in looks:
-        click.echo(orjson.dumps(one.data()).decode())
-    click.echo('{"event":"end","exit":0}')
+        emit(one.data())
 
 
 def _row(look: _Look, now: float) -> tuple[str, ...]:
@@ -159,13 +160,17 @@ def _screen(look: _Look) -> Iterator[str]:
     yield f"  spent          {_spent(figures)}{f' ({parts})' if parts else ''}"
     for other in figures["ceilings"]:
         if other["name"] != "run":
-            yield f"  {'':13}  {_dollars(other['held'])} of {_dollars(other['most'])}, {one_line(str(other['name']))}"
+            only = ", this run alone" if other.get("shared") else ""
+            amounts = f"{_dollars(other['held'])} of {_dollars(other['most'])}"
+            yield f"  {'':13}  {amounts}, {one_line(str(other['name']))}{only}"
     if figures["replaced"]["conversations"]:
         replaced = figures["replaced"]
         number = counted(replaced["conversations"], "conversation")
         yield f"  replaced       {number} of an earlier job, {_dollars(replaced['cost'])}"
     for lane in figures["lanes"]:
         yield f"  lane           {one_line(_lane(lane))}"
+    if figures.get("waits_for"):
+        yield f"  waits for      {one_line(str(figures['waits_for']))}, of which others hold the rest"
     if figures["continue"] and look.standing != "running":
         yield f"  go on with     {one_line(figures['continue'], 1000)}"
     if (look.run.folder / INDEX).exists():
@@ -186,9 +191,7 @@ def _follow(run: Run, as_json: bool) -> None:
         look = _look(run)
         going_on = look.standing == "running"
         if as_json:
-            import orjson
-
-            click.echo(orjson.dumps(look.data()).decode())
+            emit(look.data())
         elif _terminal():
             width = _width()
             # A line that wraps would take two rows, and the next picture would begin in the wrong one.
@@ -205,8 +208,6 @@ def _follow(run: Run, as_json: bool) -> None:
         if not going_on:
             break
         _pause()
-    if as_json:
-        click.echo('{"event":"end","exit":0}')
 
 
 def _in_short(figures: dict[str, Any]) -> str:
@@ -264,6 +265,14 @@ def _width() -> int:
 
 
 def _look(run: Run) -> _Look:
+    """How a run stands, also where we may not read it."""
+    try:
+        return _look_into(run)
+    except OSError as error:
+        return _Look(run, "unreadable", None, None, None, f"{error.filename or run.folder}: {error.strerror}")
+
+
+def _look_into(run: Run) -> _Look:
     """How a run stands: as `status.json` says where that is up to date, else folded from the journal."""
     from runner.cli.runs import holder, last_record, reading, scanned
     from runner.lines import StorageError, TooNew
@@ -284,9 +293,10 @@ def _look(run: Run) -> _Look:
     except (StorageError, TooNew) as error:
         return _Look(run, "unreadable", held, at, None, str(error))
     if told is None:
-        trouble = "the journal is damaged; see `tertulia verify`" if found.torn else None
+        trouble = f"the journal is damaged; see `{run.command('verify')}`" if found.torn else None
         return _Look(run, "running" if held else "unreadable" if trouble else "never began", held, at, None, trouble)
-    trouble = "the journal is damaged; these figures end where it is. See `tertulia verify`" if found.damaged else None
+    ends = f"the journal is damaged; these figures end where it is. See `{run.command('verify')}`"
+    trouble = ends if found.damaged else None
     standing: Standing = "running" if held else "broken off" if found.state.is_open else "closed"
     return _Look(run, standing, held, found.last_at, told.figures(found.last), trouble)
 
@@ -343,7 +353,7 @@ def show(run: str, conversation: str, outputs: Path) -> int:
     if told is None:
         raise click.UsageError(f"{one.name} has no conversations yet: its journal is empty.")
     if found.damaged:
-        say(f"{one.name}: the journal is damaged; what follows ends where it is. See `tertulia verify {one.folder}`")
+        say(f"{one.name}: the journal is damaged; what follows ends where it is. See `{one.command('verify')}`")
     text = told.markdown(_meant(told, conversation))
     if _terminal():
         click.echo_via_pager(text)

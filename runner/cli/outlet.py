@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-import click
-
 _MOST_PIECES: Final = 10_000
 """What somebody who does not read for a long time finds in the end: the last of it."""
 
@@ -82,14 +80,8 @@ class JsonLines:
         """The night could not begin, or broke off by a bug."""
         if self._ended:
             return
-        from runner.cli.door import answer_of
+        from runner.cli.door import failure_of
         from runner.progress import end_data
 
-        if isinstance(error, click.ClickException):
-            code, lines = 2, [error.format_message()]
-        elif isinstance(error, KeyboardInterrupt):
-            code, lines = 130, ["interrupted"]
-        else:
-            answer = answer_of(error) if isinstance(error, Exception) else None
-            code, lines = answer or (1, [repr(error)])
+        code, lines = failure_of(error)
         self(end_data(code, False, [], [], lines))

@@ -25,6 +25,17 @@ class Run:
 
     folder: Path
 
+    def command(self, verb: str) -> str:
+        """A command about this run to copy; it is called by its name only where that is found without --outputs."""
+        import os
+
+        from runner.foreign import command
+        from runner.outputs import OUTPUTS
+
+        home = Path(os.environ.get("TERTULIA_OUTPUTS") or OUTPUTS)
+        here = (home / self.name).resolve() == self.folder.resolve()
+        return command(verb, self.name if here else self.folder)
+
     @property
     def name(self) -> str:
         from os.path import abspath
@@ -81,9 +92,12 @@ def find_all(outputs: Path, texts: Sequence[str]) -> list[Run]:
 
 
 def began(run: Run) -> float:
-    """When the first record was written, in seconds since the epoch; 0 when there is none."""
-    with open(run.journal, "rb") as file:
-        head = _HEAD.match(file.read(200))
+    """When the first record was written, in seconds since the epoch; 0 when there is none that we can read."""
+    try:
+        with open(run.journal, "rb") as file:
+            head = _HEAD.match(file.read(200))
+    except OSError:
+        return 0.0
     return float(head.group(2)) if head else 0.0
 
 
@@ -114,6 +128,8 @@ def stands_for(run: Run, name: str) -> bool:
     try:
         with open(run.journal, "rb") as file:
             record = decode(file.readline()[:-1], 0)
+    except PermissionError:
+        return True  # it is there, and somebody else's
     except (OSError, TooNew):
         return False
     if record is None or not isinstance(record.event, Opened) or not record.event.born:
@@ -121,8 +137,16 @@ def stands_for(run: Run, name: str) -> bool:
     return run_id(name.rpartition("@")[0], record.event.born) == name
 
 
+def may_be_held(run: Run) -> bool:
+    """False when nobody holds the run now; of a lock that we may not read, nobody can tell."""
+    try:
+        return holder(run) is not None
+    except OSError:
+        return True
+
+
 def holder(run: Run) -> str | None:
-    """Who holds the run now, in words; None when nobody does."""
+    """Who holds the run now, in words; None when nobody does. OSError when its lock cannot be read."""
     import fcntl
 
     from runner.foreign import in_words
@@ -148,7 +172,10 @@ def me() -> str:
     import socket
     import time
 
-    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+    now = time.time()
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+    # `since` is for people, on this machine's clock; whoever compares must not depend on anybody's time zone.
+    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since, "began": now})
 
 
 # --- folding it --------------------------------------------------------------------------------------------------
@@ -168,7 +195,9 @@ def scanned(run: Run) -> Scan:
         raise StorageError(f"{run.journal}: {error.strerror or error}") from error
     except (HistoryError, KeyError, TypeError) as error:
         told = one_line(str(error))
-        raise StorageError(f"{run.journal} contradicts itself ({told}); `tertulia verify` says where") from error
+        raise StorageError(
+            f"{run.journal} contradicts itself ({told}); `{run.command('verify')}` says where"
+        ) from error
 
 
 def reading(run: Run, found: Scan) -> Reading | None:

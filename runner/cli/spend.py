@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from runner.cli.door import answered, outputs_option, say
+from runner.cli.door import answered, emit, ended, json_option, outputs_option, say
 
 if TYPE_CHECKING:
     from runner.cli.runs import Run
@@ -52,8 +52,9 @@ def _month(context: click.Context, option: click.Parameter, text: str | None) ->
     help="One or several of: month, day, job, provider, model; such as day,job.",
 )
 @click.option("--month", metavar="YYYY-MM", callback=_month, help="Only this month.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: rows, sums, ceilings, then the end.")
+@json_option
 @answered
+@ended
 def spend(outputs: Path, by: tuple[Key, ...], month: str | None, as_json: bool) -> int:
     """Tell what was spent, and what room the ceilings of the day and the month leave.
 
@@ -62,12 +63,16 @@ def spend(outputs: Path, by: tuple[Key, ...], month: str | None, as_json: bool) 
     runs have drawn that are at work or were broken off. Play money stands apart.
     """
     from runner.ledger import FILE, Book, read
+    from runner.lines import TooNew
     from runner.world import RealDisk
 
     path = outputs / FILE
-    # First the journals, then the ledger: what a run spends, it has drawn before.
-    unfolded = _unfolded(outputs, Book(read(RealDisk(), path).entries))
-    entries = read(RealDisk(), path).entries
+    try:
+        # First the journals, then the ledger: what a run spends, it has drawn before.
+        unfolded = _unfolded(outputs, Book(read(RealDisk(), path).entries))
+        entries = read(RealDisk(), path).entries
+    except TooNew as error:
+        raise TooNew(f"{path}: {error}") from None
     picture = _Picture(outputs, entries, unfolded, by, month)
     if as_json:
         picture.tell_data()
@@ -88,10 +93,10 @@ def _unfolded(outputs: Path, book: Book) -> dict[str, dict[str, tuple[Share, ...
         run = Run(outputs / entry.folder)
         if not entry.ahead or entry.run in found or not run.journal.is_file():
             continue
-        held = holder(run) is not None
         try:
+            held = holder(run) is not None
             scan = scanned(run)
-        except (StorageError, TooNew):
+        except (StorageError, TooNew, OSError):
             continue
         live = scan.state.live
         # Another run may stand in the folder of one that was deleted.
@@ -111,14 +116,18 @@ class _Picture:
         by: tuple[Key, ...],
         month: str | None,
     ) -> None:
-        from runner.ledger import Book
+        from runner.ledger import Book, frozen_day
         from runner.spending import lines_of, rooms
 
         book = Book(entries)
         self.outputs, self.by, self.month = outputs, by, month
         self.known = {entry.folder for entry in entries}
         self.lines = list(lines_of(book, unfolded, month))
-        self.rooms = [room for room in rooms(entries, book, _today) if month in (None, room.span[:7])]
+        self.rooms = [
+            room
+            for room in rooms(entries, book, lambda zone: frozen_day(_today(zone), book.latest.get(zone, "")))
+            if month in (None, room.span[:7])
+        ]
 
     def of(self, play: bool) -> list[Line]:
         return [line for line in self.lines if line.entry.play == play]
@@ -161,10 +170,16 @@ class _Picture:
         if known < whole and ("model" in self.by or "provider" in self.by):
             yield f"  models are known for {usd(known)} of {usd(whole)}"
         for entry, money in _by_run(lines):
-            here = stands_for(Run(self.outputs / entry.folder), entry.run)
-            if money.assumed:
-                remedy = f"tertulia settle {entry.folder}" if here else "its folder is gone, so it stays"
-                yield "  " + one_line(f"assumed: {usd(money.assumed)} of {entry.folder} -> {remedy}", 500)
+            run = Run(self.outputs / entry.folder)
+            here = stands_for(run, entry.run)
+            own = [line.share for line in lines if line.entry.run == entry.run]
+            lost = sum(share.money.assumed for share in own if share.model is None)
+            if money.assumed > lost:
+                remedy = run.command("settle") if here else "its folder is gone, so it stays"
+                yield "  " + one_line(f"assumed: {usd(money.assumed - lost)} of {entry.folder} -> {remedy}", 500)
+            if lost:
+                what = f"assumed: {usd(lost)} of {entry.folder}, for what no record tells of any more: it stays"
+                yield "  " + one_line(what, 500)
             if money.held:
                 yield "  " + one_line(f"held: {usd(money.held)} by {entry.folder}, {self._who(entry, here)}", 500)
 
@@ -174,7 +189,10 @@ class _Picture:
 
         if not here:
             return "whose folder is gone: nobody can tell what of it was spent"
-        return holder(Run(self.outputs / entry.folder)) or "broken off: its next run counts what was spent"
+        try:
+            return holder(Run(self.outputs / entry.folder)) or "broken off: its next run counts what was spent"
+        except OSError as error:
+            return f"nobody can tell by whom: {error.filename}: {error.strerror}"
 
     def _rooms(self, play: bool) -> Iterator[str]:
         from runner.foreign import one_line
@@ -198,16 +216,17 @@ class _Picture:
         for play in (False, True):
             lines = self.of(play)
             for key, money in grouped(lines, self.by).items():
-                _emit({"event": "row", "play": play, **dict(zip(self.by, key, strict=True)), **_data(money)})
+                emit({"event": "row", "play": play, **dict(zip(self.by, key, strict=True)), **_data(money)})
             known = [line for line in lines if line.share.model is not None]
-            _emit(
+            emit(
                 {"event": "total", "play": play, **_data(total(lines)), "of_known_models": _dollars(total(known).total)}
             )
             for entry, money in _by_run(lines):
-                _emit({"event": "open", "play": play, "run": entry.folder, **_data(money)})
+                emit({"event": "open", "play": play, "run": entry.folder, **_data(money)})
         for room in self.rooms:
-            _emit(_room_data(room))
-        _emit({"event": "end", "exit": 0, "not_counted": self._not_in_ledger()})
+            emit(_room_data(room))
+        for name in self._not_in_ledger():
+            emit({"event": "not_counted", "run": name})
 
 
 def _has_spent(run: Run) -> bool:
@@ -274,13 +293,6 @@ def _dollars(amount: Nanos) -> float:
     from runner.money import dollars
 
     return float(dollars(amount))
-
-
-def _emit(record: Mapping[str, Any]) -> None:
-    import json
-
-    # ASCII, because nothing in it can then act on a terminal.
-    click.echo(json.dumps(record))
 
 
 def _some(names: Sequence[str]) -> str:

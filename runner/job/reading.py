@@ -32,7 +32,8 @@ from runner.job.source import MOST_BYTES, Unreadable, parse
 from runner.job.strings import misplaced_strings, secrets
 from runner.job.texts import Library
 
-_BESIDE_JOBS: Final = ("ledger.jsonl", "index.html")
+_BESIDE_JOBS: Final = re.compile(r"ledger\..*|index\.html", re.IGNORECASE)
+"""What lies, or may come to lie, beside the folders of jobs: the ledger with its lock, torn ends and damaged copies."""
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -121,16 +122,20 @@ class _Head(Section):
         return header or Header()
 
     def name(self, header: Header, path: Path) -> str:
-        if header.name is None:
-            return slug(path.stem)
         where = self.top.at("name")
+        if header.name is None:
+            name = slug(path.stem)
+            if _BESIDE_JOBS.fullmatch(name):
+                what = f"`{name}`, as the file is called, is reserved for this program"
+                self.note(where, what, "give the job a `name`")
+            return name
         if not _FILE_NAME.fullmatch(header.name) or len(header.name) > 100 or header.name.endswith("."):
             self.note(
                 where,
                 "a job's name is the name of a folder: letters, digits, `.`, `_` and `-`, at most 100",
                 f"such as `{slug(header.name)[:100]}`",
             )
-        elif reserved(header.name) or header.name.lower() in _BESIDE_JOBS:
+        elif reserved(header.name) or _BESIDE_JOBS.fullmatch(header.name):
             self.note(where, f"`{header.name}` is reserved, for this program or by some system")
         return header.name
 

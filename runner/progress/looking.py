@@ -32,6 +32,7 @@ from runner.progress.words import (
     left_text,
     money_text,
     short,
+    short_text,
     talk_text,
 )
 from runner.render.figures import counted, duration
@@ -88,6 +89,8 @@ class Progress:
         self._forecast = NOTHING_KNOWN
         self._stopped: set[str] = set()
         self._pauses_told: dict[str, float] = {}
+        self._short_told: dict[str, float] = {}
+        """Since when a run of which it was told has been waiting for money."""
 
     # -- being told ------------------------------------------------------------------------------------------------
 
@@ -166,6 +169,7 @@ class Progress:
                 now = anyio.current_time()
                 seen = picture(self._sessions, gate, now, self._forecast)
                 self._tell_lanes(seen, now)
+                self._tell_short(gate, now)
                 self._display.draw(seen)
                 if now >= next_line and (now_at != told or now >= idle_line):
                     self._tell_progress(seen)
@@ -298,6 +302,17 @@ class Progress:
             if not self._display.quiet:
                 self._display.line(visible(line, keep_newlines=False))
 
+    def _tell_short(self, gate: Gate, now: float) -> None:
+        """Once for each time that a run waits for money which others hold."""
+        for run in self._runs:
+            purse = run.session.purse
+            since = None if purse is None else gate.short_since.get(purse.ceiling)
+            if purse is None or since is None or now - since < _SHORTEST_PAUSE_TOLD:
+                continue
+            if self._short_told.get(run.name) != since:
+                self._short_told[run.name] = since
+                self._tell_of(run, short_text(run.name, purse, purse.max_wait))
+
     def _tell_progress(self, seen: Picture) -> None:
         left = left_text(seen.seconds_left) if seen.stopping is None else ""
         for run, row in zip(self._runs, seen.runs, strict=True):
@@ -321,7 +336,7 @@ class Progress:
         for reading, journal in self._found.values():
             kept, records = _kept(reading, journal)
             figures = {**self._of(reading), **kept.figures(records)}
-            del figures["schema"], figures["lanes"], figures["in_flight"]
+            del figures["schema"], figures["lanes"], figures["in_flight"], figures["waits_for"]
             reasons.update(dict.fromkeys(figures["reasons"]))
             runs.append(figures)
         self._report(end_data(code, forgiven, tuple(reasons), runs))

@@ -59,6 +59,8 @@ class RunRow:
     ceiling: Nanos | None
     expected: Nanos | None
     """What it will have spent in the end, if replies stay as long as they were; None while that is unknown."""
+    short_of: str | None = None
+    """The ceiling over all runs under which it waits until others give something back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def picture(sessions: Sequence[Session], gate: Gate, now: float, forecast: Forec
                 stopped[reason] = None
     return Picture(
         tuple(_lane_row(lane, sessions, gate, now) for lane in gate.lanes),
-        tuple(_run_row(session, forecast.rests.get(name_of(session))) for session in sessions),
+        tuple(_run_row(session, gate, forecast.rests.get(name_of(session))) for session in sessions),
         forecast.seconds_left,
         None if gate.closed is None else gate.closed.reason,
         tuple(stopped),
@@ -135,7 +137,7 @@ def _lane_row(lane: Lane, sessions: Sequence[Session], gate: Gate, now: float) -
     )
 
 
-def _run_row(session: Session, rest: Nanos | None) -> RunRow:
+def _run_row(session: Session, gate: Gate, rest: Nanos | None) -> RunRow:
     state, cells = session.journal.state, session.plan.cells
     ended = dict.fromkeys(STATUSES, 0)
     truncated = refused = still_open = 0
@@ -168,6 +170,7 @@ def _run_row(session: Session, rest: Nanos | None) -> RunRow:
         reserved=state.run.reserved,
         ceiling=session.plan.budget.run,
         expected=None if rest is None else state.run.settled + rest,
+        short_of=session.purse.ceiling.name if session.purse and session.purse.ceiling in gate.short_since else None,
     )
 
 

@@ -8,15 +8,17 @@ from typing import Any, Final
 
 from runner.conversation import STATUSES, Status
 from runner.events import Closed
+from runner.ledger import Purse
 from runner.money import Nanos, dollars, shown
 from runner.outputs import INDEX, Reading
-from runner.plan import Cell
+from runner.plan import Budget, Cell
 from runner.progress.picture import RunRow
-from runner.render.figures import counted, usd
+from runner.render.figures import assumed, counted, duration, usd
 from runner.render.summary import Row
 from runner.run import Session
 
 _LONGEST_REASON: Final = 300
+_MOST_NAMED: Final = 3
 
 
 def counts_text(total: int, ended: Mapping[Status, int], others: Mapping[str, int]) -> str:
@@ -46,7 +48,7 @@ def money_text(run: RunRow) -> str:
             text += f", all of it would take about {shown(run.expected)}"
         else:
             text += f", about {shown(run.expected)} in all"
-    return text
+    return text if run.short_of is None else f"{text}; waits for {run.short_of}"
 
 
 def flags_text(truncated: int, refused: int) -> str:
@@ -95,34 +97,69 @@ def last_lines(reading: Reading, closed: Closed) -> list[str]:
         parts.append(f"replaced: {len(replaced):,}, {usd(sum(p.account.held for p in replaced))}")
     most = reading.plan.budget.run
     spent = f"{usd(state.run.held)} spent" + ("" if most is None else f" of {usd(most)}")
-    assumed = state.run.assumed + state.run.reserved
-    if assumed:
-        calls = sum(t.assumed_calls for t in state.tallies.values()) + sum(1 for _ in state.open_calls())
-        spent += f" (of it {usd(assumed)} assumed for {counted(calls, 'call')})"
+    if state.run.assumed + state.run.reserved:
+        calls = len(state.unsettled) + sum(1 for _ in state.open_calls())
+        of_calls = state.run.assumed + state.run.reserved - state.nameless
+        spent += f" (of it {assumed(calls, of_calls, state.nameless)})"
     parts.append(spent)
     parts.append(f"exit {closed.exit}" + (f": {', '.join(closed.reasons)}" if closed.reasons else ""))
     lines = [f"{reading.job}/{reading.key}: {'; '.join(parts)}", f"  look at {reading.folder / INDEX}"]
     command = reading.command()
     if command is not None:
-        lines.append(f"  what is missing goes on with: {command}")
+        lines.append(f"  what is missing goes on{_when(reading)} with: {command}")
     return lines
+
+
+def _when(reading: Reading) -> str:
+    """From when on the rest can be held; nothing when that is at once."""
+    reached, budget, more = reading.shared_ceilings_reached(), reading.plan.budget, reading.more_budget()
+    if "month" in reached:
+        return " next month, or with a higher `month`,"
+    if "day" in reached:
+        return " tomorrow, or with a higher `day`,"
+    if budget.day is not None and more is not None and more - reading.state.run.held > budget.day:
+        return f", over more than a day (`day` is {usd(budget.day)}),"
+    return ""
 
 
 def begun_text(name: str, session: Session, missing: Collection[Cell], calls: int, dearest: Nanos) -> str:
     """What a life is about, and what is at stake at any one time."""
-    total, most = len(session.plan.cells), session.plan.budget.run
+    total, state = len(session.plan.cells), session.journal.state
     goes_on = f"goes on (life {session.opened.life}), " if session.opened.life > 1 else ""
     parts = [f"{name}: {goes_on}{len(missing):,} of {counted(total, 'conversation')} to hold, {counted(calls, 'call')}"]
-    parts.append("no ceiling" if most is None else f"ceiling {shown(most)}")
+    parts.append(_ceilings(session.plan.budget))
     lanes = {lane.name: lane for lane in session.lanes.values()}
     users = Counter(name for cell in missing for name in {session.lanes[alias].name for _, alias in cell.models})
     at_once = min(len(missing), sum(int(min(lane.slots, users[lane.name])) for lane in lanes.values()))
     if dearest and at_once:
         at_stake = f"up to {counted(at_once, 'call')} at once, the largest about {shown(dearest)}: "
         together = at_once * dearest
-        fits = most is None or together <= most - session.journal.state.run.held
+        budget, today = session.plan.budget, sum(a.held for d, a in state.days.items() if d == session.opened.day)
+        rooms = ((budget.run, state.run.held), (budget.day, today), (budget.month, today))
+        fits = all(most is None or together <= most - held for most, held in rooms)
         parts.append(at_stake + (shown(together) if fits else "as many as the ceiling lets through"))
     return "; ".join(parts)
+
+
+def _ceilings(budget: Budget) -> str:
+    """`ceiling $5.0000, $1.0000 a day`: what bounds the money of a run, the widest first."""
+    whole = ((budget.run, ""), (budget.day, " a day"), (budget.month, " a month"), (budget.conversation, " each"))
+    parts = [f"{shown(most)}{of_what}" for most, of_what in whole if most is not None]
+    parts += [f"{shown(most)} for {name}" for name, most in (*budget.providers.items(), *budget.models.items())]
+    parts += [f"{shown(most)} for pairing {number}" for number, most in budget.pairings.items()]
+    parts += [f"{shown(most)} each of pairing {number}" for number, most in budget.conversations.items()]
+    return f"ceiling {short(', '.join(parts))}" if parts else "no ceiling"
+
+
+def short_text(name: str, purse: Purse, max_wait: float) -> str:
+    """Who has what a run waits for, and how long it does so."""
+    holders = list(purse.ledger.book.drawn_beside(purse.spender))
+    named = ", ".join(f"{entry.folder} ({shown(entry.amount)})" for entry in holders[:_MOST_NAMED])
+    more = f" and {len(holders) - _MOST_NAMED:,} more" if len(holders) > _MOST_NAMED else ""
+    return (
+        f"{name}: waits for {purse.ceiling.name}, of which others have drawn: {named}{more}; "
+        f"when nothing of it comes back for {duration(max_wait)}, it ends"
+    )
 
 
 def conversation_data(of: Mapping[str, Any], cell: Cell, row: Row) -> dict[str, Any]:

@@ -34,6 +34,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def assumed(calls: int, amount: Nanos, nameless: Nanos) -> str:
+    """`$0.0031 assumed for 2 calls, $0.0017 for lines that a repair replaced`."""
+    parts = [f"{usd(amount)} assumed for {counted(calls, 'call')}"] if calls or not nameless else []
+    if nameless:
+        parts.append(f"{usd(nameless)}{'' if parts else ' assumed'} for lines that a repair replaced")
+    return ", ".join(parts)
+
+
 def duration(seconds: float) -> str:
     """`3.2 s` below a minute, `4 min 05 s` below an hour, `2 h 03 min` above."""
     if round(seconds, 1) < 60:

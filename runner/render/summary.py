@@ -32,6 +32,8 @@ class Ceiling:
     limit: Nanos
     committed: Nanos
     """Settled and reserved together."""
+    shared: bool = False
+    """True where other runs count against it, too, of which this page knows nothing."""
 
     @property
     def room(self) -> Nanos:
@@ -46,6 +48,8 @@ class Spend:
     settled: Nanos = 0
     assumed: Nanos = 0
     assumed_calls: int = 0
+    nameless: Nanos = 0
+    """The part of `assumed` that stands for lines that a repair replaced, and for no call."""
     reported: Nanos = 0
     """The part of `settled` that providers named themselves."""
     priced: Nanos = 0
@@ -203,7 +207,11 @@ def _money(night: Night) -> Iterator[str]:
             row("Settled", usd(spend.settled)),
             row("– of it reported by the provider", usd(spend.reported)),
             row("– of it priced from tokens", usd(spend.priced)),
-            row(f"Assumed ({counted(spend.assumed_calls, 'call')}, at the reservation)", usd(spend.assumed)),
+            row(
+                f"Assumed ({counted(spend.assumed_calls, 'call')}, at the reservation)",
+                usd(spend.assumed - spend.nameless),
+            ),
+            *_nameless(spend),
             row("**Total**", usd(spend.settled + spend.assumed)),
         ),
     )
@@ -211,8 +219,17 @@ def _money(night: Night) -> Iterator[str]:
         yield _table(
             ("Ceiling", "Limit", "Settled and reserved", "Room"),
             1,
-            (row(literal(c.name), usd(c.limit), usd(c.committed), usd(c.room)) for c in night.ceilings),
+            (row(literal(c.name), usd(c.limit), usd(c.committed), _room(c)) for c in night.ceilings),
         )
+
+
+def _nameless(spend: Spend) -> Iterator[str]:
+    if spend.nameless:
+        yield row("Assumed for lines that a repair replaced; there is no call to settle", usd(spend.nameless))
+
+
+def _room(ceiling: Ceiling) -> str:
+    return "see `tertulia spend`" if ceiling.shared else usd(ceiling.room)
 
 
 def _accounts(title: str, noun: str, accounts: Sequence[Account]) -> Iterator[str]:

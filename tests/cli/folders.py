@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -52,6 +54,26 @@ def killed_when(job: str, sim: Mapping[str, Any], holds: Callable[[State], bool]
         if holds(scan(night.left(), night.folder / FILE).state):
             return night
     raise AssertionError("it never came to that")
+
+
+@contextmanager
+def denied(end: str) -> Iterator[None]:
+    """Files whose paths end so can be neither read nor written, as if they were another user's."""
+
+    def guarded(opens: Callable[..., Any]) -> Callable[..., Any]:
+        def attempt(path: Any, *args: Any, **kwargs: Any) -> Any:
+            if not isinstance(path, int) and os.fsdecode(path).endswith(end):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fsdecode(path))
+            return opens(path, *args, **kwargs)
+
+        return attempt
+
+    with (
+        patch("builtins.open", guarded(open)),
+        patch("io.open", guarded(io.open)),
+        patch("os.open", guarded(os.open)),
+    ):
+        yield
 
 
 class Terminal(io.StringIO):

@@ -12,10 +12,14 @@ from zlib import crc32
 import pytest
 
 from runner.job import json_schema
+from runner.journal import scan
+from runner.ledger import Book
+from runner.ledger import read as ledger_entries
+from runner.money import shown
 from runner.outputs import read
 from runner.selection import Options
 from runner.world import RealDisk
-from tests.cli.folders import JOB, MODEL, SIM, landed, tertulia
+from tests.cli.folders import JOB, MODEL, SIM, killed_when, landed, tertulia
 from tests.nights import Night
 
 KEYED = """
@@ -107,7 +111,7 @@ def test_plan_in_json_lists_everything_and_ends_once() -> None:
     held()
     job = write("talk.yaml", JOB.replace("rounds: 2", "rounds: 3"))
     found = objects(tertulia("plan", job, "--json").out)
-    assert [one["kind"] for one in found] == ["cell", "cell", "cell", "plan", "end"]
+    assert [one["event"] for one in found] == ["cell", "cell", "cell", "plan", "end"]
     changed, total = found[0], found[3]
     assert (changed["status"], changed["calls"], changed["changes"]) == ("changed", 6, ["rounds: 2 -> 3"])
     assert total["conversations"] == {
@@ -124,8 +128,9 @@ def test_plan_in_json_lists_everything_and_ends_once() -> None:
     assert total["bought_again"] == ["memory/ada~bo"]
     spent = read(Path("outputs/talk/main"), RealDisk()).state.run.held
     assert total["ceilings"][0]["held"] == spent / 1e9
-    assert found[-1] == {"kind": "end", "exit": 0}
-    assert objects(tertulia("plan", write("bad.yaml", "nme: x"), "--json").out) == [{"kind": "end", "exit": 2}]
+    assert found[-1] == {"event": "end", "exit": 0, "errors": []}
+    [end] = objects(tertulia("plan", write("bad.yaml", "nme: x"), "--json").out)
+    assert (end["event"], end["exit"]) == ("end", 2) and any("unknown key `nme`" in line for line in end["errors"])
 
 
 def test_plan_takes_means_from_the_run_of_the_job_that_closed_last() -> None:
@@ -164,7 +169,7 @@ def test_plan_of_a_selection_and_of_nothing() -> None:
     """`--only` keeps what it names; a pattern that names nothing is a mistake."""
     job = write("talk.yaml", JOB)
     found = objects(tertulia("plan", job, "--only", "letter/*", "--json").out)
-    assert [one["name"] for one in found if one["kind"] == "cell"] == ["letter/ada", "letter/bo"]
+    assert [one["name"] for one in found if one["event"] == "cell"] == ["letter/ada", "letter/bo"]
     said = tertulia("plan", job, "--only", "nothing/*")
     assert said.code == 2
     assert "names no conversation of talk" in said.err
@@ -179,8 +184,9 @@ def test_plan_shows_the_day_and_the_month_with_what_all_runs_have_counted(monkey
     said = tertulia("plan", job)
     assert said.code == 0
     spent = f"{night.counted / 1e9:.4f}"
-    assert f"  ceiling      $0.0200  day; ${spent} is spent, ${0.02 - float(spent):.4f} left" in said.out
-    assert f"               $3.0000  month; ${spent} is spent" in said.out
+    counted = f"${spent} is counted, by all runs together"
+    assert f"  ceiling      $0.0200  day; {counted}, ${0.02 - float(spent):.4f} left" in said.out
+    assert f"               $3.0000  month; {counted}" in said.out
     assert "the run as a whole has none" in said.out
     rooms = objects(tertulia("plan", job, "--json").out)[-2]["ceilings"]
     assert [(room["name"], room["held"]) for room in rooms] == [
@@ -192,6 +198,21 @@ def test_plan_shows_the_day_and_the_month_with_what_all_runs_have_counted(monkey
     said = tertulia("plan", job)
     assert said.code == 8
     assert "tertulia repair outputs/ledger.jsonl" in said.err
+
+
+def test_plan_has_room_for_what_the_run_itself_has_drawn_and_not_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash left a slice behind: it is its own next life's, and keeps no conversation from being held."""
+    monkeypatch.setattr("time.time", lambda: 1_795_262_400.0)
+    text = JOB.replace("budget: 0.50", "budget: {day: 0.02}")
+    night = killed_when(text, SIM, lambda state: bool(state.run.settled and state.run.reserved))
+    landed(night, Path("outputs"))
+    state = scan(RealDisk(), Path("outputs/talk/main/journal.jsonl")).state
+    drawn = Book(ledger_entries(RealDisk(), Path("outputs/ledger.jsonl")).entries).total("2026-11-21", play=True)
+    assert state.run.held < drawn
+    said = tertulia("plan", write("talk.yaml", text))
+    assert said.code == 0
+    assert f"day; {shown(state.run.held)} is counted, by all runs together" in said.out
+    assert "not all conversations will be held" not in said.out
 
 
 def test_plan_refuses_a_job_of_which_no_turn_fits_a_day() -> None:

@@ -20,7 +20,7 @@ from runner.doctor import Trial
 from runner.journal import FILE, LOCK_FILE, SPARE_FILE
 from runner.ledger import FILE as LEDGER
 from runner.world import RealDisk
-from tests.cli.folders import JOB, SIM, Said, killed_when, landed, tertulia
+from tests.cli.folders import JOB, SIM, Said, denied, killed_when, landed, tertulia
 from tests.nights import Night
 
 FAR = """
@@ -124,15 +124,22 @@ def test_a_job_that_would_buy_again_what_its_run_has_is_a_problem(outputs: Path)
 
 def test_the_answer_for_programs_is_one_object_a_line_and_one_end(outputs: Path) -> None:
     """Each finding says what it is of; the end has the exit code."""
-    (outputs / "talk/main" / SPARE_FILE).unlink()
+    (outputs / "talk/main/status.json").unlink()
     *found, end = [json.loads(line) for line in tertulia("doctor", "--json").out.splitlines()]
-    assert end == {"event": "end", "exit": 3}
+    assert end == {"event": "end", "exit": 3, "errors": []}
     assert [one["part"] for one in found] == ["machine"] * 7 + ["folder"] * 4 + ["run"] * 3
     assert [(one["grade"], one["subject"]) for one in found if one["grade"] != "ok"] == [("warning", "talk/main")]
     assert {"event", "part", "grade", "subject", "text", "remedy"} == set(found[0])
 
 
 # --- what is wrong with a run --------------------------------------------------------------------------------------
+
+
+def _without_room(run: Path) -> None:
+    """Broken off before it was closed, on a full disk."""
+    journal = run / FILE
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    (run / SPARE_FILE).unlink(missing_ok=True)
 
 
 def _torn(run: Path) -> None:
@@ -158,7 +165,7 @@ def _newer(run: Path) -> None:
     ("harm", "code", "text"),
     [
         (lambda run: (run / "status.json").unlink(), 3, "its views are not up to date -> tertulia report "),
-        (lambda run: (run / SPARE_FILE).unlink(), 3, "set aside for a full disk is used up"),
+        (_without_room, 3, "set aside for a full disk is used up"),
         (_torn, 3, "the last line of the journal is torn at byte"),
         (_damaged, 6, "what was spent is unknown -> tertulia repair outputs/talk/main"),
         (_newer, 6, "kind 'dreamt', which this version does not know"),
@@ -189,6 +196,17 @@ def test_a_run_at_work_is_no_trouble_and_its_temporary_files_are_its_own(outputs
     assert "2 temporary files" in tertulia("doctor").out
 
 
+@pytest.mark.parametrize("name", [FILE, LOCK_FILE, LEDGER])
+def test_what_another_user_may_not_read_is_a_problem_and_its_remedy_would_help(outputs: Path, name: str) -> None:
+    """Every other finding is told; a command that would fail in the same way is no remedy."""
+    with denied(name):
+        said = tertulia("doctor")
+    assert (said.code, said.err) == (6, "")
+    [line] = wrong(said)
+    assert f"{name}" in line and "Permission denied" in line
+    assert line.endswith("-> make it readable, or look as the user whose it is")
+
+
 def test_a_damaged_ledger_is_a_problem_with_its_place(outputs: Path) -> None:
     """What the day counts is unknown then."""
     ledger = outputs / LEDGER
@@ -196,7 +214,7 @@ def test_a_damaged_ledger_is_a_problem_with_its_place(outputs: Path) -> None:
     ledger.write_bytes(b"?" + ledger.read_bytes()[1:] + line)
     said = tertulia("doctor")
     assert said.code == 6
-    assert "damaged at byte 0" in wrong(said)[0]
+    assert wrong(said)[0].startswith(f"problem  outputs/{LEDGER}: damaged at byte 0 (")
     assert "-> tertulia repair outputs/ledger.jsonl" in wrong(said)[0]
 
 

@@ -30,6 +30,7 @@ from runner.cli.outlet import JsonLines, Outlet
 from runner.cli.runs import me
 from runner.outputs import Reading, read
 from runner.progress import end_data
+from runner.render.figures import stamp
 from runner.world import RealDisk
 
 ROOT = Path(__file__).parents[2]
@@ -458,7 +459,7 @@ def test_stop_refuses_where_there_is_nothing_to_stop(tmp_path: Path) -> None:
         invoke(tmp_path, "toy")
     folder.mkdir(parents=True)
     (folder / "journal.jsonl").touch()
-    lock = RealDisk().lock(folder / "run.lock", '{"pid": 1, "host": "elsewhere", "since": "2026-11-21 02:00:00"}')
+    lock = RealDisk().lock(folder / "run.lock", '{"pid": 1, "host": "elsewhere", "since": "02:00:00", "began": 1}')
     code, err = invoke(tmp_path, "toy/main")
     assert code == 2
     assert err == "toy/main is held on elsewhere, by process 1; stop it there: kill -INT 1\n"
@@ -475,6 +476,36 @@ def test_what_an_earlier_life_was_asked_is_over(tmp_path: Path) -> None:
     assert _stopping(Held(tmp_path, 1, "here", today)) is None
 
 
+def test_a_shell_with_another_time_zone_stops_a_run_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a process began is told as a moment, so that an earlier request is not taken for one to this process."""
+    folder = tmp_path / "outputs" / "toy" / "main"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").touch()
+    an_hour_ago = time.time() - 3600.0
+    (folder / "log.txt").write_text(f"{stamp(an_hour_ago)} stopping: 2 calls in flight, $0.1000 reserved; again\n")
+    asked: list[int] = []
+
+    def interrupted(pid: int, number: int) -> None:
+        asked.append(number)
+        lock.release()
+
+    monkeypatch.setattr(os, "kill", interrupted)
+    try:
+        monkeypatch.setenv("TZ", "Etc/UTC")
+        time.tzset()
+        lock = RealDisk().lock(folder / "run.lock", me())
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        code, err = invoke(tmp_path, "toy/main")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (code, asked) == (0, [signal.SIGINT])
+    assert err.splitlines()[-1] == "toy/main has stopped"
+
+
 def test_stop_asks_which_of_several(tmp_path: Path) -> None:
     """With runs of several processes nothing is guessed."""
     disk, locks = RealDisk(), []
@@ -489,8 +520,8 @@ def test_stop_asks_which_of_several(tmp_path: Path) -> None:
     assert code == 2
     assert err.splitlines() == [
         "several runs are going on; say which:",
-        f"  tertulia stop one/main    (process 11 on {host})",
-        f"  tertulia stop two/main    (process 12 on {host})",
+        f"  tertulia stop {tmp_path}/outputs/one/main    (process 11 on {host})",
+        f"  tertulia stop {tmp_path}/outputs/two/main    (process 12 on {host})",
     ]
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.journal import FILE, LOCK_FILE
+from runner.journal import FILE, LOCK_FILE, scan
+from runner.render.figures import usd
 from runner.world import RealDisk
-from tests.cli.folders import JOB, SIM, landed, tertulia
+from tests.cli.folders import JOB, SIM, denied, landed, tertulia
 from tests.nights import Night
 
 
@@ -73,7 +74,7 @@ def test_verify_answers_programs_one_object_a_line(outputs: Path) -> None:
     """Exactly one `end`, with the exit code."""
     run, end = map(json.loads, tertulia("verify", "talk", "--json").out.splitlines())
     assert (run["event"], run["ok"], run["rebuilt"], run["differences"]) == ("run", True, 6, [])
-    assert end == {"event": "end", "exit": 0}
+    assert end == {"event": "end", "exit": 0, "errors": []}
 
 
 def test_a_foreign_file_name_cannot_speak_to_the_terminal(outputs: Path) -> None:
@@ -161,6 +162,25 @@ def test_report_leaves_a_run_to_the_process_that_holds_it(outputs: Path) -> None
     assert views(outputs / "talk/main") == before
 
 
+def test_report_of_a_run_that_may_not_be_written_says_which_file(outputs: Path) -> None:
+    """Exit 8, and the other runs that were named are reported all the same."""
+    (outputs / "talk/other").mkdir()
+    (outputs / "talk/other" / FILE).write_bytes((outputs / "talk/main" / FILE).read_bytes())
+    with denied(LOCK_FILE):
+        said = tertulia("report", "talk/main", "talk/other")
+    assert said.code == 8
+    assert said.err.splitlines() == [
+        f"talk/{key}: outputs/talk/{key}/{LOCK_FILE}: Permission denied" for key in ("main", "other")
+    ]
+
+
+def test_verify_of_a_run_that_may_not_be_read_says_which_file(outputs: Path) -> None:
+    """Exit 8 and one line."""
+    with denied(FILE):
+        said = tertulia("verify", "talk")
+    assert said == (8, "", f"talk/main: outputs/talk/main/{FILE}: Permission denied\n")
+
+
 @pytest.mark.parametrize("content", [b"", None])
 def test_report_of_a_journal_that_says_nothing_writes_nothing(outputs: Path, content: bytes | None) -> None:
     """An empty one is nothing to show; a damaged one is exit 8 and names the command that mends it."""
@@ -198,3 +218,17 @@ def test_repair_says_what_was_lost_and_what_is_counted(outputs: Path) -> None:
     assert tertulia("report", "talk").code == 0
     after = tertulia("verify", "talk")
     assert (after.code, "sound" in after.out) == (0, True), after.out
+    # What is assumed of lost lines belongs to no call: nobody is sent to settle it.
+    lost = usd(scan(RealDisk(), journal).state.nameless)
+    index = (outputs / "talk/main/index.md").read_text()
+    assert "| Assumed (0 calls, at the reservation) | $0.0000 |" in index
+    assert f"| Assumed for lines that a repair replaced; there is no call to settle | {lost} |" in index
+    models = "{sim: {models: {m: {latency: {first: 0}}, n: {latency: {first: 0}}}}}"
+    Path("talk.yaml").write_text(JOB.replace("{sim: {}}", f"{{sim: {models}}}"))
+    run = tertulia("run", "talk.yaml")
+    assert run.code == 0, run.err
+    assert f"(of it {lost} assumed for lines that a repair replaced)" in run.err
+    spent = tertulia("spend").out
+    assert f"  assumed: {lost} of talk/main, for what no record tells of any more: it stays" in spent
+    assert "tertulia settle" not in spent
+    assert f"{lost} more stands for lines that a repair replaced" in tertulia("settle", "talk").out

@@ -14,7 +14,7 @@ import pytest
 from runner.cli import look
 from runner.journal import FILE, LOCK_FILE
 from runner.world import Lock, RealDisk
-from tests.cli.folders import JOB, SIM, landed, tertulia
+from tests.cli.folders import JOB, SIM, denied, landed, tertulia
 from tests.nights import Night
 
 HOLDER = '{"pid": 7, "host": "north", "since": "today"}'
@@ -86,7 +86,7 @@ def test_status_of_no_runs_says_how_to_begin_one(tmp_path: Path) -> None:
     said = tertulia("status", "--outputs", tmp_path)
     assert (said.code, said.out) == (0, "")
     assert "tertulia run JOB" in said.err
-    assert tertulia("status", "--outputs", tmp_path, "--json").out == '{"event":"end","exit":0}\n'
+    assert tertulia("status", "--outputs", tmp_path, "--json").out == '{"event": "end", "exit": 0, "errors": []}\n'
 
 
 def test_status_of_one_run_fits_a_screen(outputs: Path) -> None:
@@ -168,12 +168,31 @@ def test_a_damaged_run_is_listed_with_the_others(outputs: Path) -> None:
     (folder / FILE).write_bytes((folder / FILE).read_bytes().replace(b'"turn":1', b'"turn":3', 1))
     assert "talk/bad" in tertulia("status").out
     assert (
-        "the journal is damaged; these figures end where it is. See `tertulia verify`"
+        "the journal is damaged; these figures end where it is. See `tertulia verify talk/bad`"
         in tertulia("status", "talk/bad").out
     )
     whole = (folder / FILE).read_bytes().splitlines(keepends=True)
     (folder / FILE).write_bytes(whole[0].replace(b"talk", b"tolk"))
     assert "unreadable" in tertulia("status", "talk/bad").out
+
+
+@pytest.mark.parametrize("name", [FILE, LOCK_FILE])
+def test_a_run_of_another_user_hides_no_other(outputs: Path, name: str) -> None:
+    """What may not be read is said beside the list; asked for by name it is the answer, in one line."""
+    cut(outputs, "theirs", 5)
+    with denied(f"theirs/{name}"):
+        said = tertulia("status")
+        shown = tertulia("show", "talk/theirs", "memory")
+        newest = tertulia("show", "talk", "memory")
+    assert said.code == 0
+    assert [line.split()[:2] for line in said.out.splitlines()[1:]] == [
+        ["talk/main", "closed"],
+        ["talk/theirs", "unreadable"],
+    ]
+    assert said.err == f"talk/theirs: outputs/talk/theirs/{name}: Permission denied\n"
+    if name == FILE:
+        assert (shown.code, shown.err) == (8, f"outputs/talk/theirs/{FILE}: Permission denied\n")
+        assert newest.code == 0
 
 
 def test_status_answers_programs_one_object_a_line(outputs: Path) -> None:

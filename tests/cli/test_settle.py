@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,16 @@ def test_without_options_the_calls_are_listed_and_nothing_is_touched(outputs: Pa
     assert everything(outputs) == before
 
 
+@pytest.mark.parametrize("command", ["settle", "spend", "doctor"])
+def test_what_is_offered_can_be_copied_into_a_shell(outputs: Path, command: str) -> None:
+    """From another folder than the usual one, whatever it is called: the run is named by its folder then."""
+    outputs.rename("my runs")
+    said = tertulia(command, *(["my runs/talk/main"] if command == "settle" else ["--outputs", "my runs"]))
+    [offered] = [line.partition("tertulia settle ")[2] for line in said.out.splitlines() if "tertulia settle " in line]
+    run = shlex.split(offered)[0]
+    assert tertulia("settle", run).out.startswith("talk/main: nobody knows what 2 calls cost")
+
+
 def test_calls_that_were_in_flight_when_the_run_was_killed_are_on_the_list(broken: Path) -> None:
     """They are lost, whether or not the run has been gone on with."""
     said = tertulia("settle", "talk")
@@ -153,8 +164,8 @@ def test_a_call_is_settled_by_hand_in_journal_ledger_and_views(outputs: Path) ->
     assert said.out.splitlines() == [
         "talk/main: 1 call settled",
         f"  {FIRST}: $0.001578 -> $0.0004 (the invoice of November)",
-        f"  before: ${dollars(before)} spent, $0.003156 of it assumed for 2 calls",
-        f"  after:  ${dollars(after)} spent, $0.001578 of it assumed for 1 call",
+        f"  before: ${dollars(before)} spent, of it $0.003156 assumed for 2 calls",
+        f"  after:  ${dollars(after)} spent, of it $0.001578 assumed for 1 call",
     ]
     assert [(one.turn, one.attempt, one.cost, one.evidence) for one in settled(outputs)] == [
         (1, 1, 400_000, "the invoice of November")
@@ -182,12 +193,42 @@ def test_all_calls_were_not_billed(broken: Path) -> None:
 
 
 def test_more_than_was_reserved_is_the_truth_and_is_warned_of(outputs: Path) -> None:
-    """The figure counts; that it could be is the news."""
-    said = tertulia("settle", "talk", "--call", FIRST, "--cost", "0.5")
+    """The figure counts where it is meant; that it could be is the news."""
+    said = tertulia("settle", "talk", "--call", FIRST, "--cost", "0.5", "--above-reservation")
     assert said.code == 0
     assert f"warning: {FIRST} cost more than the $0.001578 reserved for it" in said.err
     assert counted(outputs) == (counted(outputs)[1], counted(outputs)[0])
     assert counted(outputs)[0] > 500_000_000
+    assert tertulia("verify", "talk").code == 0
+
+
+def test_more_than_was_reserved_is_refused_as_a_slip_with_the_figures_and_the_flag(outputs: Path) -> None:
+    """By hand, for all and from a file, also when it is only tried out; not a byte is changed."""
+    usage = write("usage.csv", f"id,cost\n{generation(outputs)},7\n")
+    before = everything(outputs)
+    ways = (["--call", FIRST, "--cost", "7"], ["--all", "--cost", "7"], ["--from", usage])
+    for way in [*ways, *([*way, "--dry-run"] for way in ways)]:
+        said = tertulia("settle", "talk", *way)
+        assert said.code == 2
+        assert "add --above-reservation:" in said.err
+        assert f"  {FIRST}: $7.0000, with $0.001578 reserved" in said.err
+        assert everything(outputs) == before
+
+
+def test_a_call_that_was_settled_wrongly_is_settled_again_and_the_last_word_counts(outputs: Path) -> None:
+    """In journal, ledger and views, up and down; `--all` and files leave alone what is settled."""
+    held = counted(outputs)[0]
+    assert tertulia("settle", "talk", "--call", FIRST, "--cost", "7", "--above-reservation").code == 0
+    assert counted(outputs) == (held - EACH + 7 * 10**9,) * 2
+    assert "more than was reserved" in tertulia("doctor").out
+    said = tertulia("settle", "talk", "--call", FIRST, "--cost", "0.0007", "--because", "it was a slip")
+    assert (said.code, said.err) == (0, "")
+    assert f"  {FIRST}: $7.0000 -> $0.0007 (it was a slip)" in said.out
+    assert counted(outputs) == (held - EACH + 700_000,) * 2
+    assert "more than was reserved" not in tertulia("doctor").out
+    assert tertulia("settle", "talk", "--all", "--cost", "0").code == 0
+    assert [(one.attempt, one.cost) for one in settled(outputs)] == [(1, 7 * 10**9), (1, 700_000), (2, 0)]
+    assert counted(outputs) == (held - 2 * EACH + 700_000,) * 2
     assert tertulia("verify", "talk").code == 0
 
 
@@ -212,13 +253,14 @@ def test_a_dry_run_says_what_would_be_and_changes_no_byte(outputs: Path) -> None
         (["--all", "--call", FIRST, "--cost", "1"], "exclude each other"),
         (["--from", "x.csv", "--all", "--cost", "1"], "exclude each other"),
         (["--from", "x.csv", "--cost", "1"], "--cost belongs to --call or --all"),
-        (["--because", "x"], "--because and --dry-run belong to"),
-        (["--dry-run"], "--because and --dry-run belong to"),
+        (["--because", "x"], ", --because and --dry-run belong to"),
+        (["--dry-run"], ", --because and --dry-run belong to"),
+        (["--above-reservation"], "--above-reservation, --because and"),
         (["--all", "--cost", "-1"], "is negative"),
         (["--all", "--cost", "a lot"], "is not a number"),
         (
             ["--call", "memory/ada~bo#7.1", "--cost", "1"],
-            f"or there is no such call. These are:\n  {FIRST}\n  {SECOND}",
+            f"or there is no such call. These were:\n  {FIRST}\n  {SECOND}",
         ),
         (["--call", "memory/ada~bo#1", "--cost", "1"], f"may mean several calls:\n  {FIRST}\n  {SECOND}"),
         (["--call", FIRST, "--call", "nothing", "--cost", "1"], "or there is no such call"),

@@ -13,7 +13,7 @@ from runner.journal import LOCK_FILE
 from runner.ledger import FILE, Entry, Kind, Part, Scope, encode
 from runner.ledger import LOCK_FILE as LEDGER_LOCK
 from runner.world import RealDisk
-from tests.cli.folders import JOB, SIM, killed_when, landed, tertulia
+from tests.cli.folders import JOB, SIM, denied, killed_when, landed, tertulia
 from tests.nights import Night
 
 CENT = 10_000_000
@@ -50,7 +50,7 @@ class Pen:
         self.seq += 1
         whole = tuple(Part(provider, model, spent * CENT, assumed * CENT) for provider, model, spent, assumed in parts)
         self.lines += encode(
-            Entry(run, day, "UTC", cents * CENT, kind, play, caps or {}, whole, 1_795_262_000.0, self.seq)
+            Entry(run, day, "UTC", cents * CENT, kind, play, caps or {}, whole, 0, 1_795_262_000.0, self.seq)
         )
         Path("outputs").mkdir(exist_ok=True)
         Path("outputs", FILE).write_bytes(self.lines)
@@ -120,6 +120,15 @@ def test_it_is_grouped_as_it_is_asked_for_and_its_coverage_is_said(ledger: Pen) 
     ]
 
 
+def test_a_clock_that_was_put_back_shows_the_day_on_which_runs_go_on_counting(
+    ledger: Pen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room that is left is that of the latest day, not that of a yesterday which looks free."""
+    monkeypatch.setattr("time.time", lambda: 1_795_262_400.0 - 86_400)
+    said = tertulia("spend").out
+    assert "day 2026-11-21: $1.6000 of $8.0000 counted" in said and "day 2026-11-20" not in said
+
+
 def test_a_month_alone_and_a_month_without_anything(ledger: Pen) -> None:
     """The room is told only where it is that of today."""
     ledger.line("nightly/10@9.000", 900, "counted", ("openrouter", "z/glm", 900, 0), day="2026-10-31")
@@ -164,7 +173,7 @@ def test_the_answer_for_programs_adds_up_and_ends_once(ledger: Pen) -> None:
         ("day", 6.4, ["nightly"]),
         ("month", 115.2, ["letters", "nightly"]),
     ]
-    assert found[-1] == {"event": "end", "exit": 0, "not_counted": []}
+    assert found[-1] == {"event": "end", "exit": 0, "errors": []}
 
 
 def test_without_a_ledger_nothing_was_spent() -> None:
@@ -184,6 +193,19 @@ def test_a_damaged_ledger_is_exit_8_with_its_place(ledger: Pen) -> None:
     said = tertulia("spend")
     assert said.code == 8
     assert "damaged at byte 0" in said.err
+
+
+def test_a_ledger_or_a_journal_that_may_not_be_read_is_said_in_one_line(here: Path) -> None:
+    """Without the ledger nothing can be told; without a journal, all but what of its run was spent."""
+    landed(killed_when(JOB, SIM, lambda state: state.run.reserved > 0), here / "outputs")
+    with denied(FILE):
+        assert tertulia("spend") == (8, "", f"outputs/{FILE}: Permission denied\n")
+    with denied("journal.jsonl"):
+        said = tertulia("spend")
+    assert (said.code, said.err) == (0, "")
+    assert "by talk/main, broken off: its next run counts what was spent" in said.out
+    with denied(LOCK_FILE):
+        assert "nobody can tell by whom: outputs/talk/main/run.lock: Permission denied" in tertulia("spend").out
 
 
 def test_it_reads_while_others_write(ledger: Pen) -> None:
@@ -250,4 +272,4 @@ def test_a_run_that_the_ledger_does_not_know_is_named(here: Path) -> None:
     landed(night, here / "outputs")
     (here / "outputs" / FILE).unlink()
     assert "not counted: talk/main" in tertulia("spend").err
-    assert objects()[-1]["not_counted"] == ["talk/main"]
+    assert objects()[-2] == {"event": "not_counted", "run": "talk/main"}

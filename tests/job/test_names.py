@@ -6,11 +6,27 @@ from unicodedata import normalize
 
 import pytest
 
-from runner.job import JobError
+from runner.job import JobError, load
+from runner.ledger import FILE as LEDGER
+from runner.ledger import LOCK_FILE as LEDGER_LOCK
 from runner.plan import make_plan
-from tests.job.memory import read
+from tests.job.memory import FOLDER, MemoryFiles, read
 
 COMPOSED, DECOMPOSED = normalize("NFC", "café"), normalize("NFD", "café")
+
+
+@pytest.mark.parametrize(
+    "name", [LEDGER, LEDGER_LOCK, "ledger.torn-1", "ledger.damaged-2", LEDGER_LOCK.upper(), "index.html"]
+)
+def test_no_job_has_the_name_of_a_file_that_lies_beside_the_folders_of_jobs(name: str) -> None:
+    """Its folder would stand where the ledger of all jobs has to be; also where the job is called as its file is."""
+    rest = "prompts: {t: {opening: hi, rounds: 1}}\npairings: [{a: sim/ada, b: sim/eli}]"
+    with pytest.raises(JobError, match=f"`{name}` is reserved"):
+        read(f"name: {name}\n{rest}")
+    path = FOLDER / f"{name}.yaml"
+    with pytest.raises(JobError, match=f"`{name}`, as the file is called, is reserved"):
+        load(path, files=MemoryFiles({path.name: rest}))
+    assert read(f"name: ledger\n{rest}").name == "ledger"
 
 
 @pytest.mark.fault(68)

@@ -159,9 +159,11 @@ class Account:
         return self._outcome(line)
 
     def _settled(self, line: Line) -> list[Move]:
-        sent = self.calls.get((line["cell"], line["turn"], line["attempt"]))
+        call = line["cell"], line["turn"], line["attempt"]
+        sent = self.calls.get(call)
         if sent is None:
             return []
+        self.calls[call] = {**sent, "charged": line["cost"]}
         return self._move(sent, line["cost"] - sent.get("charged", sent["reserved"]), 0)
 
     def _stopped(self, line: Line) -> None:

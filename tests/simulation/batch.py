@@ -80,9 +80,7 @@ def live(name: str, without: Sequence[str] = ()) -> Came:
         failure = _failure(story, broken.promise, broken.what)
     except Exception as bug:
         failure = _failure(story, "bug", in_short(bug))
-    came = Came(name, len(story.lived), story.kills, story.requests, story.digest, failure, tuple(without))
-    story.disk.scrap()
-    return came
+    return Came(name, len(story.lived), story.kills, story.requests, story.digest, failure, tuple(without))
 
 
 def _failure(story: Story, promise: str, what: str) -> Failure:

@@ -8,11 +8,13 @@ that is broken ends the story.
 from __future__ import annotations
 
 import asyncio
+import re
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from email.utils import mktime_tz, parsedate_tz
 from functools import lru_cache, partial
 from hashlib import sha256
 from io import StringIO
@@ -95,6 +97,8 @@ class Lived:
     disk_failed: bool = False
     tasks: list[str] = field(default_factory=list)
     locked: list[Path] = field(default_factory=list)
+    silences: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when it may have waited because a provider had asked for it."""
 
     @property
     def killed(self) -> bool:
@@ -102,7 +106,13 @@ class Lived:
 
     @property
     def seconds(self) -> float:
-        return self.ended - self.began
+        """How long it took, but for the time through which a provider had asked it to wait."""
+        taken, known = self.ended - self.began, self.began
+        for since, until in sorted(self.silences):
+            since, until = max(since, known), min(until, self.ended)
+            if since < until:
+                taken, known = taken - (until - since), until
+        return taken
 
     @property
     def wanted_all(self) -> bool:
@@ -319,6 +329,21 @@ def _seconds(headers: Mapping[str, str]) -> float | None:
     return found if 0 < found <= _LONGEST_WAIT else None
 
 
+def asked_for(headers: Mapping[str, str], wall: float) -> float | None:
+    """How long an answer asks to wait at the most, in whatever form; None where it asks for nothing."""
+    told = [f"{headers.get('retry-after-ms', '')}ms", f"{headers.get('retry-after', '')}s"]
+    told += [headers[f"x-ratelimit-reset-{of}"] for of in _NOUNS if headers.get(f"x-ratelimit-remaining-{of}") == "0"]
+    found = [sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text)) for text in told]
+    if (date := parsedate_tz(headers.get("retry-after", ""))) is not None:
+        found.append(mktime_tz(date) - wall)
+    return max(found) if max(found) > 0 else None
+
+
+_NOUNS: Final = ("requests", "tokens")
+_DURATION: Final = re.compile(r"(?<![-\d.e])(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
 def _arriving(request: HttpRequest) -> SimRequest:
     headers = {
         name.lower(): value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()
@@ -482,10 +507,15 @@ class Worker:
 
     def is_told(self, request: HttpRequest, status: int, headers: Mapping[str, str]) -> None:
         """Remember until when a provider does not want to be asked again."""
+        now, lane = anyio.current_time(), self._lane(request)
+        asked = asked_for(headers, self._clock.wall())
+        if asked is not None:
+            # Its end a run may wait for, however long the others had to do before; and so many seconds at once.
+            until, patience = now + asked, self._job.max_wait
+            self.lived.silences += [(now, min(until, now + patience)), (max(now, until - patience), until)]
         seconds = _seconds(headers)
         if status == 200 or seconds is None:
             return
-        now, lane = anyio.current_time(), self._lane(request)
         if now + seconds > self._shut.get(lane, (0.0, 0.0))[1]:
             self._shut[lane] = now + self.lived.patience, now + seconds
 

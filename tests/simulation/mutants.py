@@ -339,18 +339,37 @@ def _ledger_without_lock(stack: ExitStack) -> None:
 
 @mutant("what a dead process had drawn is forgotten at once")
 def _dead_slices_are_forgotten(stack: ExitStack) -> None:
-    right = night._truths_in
+    right = night._told_by
 
-    async def truths_in(*where: Any) -> Any:
+    async def told_by(*where: Any) -> Any:
         found = await right(*where)
-        return None if found is None else {day: replace(truth, amount=0) for day, truth in found.items()}
+        if found is None:
+            return None
+        return found._replace(truths={day: replace(truth, amount=0) for day, truth in found.truths.items()})
 
-    put(stack, night, "_truths_in", truths_in)
+    put(stack, night, "_told_by", told_by)
 
 
 @mutant("slices of runs that go on are folded like those of the dead")
 def _living_slices_are_folded(stack: ExitStack) -> None:
+    right = night._told_by
     put(stack, Ledger, "_alive", lambda self, entry: False)
+    put(stack, night, "_told_by", lambda disk, *where: right(_Unlocked(disk), *where))
+
+
+class _Unlocked:
+    """A disk on which nobody holds a lock."""
+
+    def __init__(self, disk: Any) -> None:
+        self._disk = disk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._disk, name)
+
+    def lock(self, path: Path, holder: str) -> Any:
+        return self
+
+    def release(self) -> None: ...
 
 
 # --- catching them ---------------------------------------------------------------------------------------------------
