@@ -190,7 +190,7 @@ def test_a_call_is_named_by_conversation_turn_and_attempt(text: str, names: list
 
 # --- from a run ----------------------------------------------------------------------------------------------------
 
-FAULTS = [{"kind": "cut", "request": [2]}, {"kind": "reset", "request": [3]}]
+FAULTS = [{"kind": "cut", "request": [1]}, {"kind": "reset", "request": [2]}]
 TROUBLED: dict[str, Any] = {
     "models": {"m": {**TALK_SIM["models"]["m"], "faults": FAULTS}, "n": TALK_SIM["models"]["n"]}
 }

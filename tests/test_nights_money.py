@@ -95,7 +95,7 @@ CUTS = {"kind": "cut", "rate": 0.1, "after": 2}
 
 @pytest.mark.parametrize("trouble", [{"rate": 0.1}, {"script": [CUTS]}], ids=["every kind of fault", "lost calls"])
 def test_money_that_is_lost_with_failed_calls_is_expected_to_be_lost_again(trouble: dict[str, Any]) -> None:
-    """Where one call in ten is lost and stays charged, a cap is used, and nine of ten that begin are whole."""
+    """Where one call in ten is lost and stays charged, a cap is used, and three of four that begin are whole."""
     job, sim = matrix(repeat=4, send_seed=True), provider(**trouble)
     cap = need(job, sim) // 3
     night = Night({**job, "budget": cap / NANOS_PER_DOLLAR}, sim)
@@ -104,7 +104,7 @@ def test_money_that_is_lost_with_failed_calls_is_expected_to_be_lost_again(troub
     assert night.reading().state.run.assumed >= 0.15 * cap
     assert night.counted >= 0.95 * cap
     begun, complete = begun_and_complete(night)
-    assert complete >= 0.9 * begun, (begun, complete)
+    assert complete >= 0.75 * begun, (begun, complete)
 
 
 # --- the smaller ceilings --------------------------------------------------------------------------------------------

@@ -841,7 +841,7 @@ def test_nights_can_be_held_side_by_side(seed: int | None) -> None:
 
         return Process(main, [disk, calls], starts)
 
-    first = process("first", fault=planned({60: "kill"}, own=True))
+    first = process("first", fault=planned({80: "kill"}, own=True))
     early, next_one, late = process("early", starts=1.0), process("next", starts=6.0), process("late", starts=60.0)
     endings = together(first, early, next_one, late, seed=seed)
     assert [ending.value for ending in endings] == [None, 7, 0, 0]

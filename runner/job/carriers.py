@@ -96,7 +96,7 @@ class Carriers(Section):
             base_url=base_url,
             api_key=api_key,
             headers=entry.headers,
-            limits=_limits(entry.limits, home),
+            limits=_limits(entry.limits, known),
             limit_field=entry.limit_field or (known.limit_field if known else None),
             sim=entry.sim,
             free=entry.free or (home is not None and home.free),

@@ -207,7 +207,7 @@ def test_repair_says_what_was_lost_and_what_is_counted(outputs: Path) -> None:
     """After it and a report the run verifies, and the damaged file is still there."""
     journal = outputs / "talk/main" / FILE
     lines = journal.read_bytes().splitlines(keepends=True)
-    lines[6] = b"?" + lines[6]
+    lines[5] = b"?" + lines[5]
     journal.write_bytes(b"".join(lines))
     assert tertulia("verify", "talk").code == 8
     said = tertulia("repair", "talk")

@@ -52,7 +52,7 @@ def cut(outputs: Path, key: str, lines: int, more: bytes = b"") -> Path:
 @pytest.fixture
 def at_work(outputs: Path) -> Iterator[Path]:
     """A run that another process holds, in the middle of writing a line."""
-    folder = cut(outputs, "now", 12, b'{"v":1,"seq":13,')
+    folder = cut(outputs, "now", 13, b'{"v":1,"seq":14,')
     lock: Lock = RealDisk().lock(folder / LOCK_FILE, HOLDER)
     yield folder
     lock.release()
@@ -63,7 +63,7 @@ def at_work(outputs: Path) -> Iterator[Path]:
 
 def test_status_lists_all_runs_the_newest_first(outputs: Path, at_work: Path) -> None:
     """State, conversations, money, exit code and age of each, in columns; no control codes."""
-    cut(outputs, "broken", 4)
+    cut(outputs, "broken", 10)
     (outputs / "else" / "x").mkdir(parents=True)
     (outputs / "else/x" / FILE).touch()
     said = tertulia("status")
@@ -104,11 +104,11 @@ def test_status_of_one_run_fits_a_screen(outputs: Path) -> None:
 
 def test_status_of_a_run_that_broke_off_counts_what_is_held(outputs: Path) -> None:
     """Money of calls in flight is shown, and the command that goes on."""
-    cut(outputs, "broken", 4)
+    cut(outputs, "broken", 10)
     said = tertulia("status", "talk/broken").out
     assert "talk/broken: broken off, last seen" in said
     assert "3 pending" in said
-    assert "calls          3, 3 in flight" in said
+    assert "calls          5, 3 in flight" in said
     assert "reserved)" in said
     assert "go on with     tertulia run job.yaml" in said
 
@@ -125,7 +125,7 @@ def test_status_of_a_run_at_work_is_read_beside_the_process(at_work: Path) -> No
 
 def test_two_who_look_at_once_do_not_see_each_other(outputs: Path) -> None:
     """Only a process that works on a run holds it."""
-    folder = cut(outputs, "broken", 4)
+    folder = cut(outputs, "broken", 10)
     with (folder / LOCK_FILE).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         assert "broken off" in tertulia("status", "talk/broken").out

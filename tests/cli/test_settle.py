@@ -22,7 +22,7 @@ from runner.world import RealDisk
 from tests.cli.folders import MODEL, killed_when, landed, tertulia
 from tests.nights import Night
 
-FAULTS = [{"kind": "cut", "request": [2]}, {"kind": "reset", "request": [3]}]
+FAULTS = [{"kind": "cut", "request": [1]}, {"kind": "reset", "request": [2]}]
 SIM: dict[str, Any] = {"models": {"m": {**MODEL, "faults": FAULTS}, "n": MODEL}}
 JOB = """
 name: talk

@@ -30,7 +30,7 @@ def test_a_second_process_is_told_who_holds_the_run_and_the_lock_goes_with_its_h
     """Exit 7 with the holder's number, machine and start; no request, no byte; after kill -9 the run begins at once."""
     bench.change(provider(MODELS, latency={"first": 600}))
     first = bench.start()
-    until(lambda: len(bench.engine.received) == AT_ONCE)
+    until(lambda: len(bench.engine.received) == 1)
     before = bench.bytes_of(bench.folder)
     code, second = bench.done()
     assert code == 7
@@ -38,10 +38,10 @@ def test_a_second_process_is_told_who_holds_the_run_and_the_lock_goes_with_its_h
     after = bench.bytes_of(bench.folder)
     changes = {name for name in before | after if before.get(name) != after.get(name)}
     assert changes <= {"status.json"}, "the first says every two seconds that it is alive"
-    assert len(bench.engine.received) == AT_ONCE and first.runs
+    assert len(bench.engine.received) == 1 and first.runs
     bench.change(bench.sim)
     first.killed()
-    lost = len(is_bounded(bench, AT_ONCE))
+    lost = len(is_bounded(bench, 1))
     assert str(first.pid).encode() in (bench.folder / "run.lock").read_bytes(), "a name that means nothing any more"
     code, third = bench.done()
     assert code == 0 and "goes on (life 2)" in third.said, third.said
