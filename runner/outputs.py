@@ -22,6 +22,7 @@ from runner.call import Message, Usage
 from runner.conversation import STATUSES, Conversation, Line, Status, Transcript, Turn, said, view
 from runner.events import Failed, Place, Progress, Replied, Sent, State, usage_of
 from runner.forecast import AT_MOST, expecting, loads
+from runner.foreign import one_line
 from runner.job import Job
 from runner.journal import FILE, Journal, Record, Scan, read_record, scan
 from runner.ledger import BUDGETS, Scope
@@ -40,6 +41,7 @@ STATUS: Final = "status.json"
 
 STATUS_SECONDS: Final = 2.0
 VIEW_SECONDS: Final = 60.0
+_MOST_WHYS: Final = 20
 VIEW_SHARE: Final = 20.0
 """The views of a large run are written so seldom that they take no more than one part in this of the time."""
 
@@ -341,6 +343,14 @@ class Reading:
             if cell.index % 50 == 49:
                 await anyio.lowlevel.checkpoint()
 
+    def whys(self) -> list[dict[str, Any]]:
+        """Why conversations are not complete, with how many they are, the most first."""
+        found = Counter((s, r) for s, r in map(self.status, self.plan.cells) if r is not None and s != "complete")
+        return [
+            {"status": status, "reason": one_line(reason, 300), "conversations": number}
+            for (status, reason), number in found.most_common(_MOST_WHYS)
+        ]
+
     def is_shown(self, records: int) -> bool:
         """False when something came after the views were written: a crash, a repair; the status is the last of them."""
         try:
@@ -367,6 +377,7 @@ class Reading:
             "exit": None if closed is None else closed.exit,
             "reasons": [] if closed is None else list(closed.reasons),
             "conversations": {**self.counts(), "total": len(self.plan.cells)},
+            "why": self.whys(),
             "turns": turns,
             "flags": {
                 "truncated": sum(state.of(cell.id).truncated for cell in self.plan.cells),
