@@ -5,6 +5,7 @@ A test can show figures: what it records as its property `figures` stands in the
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -17,6 +18,13 @@ from hypothesis import settings
 # A deadline would be a wall-time assertion; an example database would make one run depend on another.
 settings.register_profile("tertulia", deadline=None, database=None, max_examples=50)
 settings.load_profile("tertulia")
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: the garbage collector need not look through thousands of tests each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

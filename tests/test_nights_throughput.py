@@ -113,9 +113,10 @@ def free(job: Mapping[str, Any], sim: Mapping[str, Any]) -> Free:
     life = night.live()
     assert life.exit == 0
     first: dict[str, float] = {}
+    cells = night.reading().plan.by_id
     for record in night.records():
         if isinstance(record.event, Replied):
-            first.setdefault(night.reading().plan.by_id[record.event.cell].models[record.event.turn % 2][1], record.at)
+            first.setdefault(cells[record.event.cell].models[record.event.turn % 2][1], record.at)
     found = Free(life, talks(night), max(first.values()) - START)
     assert found.spent == night.billed
     return found
@@ -161,6 +162,12 @@ WORLDS = {
 def free_in(name: str) -> Free:
     _, job, sim = WORLDS[name]
     return free(job, sim)
+
+
+OWN_LANE = [
+    pytest.param(False, id="in the same lane"),
+    pytest.param(True, id="in a lane of its own", marks=pytest.mark.prove),
+]
 
 
 def told_apart(names: Iterable[str]) -> list[object]:
@@ -241,6 +248,7 @@ def test_with_less_room_a_night_takes_no_longer_than_the_money_makes_it(name: st
         assert life.seconds <= whole.tried + 1.10 * least.seconds
 
 
+@pytest.mark.prove
 def test_where_all_calls_are_alike_the_bound_is_exact_and_the_last_calls_end_only_what_they_must(
     record_property: Figures,
 ) -> None:
@@ -305,7 +313,7 @@ def overtaken(night: Night, cell: str) -> list[int]:
 
 
 @pytest.mark.parametrize("span", ["run", pytest.param("day", marks=pytest.mark.prove)])
-@pytest.mark.parametrize("own_lane", [False, True], ids=["in the same lane", "in a lane of its own"])
+@pytest.mark.parametrize("own_lane", OWN_LANE)
 def test_one_dear_conversation_among_fifty_cheap_ones_gets_its_turn(
     own_lane: bool, span: str, record_property: Figures
 ) -> None:
@@ -326,7 +334,7 @@ def test_one_dear_conversation_among_fifty_cheap_ones_gets_its_turn(
     assert PASSED_TOO_OFTEN <= max(waits[1:]) <= PASSED_TOO_OFTEN + 4
 
 
-@pytest.mark.parametrize("own_lane", [False, True], ids=["in the same lane", "in a lane of its own"])
+@pytest.mark.parametrize("own_lane", OWN_LANE)
 def test_a_dear_conversation_ends_for_want_of_money_only_when_its_call_can_never_fit(own_lane: bool) -> None:
     """Whatever is left to it, it ends as `budget` only where what is settled leaves no room for its next call."""
     job, sim = crowd(own_lane)

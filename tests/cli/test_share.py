@@ -68,6 +68,7 @@ async def until(holds: Callable[[], object]) -> None:
             await anyio.sleep(0.02)
 
 
+@pytest.mark.prove
 def test_real_processes_wait_for_each_other_share_and_take_over_from_the_dead(tmp_path: Path) -> None:
     """A second waits until it is stopped, a third has its half, and a fourth what a kill of the first has left."""
     loaded = load_config(provider(MODELS, latency={"first": 0.1, "spread": 0.0}))

@@ -112,6 +112,7 @@ class Life:
 
 
 @pytest.mark.fault(20)
+@pytest.mark.prove
 def test_a_sync_that_fails_stops_the_run_and_is_never_tried_again(bench: Bench) -> None:
     """Nothing is sent any more, each answer that is in doubt is named, and the next start takes what is there."""
     lost: set[Attempt] = set()
