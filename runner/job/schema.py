@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -144,9 +144,11 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _whole(key: str) -> Callable[[Any], Any]:
+def _whole(key: str, *kinds: type) -> Callable[[Any], Any]:
+    """An entry that may be written as one value of these kinds, which is that of its key."""
+
     def spread(value: Any) -> Any:
-        return {key: value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+        return {key: value} if isinstance(value, kinds) and not isinstance(value, bool) else value
 
     return spread
 
@@ -269,7 +271,7 @@ class SettingsEntry(_Entry):
     stop_strings: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=16), BeforeValidator(_listed)
     ] = Field(default=[], description="texts at which the model stops writing")
-    reasoning: Annotated[ReasoningEntry, BeforeValidator(_whole("effort"))] = ReasoningEntry()
+    reasoning: Annotated[ReasoningEntry, BeforeValidator(_whole("effort", str))] = ReasoningEntry()
     extra: dict[str, Any] = Field(default={}, description="fields put into each request as they are")
     timeout: TimeoutEntry = TimeoutEntry()
     history: HistoryEntry = HistoryEntry()
@@ -423,7 +425,7 @@ class PairingEntry(SettingsEntry):
     match: Literal["cross", "distinct", "unordered", "zip"] = "cross"
     exclude: list[ExcludeEntry] = []
     repeat: int = Field(default=1, ge=1, le=1_000_000)
-    budget: Annotated[PairingBudgetEntry, BeforeValidator(_whole("pairing"))] = PairingBudgetEntry()
+    budget: Annotated[PairingBudgetEntry, BeforeValidator(_whole("pairing", int, float))] = PairingBudgetEntry()
     vars: dict[str, Variable] = {}
 
 
@@ -448,7 +450,7 @@ class Header(_Entry):
     name: str | None = Field(default=None, description="default: the name of the file")
     run_key: str = Field(default="main", description="one folder per key; {date} is the date of the start")
     timezone: str = Field(default="UTC", description="the zone of {date}, and of the day and month of a budget")
-    budget: Annotated[BudgetEntry, BeforeValidator(_whole("run"))] | None = None
+    budget: Annotated[BudgetEntry, BeforeValidator(_whole("run", int, float))] | None = None
     seed: int = Field(default=0, ge=0, lt=2**53)
     send_seed: bool = Field(default=False, description="send a seed derived per conversation, turn and attempt")
     max_wait: DurationOrNone = Field(default="15m", validate_default=True, description="the wait for parked providers")
@@ -478,13 +480,15 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a job file, for editors."""
     schema = JobFile.model_json_schema(by_alias=True)
     number: dict[str, Any] = {"type": "number", "minimum": 0}
-    for owner in ("JobFile", "PairingEntry"):
-        entry = schema if owner == "JobFile" else schema["$defs"][owner]
-        budget = entry["properties"]["budget"]
-        described = {k: budget.pop(k) for k in ("default", "description", "title") if k in budget}
-        options = budget.pop("anyOf", None) or [dict(budget)]
-        budget.clear()
-        budget.update(described, anyOf=[number, *options])
+    word: dict[str, Any] = {"enum": list(get_args(Effort))}
+    for entry in (schema, *schema["$defs"].values()):
+        for name, short in (("budget", number), ("reasoning", word)):
+            found = entry.get("properties", {}).get(name, {})
+            if "$ref" in found or "anyOf" in found:
+                described = {k: found.pop(k) for k in ("default", "description", "title") if k in found}
+                options = found.pop("anyOf", None) or [dict(found)]
+                found.clear()
+                found.update(described, anyOf=[short, *options])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

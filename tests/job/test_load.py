@@ -426,3 +426,14 @@ def test_the_built_in_settings_are_complete() -> None:
 def test_a_key_goes_only_where_it_is_safe(url: str, keyed: bool, fine: bool) -> None:
     """Plain http is for this machine, and no address of the machine's own network is a model server."""
     assert (unsafe(url, keyed=keyed) is None) is fine
+
+
+def test_reasoning_may_be_a_bare_word_and_is_part_of_what_a_conversation_is() -> None:
+    """The word is its effort; a job that says nothing of it has the conversations that it always had."""
+    text = 'name: j\npairings: [{a: sim/ada, b: sim/bo}]\nprompts: {p: {opening: "Hi.", rounds: 1}}\ndefaults: {%s}\n'
+    plain, word, long = (
+        make_plan(read(text % said), "2026-11-21") for said in ("", "reasoning: low", "reasoning: {effort: low}")
+    )
+    assert word.cells[0].id == long.cells[0].id != plain.cells[0].id
+    speaker = word.conversation(word.cells[0]).participant("a")
+    assert (speaker.reasoning.effort, speaker.reasoning.tokens) == ("low", None)
