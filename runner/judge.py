@@ -14,6 +14,8 @@ from runner.conversation import Participant, Policy
 from runner.events import Failed, Replied, Sent, Tried, usage_data
 from runner.prices import Charge
 
+_AS_MANY: Final = 0.95
+"""A count may fall by so much without a cut: a template may leave out a little of what is past."""
 MOST_BUSY: Final = 20
 """So many busy answers for one turn fail it."""
 
@@ -57,6 +59,33 @@ def judge(outcome: Outcome, speaker: Participant, tried: Tried, chance: float, d
         return Verdict("fail", reason=outcome.detail)
     # Where the provider asks for more, its whole lane waits: in the waiting line, which knows when to give up.
     return Verdict("retry", _jitter(before, chance), outcome.detail)
+
+
+def read_whole(outcome: Outcome, counted: int) -> Outcome:
+    """The outcome, or a failure where its server has read less of the conversation than it had counted before.
+
+    What a speaker is shown only grows: a server that counts fewer tokens than the `counted` of its beginning has
+    dropped the oldest of it without a word.
+    """
+    now = outcome.usage.input
+    if not isinstance(outcome, Reply) or not outcome.usage.trusted or now is None or now >= counted * _AS_MANY:
+        return outcome
+    return Failure(
+        kind="context_cut",
+        scope="conversation",
+        money="known",
+        detail=f"the server counted {now} tokens where it had counted {counted} before: it has cut the history "
+        "(a larger `context`?)",
+        usage=outcome.usage,
+        partial=outcome.text,
+        reasoning=outcome.reasoning,
+        generation=outcome.generation,
+        model=outcome.model,
+        upstream=outcome.upstream,
+        stop=outcome.stop,
+        first_byte=outcome.first_byte,
+        seconds=outcome.seconds,
+    )
 
 
 def _judge_reply(reply: Reply, speaker: Participant, tried: Tried, chance: float) -> Verdict:

@@ -24,7 +24,7 @@ from runner.conversation import Conversation, Line, Participant, Status, call_fo
 from runner.events import Closed, Opened, Progress, Replied, Sent, Started, Stopped
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
 from runner.journal import Journal
-from runner.judge import Verdict, failed, judge, max_tokens_for, replied
+from runner.judge import Verdict, failed, judge, max_tokens_for, read_whole, replied
 from runner.ledger import Purse
 from runner.limits import Lane, Size
 from runner.lines import StorageError
@@ -134,6 +134,9 @@ class Session:
                 async with self.gate.admit(ask) as flight:
                     answer = await self._send(call, ask)
                     outcome = answer.outcome
+                    if self.plan.providers[call.provider].free:
+                        # On a machine of one's own nobody else's counting comes in between.
+                        outcome = read_whole(outcome, bound.counted)
                     verdict = self._judged(outcome, speaker, ask, rng)
                     flight.landed(outcome)
                     self._learn(answer, verdict, ask, rng)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runner.call import Failure, Kind, Money, Outcome, Reply, Scope, Usage
 from runner.conversation import Outcomes, Participant, Policy
 from runner.events import Failed, Place, Replied, Sent, State, Tried
-from runner.judge import MOST_BUSY, failed, judge, max_tokens_for, policy_for, replied
+from runner.judge import MOST_BUSY, failed, judge, max_tokens_for, policy_for, read_whole, replied
 from runner.prices import Charge
 
 SPEAKER = Participant("a", "A", True, alias="ada", provider="sim", model="m", max_tokens=100)
@@ -88,6 +88,25 @@ def test_a_full_window_ends_the_conversation_as_its_policy_says() -> None:
     full = failure(scope="conversation", overflow=True)
     assert judge(full, SPEAKER, Tried(), 0.5, ()) == ("stop", 0.0, "context full: trouble")
     assert verdict(full, replace(SPEAKER, overflow="fail")) == "fail"
+
+
+def test_a_count_that_falls_means_that_the_history_was_cut() -> None:
+    """A reply to less than it was shown is no turn; one that is counted a little otherwise is."""
+    reply = Reply("Yes.", "ok", Usage(input=949, output=3))
+    cut = read_whole(reply, 1000)
+    assert isinstance(cut, Failure)
+    assert (cut.kind, cut.scope, cut.money, cut.partial, cut.usage) == (
+        "context_cut",
+        "conversation",
+        "known",
+        "Yes.",
+        reply.usage,
+    )
+    for counted in (0, 900, 998):
+        assert read_whole(reply, counted) is reply
+    for usage in (Usage(), Usage(input=5, trusted=False)):
+        unknown = replace(reply, usage=usage)
+        assert read_whole(unknown, 1000) is unknown
 
 
 def test_busy_answers_cost_no_try_until_there_are_too_many() -> None:

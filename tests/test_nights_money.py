@@ -44,7 +44,7 @@ def answered_once(night: Night) -> bool:
 CAPS = [
     pytest.param(7, 400, {}, 0.01, id="small calls"),
     pytest.param(3, 420, {"reply": {"mean": 60}}, 0.04, id="calls of nearly four per cent", marks=pytest.mark.prove),
-    pytest.param(2, 150, {}, 0.03, id="replies nearly as long as allowed"),
+    pytest.param(2, 150, {}, 0.03, id="replies nearly as long as allowed", marks=pytest.mark.prove),
     pytest.param(3, 1500, {"reply": {"mean": 300}}, 0.04, id="long replies", marks=pytest.mark.prove),
 ]
 
@@ -172,6 +172,7 @@ def test_the_ceiling_of_one_conversation_is_never_passed_by_any(whose: str) -> N
     assert all(line["rounds"]["done"] >= 1 for line in night.lines())
 
 
+@pytest.mark.prove
 def test_models_of_very_different_price_share_one_cap() -> None:
     """A model a hundred times dearer than the other is held to the same ceiling, which is used and never passed."""
     prices = {"m0": {"input": 0.1, "output": 0.4}, "m1": {"input": 10.0, "output": 40.0}}

@@ -39,6 +39,7 @@ def changes(night: Night) -> list[Operation]:
 
 
 @pytest.mark.fault(9)
+@pytest.mark.prove
 def test_a_power_failure_at_any_operation_leaves_a_journal_that_counts_what_was_billed() -> None:
     """At two dozen operations all over a night, each drawn anew: money counted, texts the same, nothing twice."""
     whole = small(0)

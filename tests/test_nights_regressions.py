@@ -37,6 +37,7 @@ def write_before(night: Night, sync: Operation) -> int:
     return max(o.number for o in operations if o.name == "write" and o.path == sync.path)
 
 
+@pytest.mark.prove
 def test_the_lines_are_written_in_the_middle_of_a_night_while_replies_are_on_their_way_to_a_slow_disk() -> None:
     """A reply is in the state before it is in the file; whoever shows it then reads it all the same."""
     job = matrix(MODELS, repeat=20, rounds=8, limits={"concurrency": 48})
@@ -83,6 +84,7 @@ def test_a_ceiling_that_is_lowered_below_what_was_spent_is_no_overrun() -> None:
     assert night.status()["reasons"] == []
 
 
+@pytest.mark.prove
 def test_a_night_with_nothing_but_news_that_dies_anywhere_leaves_no_view_behind() -> None:
     """The status counts as up to date only when all that is written before it is: the next night writes the rest."""
     for number in range(30):

@@ -195,6 +195,7 @@ def test_with_room_for_a_reservation_in_each_slot_a_night_takes_as_long_as_witho
 
 
 @pytest.mark.parametrize("slots", [4, 16])
+@pytest.mark.prove
 def test_a_short_night_waits_no_longer_than_until_its_models_were_heard(slots: int, record_property: Figures) -> None:
     """Two conversations for each slot: not all may begin before the first replies are in, which take their time."""
     _, job, sim = world(slots, slots)
@@ -209,6 +210,7 @@ def test_a_short_night_waits_no_longer_than_until_its_models_were_heard(slots: i
     assert life.seconds <= whole.seconds + longest
 
 
+@pytest.mark.prove
 def test_models_that_are_heard_late_do_not_keep_conversations_from_beginning(record_property: Figures) -> None:
     """At the limit of each reply one conversation would cost more than all of them do; it takes little to find out."""
     models = [f"m{n}" for n in range(12)]

@@ -169,6 +169,7 @@ def scripts(draw: st.DrawFn) -> list[tuple[float | None, float, float, float]]:
 
 @given(script=scripts(), seed=st.one_of(st.none(), st.integers(0, 99)))
 @settings(max_examples=30, phases=(Phase.generate,))  # a world takes too long to be shrunk
+@pytest.mark.prove
 def test_whoever_comes_goes_or_dies_all_together_keep_to_the_limits_and_each_gets_its_turn(
     script: list[tuple[float | None, float, float, float]], seed: int | None
 ) -> None:
@@ -352,6 +353,7 @@ def victim_and_others(victim: str, fault: Fault) -> list[Caller]:
 
 
 @pytest.mark.parametrize("victim", ["first", "second"])
+@pytest.mark.prove
 def test_whoever_dies_at_any_touch_of_the_table_the_others_get_everything(victim: str) -> None:
     """Killed in the midst of any operation on a lock or the table, a process stands in nobody's way."""
     touched: list[int] = []

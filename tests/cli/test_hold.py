@@ -410,6 +410,7 @@ def test_a_forgiven_exit_is_told(workshop: Workshop) -> None:
 # --- stop -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.prove
 def test_stop_lets_calls_land_and_now_leaves_them(workshop: Workshop) -> None:
     """Asked once it drains, asked again it still drains, and with `--now` it has left."""
     process = workshop.start("run", workshop.job(seconds=600))

@@ -124,6 +124,7 @@ def test_a_sync_that_fails_stops_the_run_and_is_never_tried_again(bench: Bench) 
 
 
 @pytest.mark.fault(17, 19)
+@pytest.mark.prove
 def test_a_full_disk_stops_the_run_and_the_space_set_aside_keeps_what_is_in_flight(bench: Bench) -> None:
     """A write stops half-way: its lines are cut, the spare file gives its room, each answer is kept."""
     for number, error, words in ((2, "ENOSPC", FULL), (6, "EDQUOT", "Disk quota exceeded"), (11, "ENOSPC", FULL)):

@@ -26,6 +26,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.mark.fault(13, 14)
+@pytest.mark.prove
 def test_a_second_process_is_told_who_holds_the_run_and_the_lock_goes_with_its_holder(bench: Bench) -> None:
     """Exit 7 with the holder's number, machine and start; no request, no byte; after kill -9 the run begins at once."""
     bench.change(provider(MODELS, latency={"first": 600}))

@@ -124,3 +124,18 @@ def test_what_lasts_ends_what_it_concerns_and_costs_nothing(type_: str) -> None:
         # Both conversations begin with one call: each may find it out, and none goes on.
         assert len(held.engine.received) <= 2, kind
         assert told(held)[0].money == "free"
+
+
+def test_a_local_server_that_drops_old_messages_without_a_word_is_found_out() -> None:
+    """Its count of what it was shown falls: the turn is no turn, and the conversation has failed for that reason."""
+    job = matrix(MODELS, rounds=8, max_tokens=300)
+    job["providers"]["p"]["type"] = "ollama"
+    for model in job["models"].values():
+        model |= {"price": None, "context": 20_000}
+        del model["price"]
+    habits = {"price": {"input": 1, "output": 4}, "reply": {"mean": 90}, "context": 700, "overflow": "cut"}
+    held = Night(job, {"seed": 3, "epoch": START, "models": dict.fromkeys(MODELS, habits)})
+    assert held.live().exit == 3
+    cuts = [failed for failed in told(held) if failed.failure == "context_cut"]
+    assert cuts and all("it has cut the history" in failed.detail for failed in cuts)
+    assert {line["status"] for line in held.lines()} == {"failed"}
