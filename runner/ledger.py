@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import anyio
@@ -234,6 +235,10 @@ class Book:
         entry = self.standing.get((run, day))
         return play and (entry is None or entry.play)
 
+    def records(self, run: str, day: str) -> int:
+        """How many records the longest journal had that told of that day."""
+        return self._records.get((run, day), 0)
+
     def caps(self, run: str, day: str) -> Mapping[Scope, Nanos]:
         """The ceilings that its job had when a run last said something of that day."""
         entry = self.standing.get((run, day))
@@ -241,7 +246,7 @@ class Book:
 
     def is_older(self, run: str, day: str, told: Told) -> bool:
         """True when a journal says less of a day than a longer or a less damaged one, which is believed then."""
-        known = self._records.get((run, day), 0)
+        known = self.records(run, day)
         says = told.truths[day].amount if day in told.truths else 0
         return says < self.amount(run, day) and (told.records < known or 0 < told.mended >= known)
 
@@ -372,31 +377,34 @@ class Ledger:
                 entry = Entry(spender.run, spender.day, spender.zone, amount, "drawn", spender.play, spender.caps)
                 await self._append([entry])
 
-    async def count(self, spender: Spender, told: Told) -> tuple[str, ...]:
-        """Let a run count what its journal says, on each day that it has spent on.
+    async def count(
+        self, spender: Spender, told: Told, beyond: Mapping[str, Nanos] = MappingProxyType({})
+    ) -> dict[str, Nanos]:
+        """Let a run count what its journal says, on each day that it has spent on, and what is known `beyond` that.
 
-        The days are given back that go on counting more, because they were told by a longer journal.
+        What comes back is how much more the days count that were told by a longer journal, and that stay as they are.
         """
         async with self._held():
-            truths = {spender.day: Truth(0, ()), **told.truths}
-            older = tuple(day for day in truths if self.book.is_older(spender.run, day, told))
-            entries = (
-                Entry(
+            more: dict[str, Nanos] = {}
+            for day, truth in ({spender.day: Truth(0, ())} | dict(told.truths)).items():
+                if day not in beyond and self.book.is_older(spender.run, day, told):
+                    more[day] = self.book.amount(spender.run, day) - truth.amount
+                    continue
+                entry = Entry(
                     run=spender.run,
                     day=day,
                     zone=spender.zone,
-                    amount=truth.amount,
+                    amount=truth.amount + beyond.get(day, 0),
                     kind="counted",
                     play=self.book.plays(spender.run, day, spender.play),
                     caps=spender.caps if day == spender.day else self.book.caps(spender.run, day),
                     parts=truth.parts,
-                    records=told.records,
+                    # Of what is known beyond it, this journal is no witness.
+                    records=self.book.records(spender.run, day) if day in beyond else told.records,
                 )
-                for day, truth in truths.items()
-                if day not in older
-            )
-            await self._append([entry for entry in entries if self._differs(entry, told)])
-            return older
+                if self._differs(entry, told):
+                    await self._append([entry])
+            return more
 
     def _differs(self, entry: Entry, told: Told) -> bool:
         there = self.book.standing.get((entry.run, entry.day))
@@ -637,6 +645,8 @@ class Purse:
     max_wait: float
     """For so many seconds it waits while those who may give something back do nothing."""
     ceiling: Ceiling = field(init=False)
+    _beyond: Mapping[str, Nanos] = field(default_factory=dict)
+    """How much more than its journal tells the run counts, by day: an older copy, or a repaired one, knows less."""
     _short_since: float | None = None
     _refused: Nanos = 0
     _seen: int = 0
@@ -645,23 +655,28 @@ class Purse:
         # Nothing is drawn yet, and nobody knows what there is.
         self.ceiling = Ceiling(BUDGETS["day"], self.account, 0, _NO_CEILING, may_grow=True)
 
-    async def open(self) -> tuple[str, ...]:
-        """Let the run count what its journal says, and see what there is to draw; the days that count more."""
-        older = await self.ledger.count(self.spender, self.told())
+    async def open(self) -> Mapping[str, Nanos]:
+        """Let the run count what its journal says, and see what there is to draw; the days that count more than it."""
+        self._beyond = await self.ledger.count(self.spender, self.told())
         room, scope = self.ledger.book.room(self.spender)
         self._see(Drawn(self.ledger.book.amount(self.spender.run, self.spender.day), room, scope, True))
-        return older
+        return self._beyond
 
     async def close(self) -> None:
         """Give back what was not spent."""
-        await self.ledger.count(self.spender, self.told())
+        await self.ledger.count(self.spender, self.told(), self._beyond)
+
+    @property
+    def _spent(self) -> Nanos:
+        """What is settled and reserved today, with what an earlier journal knew of it and this one does not."""
+        return self.account.held + self._beyond.get(self.spender.day, 0)
 
     async def draw(self, least: Nanos, wanted: Nanos) -> bool:
         """Make room for `least` beside what is held, and better for `wanted`; True to try again in a while."""
         if self.account.held > self.ceiling.most:
-            await self.ledger.owe(self.spender, self.account.held)
-        need = self.account.held + least
-        drawn = await self.ledger.draw(self.spender, need, self.account.held + wanted)
+            await self.ledger.owe(self.spender, self._spent)
+        need = self._spent + least
+        drawn = await self.ledger.draw(self.spender, need, self._spent + wanted)
         self._see(drawn)
         now = anyio.current_time()
         if drawn.short is None:
@@ -680,18 +695,18 @@ class Purse:
 
     async def give_back(self) -> None:
         """Keep no more than is held, so that others can have the rest."""
-        keeps, idle, told = self.account.held, self.account.reserved == 0, self.told()
-        self.ceiling.most = keeps
+        spent, idle, told = self._spent, self.account.reserved == 0, self.told()
+        self.ceiling.most = self.account.held
         # Two files: what calls have given back must not be free for others before it is on record that they have.
         await self.flushed()
         if idle:
-            await self.ledger.count(self.spender, told)
+            await self.ledger.count(self.spender, told, self._beyond)
         else:
-            await self.ledger.give_back(self.spender, keeps)
+            await self.ledger.give_back(self.spender, spent)
 
     def _see(self, drawn: Drawn) -> None:
-        self.ceiling.most = drawn.amount
-        self.ceiling.reach = drawn.amount + (_NO_CEILING if drawn.room is None else max(0, drawn.room))
+        self.ceiling.most = drawn.amount - self._beyond.get(self.spender.day, 0)
+        self.ceiling.reach = self.ceiling.most + (_NO_CEILING if drawn.room is None else max(0, drawn.room))
         if drawn.short is not None:
             self.ceiling.name = BUDGETS[drawn.short]
 

@@ -69,7 +69,7 @@ async def opened(
         return Told({spender.day: Truth(account.held, ())} if account.held else {}, 1)
 
     purse = Purse(ledger, spender, account, told, flushed, max_wait)
-    assert await purse.open() == ()
+    assert await purse.open() == {}
     return purse
 
 
@@ -576,10 +576,10 @@ def test_an_older_copy_of_a_journal_takes_nothing_back() -> None:
 
     async def test() -> None:
         disk = MemoryDisk()
-        assert await ledger(disk).count(spender(), Told({DAY: Truth(500, ())}, 40)) == ()
-        assert await ledger(disk).count(spender(), Told({DAY: Truth(200, ())}, 12)) == (DAY,)
+        assert await ledger(disk).count(spender(), Told({DAY: Truth(500, ())}, 40)) == {}
+        assert await ledger(disk).count(spender(), Told({DAY: Truth(200, ())}, 12)) == {DAY: 300}
         assert total(disk) == 500
-        assert await ledger(disk).count(spender(), Told({DAY: Truth(450, ())}, 41)) == ()
+        assert await ledger(disk).count(spender(), Told({DAY: Truth(450, ())}, 41)) == {}
         assert total(disk) == 450
 
     run_virtual(test)
@@ -593,13 +593,38 @@ def test_a_repaired_journal_takes_nothing_back_of_the_days_that_were_counted_bef
         await ledger(disk).draw(spender(), 500, 500)
         await ledger(disk).count(spender(), Told({DAY: Truth(400, ())}, 20))
         mended = Told({"2026-11-20": Truth(400, ())}, 25, mended=24)
-        assert await ledger(disk).count(spender(), mended) == (DAY,)
+        assert await ledger(disk).count(spender(), mended) == {DAY: 400}
         assert (total(disk), total(disk, "2026-11-20")) == (400, 400)
         tomorrow = spender(on=TOMORROW)
         await ledger(disk).count(tomorrow, mended)
         await ledger(disk).draw(tomorrow, 90, 90)
         await ledger(disk).count(tomorrow, Told({TOMORROW: Truth(30, ())}, 30, mended=24))
         assert total(disk, TOMORROW) == 30
+
+    run_virtual(test)
+
+
+def test_what_a_mended_journal_does_not_tell_is_spent_all_the_same() -> None:
+    """The day's ceiling has no room for it a second time, not in this life and not in the next; slices come back."""
+
+    async def test() -> None:
+        disk, account = MemoryDisk(), Account()
+        await ledger(disk).count(spender(), Told({DAY: Truth(400, ())}, 20))
+        for life in (25, 30):
+
+            def told(records: int = life) -> Told:
+                return Told({DAY: Truth(account.held, ())} if account.held else {}, records, mended=24)
+
+            before = account.settled
+            purse = Purse(ledger(disk), spender(day=1000), account, told, nothing_to_flush, 60.0)
+            assert await purse.open() == {DAY: 400}
+            assert (purse.ceiling.most, purse.ceiling.reach) == (before, 600)
+            assert await purse.draw(100, 200) is False
+            assert total(disk) == 400 + before + 200
+            account.settled += 50
+            await purse.close()
+            assert total(disk) == 400 + before + 50
+        assert total(disk) == 500
 
     run_virtual(test)
 

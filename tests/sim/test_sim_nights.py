@@ -8,10 +8,12 @@ from typing import Any, get_args
 
 import pytest
 
-from runner.events import Failed
+from runner.events import Failed, Settled
+from runner.journal import FILE, scan
 from runner.providers import DIALECTS
 from runner.sim.config import Speaks
 from tests.nights import START, Night, matrix
+from tests.test_nights_lost import death_after
 
 MODELS = ("m0", "m1")
 TYPES = sorted(DIALECTS)
@@ -139,3 +141,27 @@ def test_a_local_server_that_drops_old_messages_without_a_word_is_found_out() ->
     cuts = [failed for failed in told(held) if failed.failure == "context_cut"]
     assert cuts and all("it has cut the history" in failed.detail for failed in cuts)
     assert {line["status"] for line in held.lines()} == {"failed"}
+
+
+def test_a_lost_call_is_looked_up_where_its_provider_keeps_a_record() -> None:
+    """The router tells what was billed for what never arrived: the reservation gives way to that figure."""
+    cuts = tuple({"kind": "cut", "after": 1, "request": n, "model": "m0"} for n in (2, 4))
+    held = night("openrouter", faults=cuts)
+    assert held.live().exit == 0
+    assert [failed.failure for failed in told(held)] == ["lost", "lost"]
+    assert held.reading().state.run.assumed == 0
+    assert held.counted == held.billed
+    settled = [record.event for record in held.records() if isinstance(record.event, Settled)]
+    assert len(settled) == 2 and all(event.evidence.startswith("looked up: p gen-") for event in settled)
+
+
+def test_a_call_that_was_lost_in_a_crash_is_looked_up_by_the_next_life() -> None:
+    """Whose id was on record from the first byte on; of one that had none yet, nobody can tell."""
+    held = night("openrouter")
+    assert held.live(fault=death_after(7)).exit is None
+    flying = {call.generation for call in scan(held.left(), held.folder / FILE).state.open_calls()}
+    assert flying - {None}
+    assert held.live().exit == 0
+    settled = [record.event.evidence for record in held.records() if isinstance(record.event, Settled)]
+    assert {evidence.removeprefix("looked up: p ") for evidence in settled} == flying - {None}
+    assert {call.generation for call in held.reading().state.unsettled.values()} <= {None}
