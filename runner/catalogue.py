@@ -172,17 +172,7 @@ class PriceList(Protocol):
 
 
 THEIR_NAMES: Final[Mapping[str, str]] = {
-    "anthropic": "anthropic",
-    "deepseek": "deepseek",
-    "gemini": "google",
-    "groq": "groq",
-    "mistral": "mistral",
-    "openai": "openai",
-    "openai-responses": "openai",
-    "openrouter": "openrouter",
-    "together": "together",
-    "xai": "x-ai",
-    "zai": "zai",
+    name: dialect.home.prices for name, dialect in DIALECTS.items() if dialect.home.prices is not None
 }
 """What the package calls the providers of our types, where those are at their usual address."""
 

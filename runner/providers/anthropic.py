@@ -61,7 +61,7 @@ class Messages(Dialect):
     """The Messages API."""
 
     revision = "anthropic/1"
-    home = Home("https://api.anthropic.com/v1", "${ANTHROPIC_API_KEY}", per="model", count="used")
+    home = Home("https://api.anthropic.com/v1", "${ANTHROPIC_API_KEY}", per="model", count="used", prices="anthropic")
     ours = frozenset({"model", "messages", "system", "max_tokens", "stream"})
     optional = frozenset({"temperature", "top_p", "top_k", "stop_sequences", "thinking", "output_config"})
     """What a request can do without, where a model refuses it."""

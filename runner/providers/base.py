@@ -73,6 +73,8 @@ class Home:
     """Whether each model has limits of its own."""
     count: Literal["reserved", "used"] = "reserved"
     """Whether `max_tokens` counts in its limits when a call comes, or what was written when it ends."""
+    prices: str | None = None
+    """What the package genai-prices calls it, where that has its prices."""
     window: int | None = None
     """What a model's window is taken to be where the job does not say, at a server that must be told."""
     alike: bool = False

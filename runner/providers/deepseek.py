@@ -32,6 +32,6 @@ class DeepSeek(Chat):
 
 DEEPSEEK: Final = DeepSeek(
     "deepseek",
-    Home("https://api.deepseek.com", "${DEEPSEEK_API_KEY}"),
+    Home("https://api.deepseek.com", "${DEEPSEEK_API_KEY}", prices="deepseek"),
     Ways(think=by_switch_and_effort, efforts=("low", "high", "max"), account="/user/balance"),
 )

@@ -67,7 +67,7 @@ class Gemini(Dialect):
     """The Gemini API of Google's developer platform."""
 
     revision = "gemini/1"
-    home = Home("https://generativelanguage.googleapis.com/v1beta", "${GEMINI_API_KEY}", per="model")
+    home = Home("https://generativelanguage.googleapis.com/v1beta", "${GEMINI_API_KEY}", per="model", prices="google")
     ours = frozenset(
         {
             *("model", "contents", "systemInstruction"),

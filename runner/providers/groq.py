@@ -9,7 +9,7 @@ from runner.providers.chat import Chat, Ways
 
 GROQ: Final = Chat(
     "groq",
-    Home("https://api.groq.com/openai/v1", "${GROQ_API_KEY}", per="model"),
+    Home("https://api.groq.com/openai/v1", "${GROQ_API_KEY}", per="model", prices="groq"),
     Ways(
         limit="max_completion_tokens",
         efforts=("low", "medium", "high"),

@@ -9,7 +9,7 @@ from runner.providers.chat import Chat, Ways
 
 MISTRAL: Final = Chat(
     "mistral",
-    Home("https://api.mistral.ai/v1", "${MISTRAL_API_KEY}", per="model"),
+    Home("https://api.mistral.ai/v1", "${MISTRAL_API_KEY}", per="model", prices="mistral"),
     # The usage of a stream comes unasked here, and the field that asks for it elsewhere is refused.
     Ways(seed="random_seed", fixed={}),
 )

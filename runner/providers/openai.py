@@ -41,6 +41,11 @@ def found_in(reader: AnswerReader, body: bytes) -> Found | None:
 OPENAI: Final = OpenAI(
     "openai",
     Home(
-        "https://api.openai.com/v1", "${OPENAI_API_KEY}", per="model", alike=True, limit_field="max_completion_tokens"
+        "https://api.openai.com/v1",
+        "${OPENAI_API_KEY}",
+        per="model",
+        alike=True,
+        limit_field="max_completion_tokens",
+        prices="openai",
     ),
 )

@@ -241,7 +241,7 @@ def _dollars(figure: Any) -> Decimal | None:
 
 OPENROUTER: Final = OpenRouter(
     "openrouter",
-    Home("https://openrouter.ai/api/v1", "${OPENROUTER_API_KEY}", per="model"),
+    Home("https://openrouter.ai/api/v1", "${OPENROUTER_API_KEY}", per="model", prices="openrouter"),
     Ways(
         limit="max_completion_tokens",
         think=by_object,

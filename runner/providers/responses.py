@@ -151,5 +151,5 @@ class ResponsesReader(AnswerReader):
 
 
 OPENAI_RESPONSES: Final = Responses(
-    "openai-responses", Home("https://api.openai.com/v1", "${OPENAI_API_KEY}", per="model")
+    "openai-responses", Home("https://api.openai.com/v1", "${OPENAI_API_KEY}", per="model", prices="openai")
 )

@@ -13,6 +13,6 @@ from runner.providers.errors import Words
 
 TOGETHER: Final = Chat(
     "together",
-    Home("https://api.together.ai/v1", "${TOGETHER_API_KEY}", per="model"),
+    Home("https://api.together.ai/v1", "${TOGETHER_API_KEY}", per="model", prices="together"),
     Ways(words=Words(full=frozenset({503}))),
 )

@@ -10,7 +10,7 @@ from runner.providers.errors import Words
 
 XAI: Final = Chat(
     "xai",
-    Home("https://api.x.ai/v1", "${XAI_API_KEY}", per="model"),
+    Home("https://api.x.ai/v1", "${XAI_API_KEY}", per="model", prices="x-ai"),
     Ways(
         limit="max_completion_tokens",
         words=Words(

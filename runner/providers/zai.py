@@ -42,7 +42,7 @@ def _wait(message: str, wall: float) -> float | None:
 
 ZAI: Final = Zai(
     "zai",
-    Home("https://api.z.ai/api/paas/v4", "${ZAI_API_KEY}", per="model"),
+    Home("https://api.z.ai/api/paas/v4", "${ZAI_API_KEY}", per="model", prices="zai"),
     Ways(
         think=by_switch,
         words=Words(

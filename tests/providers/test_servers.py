@@ -21,8 +21,6 @@ SERVERS: Final = {
     name: dialect for name, dialect in DIALECTS.items() if isinstance(dialect, Chat) and name != "openai-responses"
 }
 LOCAL: Final = ("llamacpp", "lmstudio", "vllm")
-NO_ROOM: Final = ("together", *LOCAL)
-"""Where 503 means that others are served just now, or that the model is being loaded."""
 
 
 def test_these_are_the_servers_of_this_format() -> None:
@@ -39,9 +37,9 @@ def test_every_answer_comes_to_what_the_contract_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_every_status_comes_to_what_the_contract_says(name: str) -> None:
-    """But for a 503 where that is known to mean that there is no room just now."""
+    """But for those that are known to mean that there is no room just now."""
     for status, expected in STATUSES.items():
-        full = status == 503 and name in NO_ROOM
+        full = status in SERVERS[name].ways.words.full
         assert essence(told(SERVERS[name], status)) == (failure(money="free", busy=True) if full else expected), status
 
 
@@ -150,6 +148,8 @@ ERRORS: Sequence[tuple[str, int, Any, Mapping[str, Any], str | None]] = [
     ),
     ("xai", 400, {"code": "x", "error": "Argument not supported on this model: messages"}, STATUSES[400], None),
     ("lmstudio", 400, {"error": "Unsupported parameter: 'top_k'"}, failure(money="free", parameter="top_k"), None),
+    ("vllm", 503, {"error": {"message": "The engine is not ready"}}, BUSY, None),
+    ("lmstudio", 503, {"error": "Model is loading"}, BUSY, None),
     ("llamacpp", 503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}, BUSY, None),
     (
         "llamacpp",
