@@ -8,6 +8,7 @@ its owner, who can settle it by hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Final
 
 import anyio
@@ -19,7 +20,6 @@ from runner.money import Nanos, Price, cost
 
 _AFTER_SECONDS: Final = (2.0, 15.0, 60.0, 300.0)
 """How long after each other a call is looked up."""
-_LOOK_SECONDS: Final = 1.0
 _LAST_SECONDS: Final = 10.0
 
 
@@ -40,19 +40,26 @@ class LookUps:
         self._prices = prices
         self._tried: dict[CallId, tuple[int, float]] = {}
         """How often each was looked up, and when it is its turn again."""
+        self._noticed = anyio.Event()
+
+    def notice(self) -> None:
+        """A call may have been lost."""
+        self._noticed.set()
 
     async def keep(self) -> None:
         """Look up what is lost as it becomes due, for as long as the run goes on."""
         while True:
-            await self._look_up(anyio.current_time())
-            await anyio.sleep(_LOOK_SECONDS)
+            self._noticed = anyio.Event()
+            due = await self._look_up(anyio.current_time())
+            with anyio.move_on_at(due):
+                await self._noticed.wait()
 
     async def last(self) -> None:
         """Look up once more what is still unknown when the run ends, unless it takes too long."""
         if self._open():
             with anyio.move_on_after(_LAST_SECONDS):
                 await anyio.sleep(_AFTER_SECONDS[0])
-                await self._look_up(float("inf"))
+                await self._look_up(inf)
 
     def _open(self) -> dict[CallId, Unsettled]:
         return {
@@ -61,7 +68,8 @@ class LookUps:
             if call.generation is not None and self._transport.looks_up(call.sent.provider, self._extra(call.sent))
         }
 
-    async def _look_up(self, now: float) -> None:
+    async def _look_up(self, now: float) -> float:
+        """Look up what is due; when the next is."""
         for id_, call in self._open().items():
             times, due = self._tried.get(id_, (0, anyio.current_time() + _AFTER_SECONDS[0]))
             self._tried.setdefault(id_, (times, due))
@@ -76,6 +84,8 @@ class LookUps:
             # It may have been settled by hand meanwhile.
             if spent is not None and id_ in self._journal.state.unsettled:
                 self._journal.record(Settled(*id_, spent, f"looked up: {sent.provider} {call.generation}"))
+        dues = (self._tried[id_] for id_ in self._open() if id_ in self._tried)
+        return min((due for times, due in dues if times < len(_AFTER_SECONDS)), default=inf)
 
     def _spent(self, call: Unsettled, found: Found) -> Nanos | None:
         """What the provider charged, or what its tokens cost by the price list; None where it tells neither."""

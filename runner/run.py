@@ -251,6 +251,7 @@ class Session:
         lost = Failure("lost", "call", "assumed", why, generation=generation)
         bill = charge(lost, self.prices.get(sent.alias, FREE), sent.reserved, sent.max_tokens)
         self.journal.record(failed(lost, sent, bill, final=False))
+        self.look_ups.notice()
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
@@ -275,6 +276,7 @@ class Session:
             self.journal.record(replied(outcome, ask.sent, bill))
         else:
             self.journal.record(failed(outcome, ask.sent, bill, final=verdict.next != "retry"))
+            self.look_ups.notice()
         if bill.overrun:
             self.gate.park_model(speaker.alias, f"{speaker.alias}: overrun, it used more than the limit it was sent")
         return verdict
