@@ -122,7 +122,7 @@ async def night(
 
     `found` is told of each run, also of one of which nothing is missing.
     """
-    fold = partial(_told_by, world.disk, place.root)
+    fold = partial(_durably_told, world.disk, place.root)
     ledger = Ledger(world.disk, world.clock, place.root, place.holder, LOCK_FILE, fold)
     await _begin_ledger(world, ledger, place.root, tell)
     with ExitStack() as stack:
@@ -405,7 +405,7 @@ async def _purse(ledger: Ledger, plan: Plan, journal: Journal, run: str, today: 
         raise CannotBegin(EXIT_STORAGE, str(error)) from None
 
 
-async def _told_by(disk: Disk, root: Path, run: str) -> Told | None:
+async def _durably_told(disk: Disk, root: Path, run: str) -> Told | None:
     """What a run's journal says, durably; None where it is not there, not sound, held, or that of another run."""
     folder = run.rpartition("@")[0]
     path = root / folder / FILE

@@ -276,7 +276,8 @@ class Session:
             self.journal.record(replied(outcome, ask.sent, bill))
         else:
             self.journal.record(failed(outcome, ask.sent, bill, final=verdict.next != "retry"))
-            self.look_ups.notice()
+            if bill.source == "unknown":
+                self.look_ups.notice()
         if bill.overrun:
             self.gate.park_model(speaker.alias, f"{speaker.alias}: overrun, it used more than the limit it was sent")
         return verdict

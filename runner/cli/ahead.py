@@ -762,16 +762,10 @@ def said_by_providers(source: Source, plan: Plan, sources: Sources) -> Iterator[
 
 def _known_prices(plan: Plan, sources: Sources) -> dict[str, Price]:
     """The prices that are known, even where others are not."""
-    from contextlib import suppress
-    from dataclasses import replace
+    from runner.preflight import price_for
 
-    from runner.preflight import CannotBegin, prices
-
-    found: dict[str, Price] = {}
-    for alias, model in plan.models.items():
-        with suppress(CannotBegin):
-            found |= prices(replace(plan, models={alias: model}), sources)
-    return found
+    found = {alias: price_for(model, plan.providers[model.provider], sources) for alias, model in plan.models.items()}
+    return {alias: price for alias, price in found.items() if price is not None}
 
 
 def _check_changes(findings: _Findings, standing: Standing) -> None:

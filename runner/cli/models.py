@@ -1,4 +1,4 @@
-"""`models`: what models cost and who says so; the one place where a provider is asked for its list."""
+"""`models`: what models cost and who says so; with `--fetch` a provider's own list is asked for and kept."""
 
 from __future__ import annotations
 

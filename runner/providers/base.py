@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from runner.call import Call, Failure, Hints, Outcome
-from runner.call import Found as Found
+from runner.call import Call, Failure, Found, Hints, Outcome
 from runner.money import Nanos, Price
 from runner.world import HttpRequest, Secret
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from runner.call import Found
 from runner.providers.answer import AnswerReader
-from runner.providers.base import NOTHING_ELSE, Endpoint, Found, Home
+from runner.providers.base import NOTHING_ELSE, Endpoint, Home
 from runner.providers.chat import Chat, ChatReader
 from runner.providers.loose import rows
 from runner.world import HttpRequest

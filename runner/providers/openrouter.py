@@ -12,9 +12,9 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote
 
-from runner.call import Call, Failure, Hints, Left, Reasoning, Usage
+from runner.call import Call, Failure, Found, Hints, Left, Reasoning, Usage
 from runner.money import MoneyError, Price, Tier, dollars, parse_price
-from runner.providers.base import NOTHING_ELSE, Endpoint, Found, Funds, Home, LimitField, Listed
+from runner.providers.base import NOTHING_ELSE, Endpoint, Funds, Home, LimitField, Listed
 from runner.providers.chat import Chat, ChatReader, Ways, nanos_of, per_million, with_upstream
 from runner.providers.errors import Told, Words
 from runner.providers.loose import count, fields, rows, seconds, text, their_clock, whole

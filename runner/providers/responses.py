@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from runner.call import Call, Failure, Usage
+from runner.call import Call, Failure, Found, Usage
 from runner.providers.answer import BROKEN, AnswerReader, usage_of
-from runner.providers.base import NOTHING_ELSE, Endpoint, Found, Home, LimitField, merged
+from runner.providers.base import NOTHING_ELSE, Endpoint, Home, LimitField, merged
 from runner.providers.chat import Chat, Ways
 from runner.providers.loose import fields, text
 from runner.providers.openai import found_in

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.call import Effort, Failure, Left, Message, Reply, Sampling, Usage, View
+from runner.call import Effort, Failure, Found, Left, Message, Reply, Sampling, Usage, View
 from runner.providers import DIALECTS, Endpoint
-from runner.providers.base import Found
 from runner.providers.chat import nearest
 from runner.providers.loose import count, retry_after, seconds, whole
 from runner.providers.streams import ServerSentEvents

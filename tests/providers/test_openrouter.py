@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.call import Failure, Left, Outcome, Reasoning, Reply, Sampling, Usage
+from runner.call import Failure, Found, Left, Outcome, Reasoning, Reply, Sampling, Usage
 from runner.money import Price, Tier
 from runner.providers import DIALECTS, Endpoint
-from runner.providers.base import Found, Funds, Listed
+from runner.providers.base import Funds, Listed
 from runner.transports.http import HttpTransport
 from runner.world import HttpRequest, HttpResponse, Secret, WireError
 from tests.providers.contract import VIEWS, WALL, call, essence, failure, heard, hostile, reply, told

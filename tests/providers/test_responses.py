@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.call import Failure, Left, Reasoning, Reply, Sampling, Usage
+from runner.call import Failure, Found, Left, Reasoning, Reply, Sampling, Usage
 from runner.providers import DIALECTS, Endpoint
-from runner.providers.base import Found
 from runner.world import Secret
 from tests.providers.contract import (
     BODIES,

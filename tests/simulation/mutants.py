@@ -339,7 +339,7 @@ def _ledger_without_lock(stack: ExitStack) -> None:
 
 @mutant("what a dead process had drawn is forgotten at once")
 def _dead_slices_are_forgotten(stack: ExitStack) -> None:
-    right = night._told_by
+    right = night._durably_told
 
     async def told_by(*where: Any) -> Any:
         found = await right(*where)
@@ -347,14 +347,14 @@ def _dead_slices_are_forgotten(stack: ExitStack) -> None:
             return None
         return found._replace(truths={day: replace(truth, amount=0) for day, truth in found.truths.items()})
 
-    put(stack, night, "_told_by", told_by)
+    put(stack, night, "_durably_told", told_by)
 
 
 @mutant("slices of runs that go on are folded like those of the dead")
 def _living_slices_are_folded(stack: ExitStack) -> None:
-    right = night._told_by
+    right = night._durably_told
     put(stack, Ledger, "_alive", lambda self, entry: False)
-    put(stack, night, "_told_by", lambda disk, *where: right(_Unlocked(disk), *where))
+    put(stack, night, "_durably_told", lambda disk, *where: right(_Unlocked(disk), *where))
 
 
 class _Unlocked:
