@@ -8,31 +8,38 @@ says, and that stands above it:
 | room            | what is in it                                      | may import
 |-----------------|----------------------------------------------------|----------------------------------------------
 | `money`         | whole nano-dollars, exact prices, what tokens cost | -
-| `world`         | the five seams: clock, disk, wire, randomness,     | -
-|                 | signals; the real ones                             |
+| `world`         | the six seams: clock, disk, wire, randomness,      | -
+|                 | signals, other programs; the real ones             |
 | `call`          | one call and what can come back: `Reply` or        | money
 |                 | `Failure`                                          |
 | `lines`         | files that only grow, of checksummed lines         | world
 | `foreign`       | text that others wrote, made safe to show and to   | world
 |                 | store                                              |
-| `conversation`  | who speaks when, what each side is shown, what it  | call, money
+| `stops`         | what ends a conversation before its last line:     | money
+|                 | rules over what was said                           |
+| `conversation`  | who speaks when, what each side is shown, what it  | call, money, stops
 |                 | came to                                            |
+| `observers`     | what those who only listen have said, as far as it | conversation
+|                 | can be used                                        |
 | `events`        | what can happen, and `State`, the fold of it       | call, conversation, money
+| `talk`          | a conversation as far as it has come, with its     | conversation, events, observers, stops
+|                 | texts                                              |
 | `limits`        | lanes, and `choose`: who may go now; not one       | call, events, money
 |                 | `await`                                            |
 | `prices`        | what a call costs at most, and what it did cost    | call, money
 | `forecast`      | what conversations will cost, and how long they    | conversation, limits, money, prices
 |                 | take                                               |
-| `judge`         | what becomes of a turn after an attempt: the one   | call, conversation, events, money, prices
-|                 | owner of retries                                   |
+| `judge`         | what becomes of a turn after an attempt: the one   | call, conversation, events, money, observers,
+|                 | owner of retries                                   | prices
 | `providers/`    | one file per dialect: a call to a request, an      | call, foreign, money, world
 |                 | answer to an outcome                               |
 | `catalogue`     | prices that no job gives: the list that a provider | money, providers, world
 |                 | publishes, and a package of prices                 |
 | `sim/`          | the built-in provider: a pure engine and two thin  | money, world
 |                 | shells                                             |
+| `render/`       | one file per format; no clock, no path, no state   | call, conversation, foreign, money
 | `job/`          | the job file: read, checked, all mistakes with     | call, conversation, limits, money, providers,
-|                 | their lines                                        | sim, world
+|                 | their lines                                        | render, sim, stops, world
 | `plan`          | a job to its cells: ids, names, order, budgets     | call, conversation, job, money
 | `ledger`        | day and month money of all jobs and processes,     | events, limits, lines, money, world
 |                 | drawn in slices                                    |
@@ -50,28 +57,35 @@ says, and that stands above it:
 |                 | that can tell                                      |
 | `run`           | one task per started conversation; when to stop    | call, conversation, events, gate, journal,
 |                 |                                                    | judge, ledger, limits, lines, lookups, money,
-|                 |                                                    | plan, prices, roster, world
-| `render/`       | one file per format; no clock, no path, no state   | call, conversation, foreign, money
+|                 |                                                    | plan, prices, roster, talk, world
+| `inbox`         | lines that come from outside, out of a file or a   | call, conversation, foreign, job, run, talk,
+|                 | command                                            | world
 | `outputs`       | the files of a run, computed from its journal      | call, conversation, events, forecast, foreign,
-|                 |                                                    | job, journal, ledger, limits, money, plan,
-|                 |                                                    | render, world
+|                 |                                                    | job, journal, ledger, limits, money, observers,
+|                 |                                                    | plan, render, talk, world
 | `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
 |                 | what is new or changed, its cost, its time         | limits, money, plan
+| `compare`       | two runs held against each other: what is new,     | conversation, foreign, money, outlook, render
+|                 | gone, changed, better or worse                     |
+| `exports/`      | one file per shape in which other programs read    | conversation, render
+|                 | conversations                                      |
+| `notify`        | who is told how a run ended, and what              | conversation, foreign, job, money, render, world
 | `preflight`     | what must be known before anything is sent:        | catalogue, conversation, events, job, limits,
 |                 | prices, keys, addresses, lanes                     | money, plan, prices, providers, sim, world
 | `selection`     | what a life is about: which run of a job, which of | events, job, money, outputs, plan, preflight,
 |                 | its conversations, whether they may be held        | world
 | `waiting`       | until a part of the lanes is free for this process | foreign, limits, run, shares, world
-| `night`         | from job files to runs: journals, lanes and the    | catalogue, events, foreign, gate, job, journal,
-|                 | gate; the one entry for every world                | ledger, limits, lines, lookups, money, outputs,
-|                 |                                                    | plan, preflight, providers, roster, run,
+| `night`         | from job files to runs: journals, lanes and the    | catalogue, events, foreign, gate, inbox, job,
+|                 | gate; the one entry for every world                | journal, ledger, limits, lines, lookups, money,
+|                 |                                                    | outputs, plan, preflight, providers, roster, run,
 |                 |                                                    | selection, shares, transports, waiting, world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, ledger, limits, lines, money, night,
 |                 |                                                    | outputs, plan, render, run, world
 | `verify`        | every figure and every hash, computed again        | call, conversation, events, foreign, job,
 |                 |                                                    | journal, ledger, lines, money, outputs, plan,
-|                 |                                                    | prices, providers, render, transports, world
+|                 |                                                    | prices, providers, render, talk, transports,
+|                 |                                                    | world
 | `spending`      | what was spent by day, job, provider or model, and | events, ledger, money
 |                 | what room is left                                  |
 | `evidence`      | what became known of calls whose cost was assumed  | events, foreign, money, plan

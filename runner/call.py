@@ -28,6 +28,8 @@ class Message:
 
     role: Literal["user", "assistant"]
     text: str
+    reasoning: str | None = None
+    """What the speaker thought before a line of its own, where it is to be told that again."""
 
 
 @dataclass(frozen=True, slots=True)

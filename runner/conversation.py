@@ -7,28 +7,42 @@ There is one neutral history, the lines in the order they were said. Each call p
   and the instruction of this turn; what once stood somewhere stays there in later requests;
 - every own line has a user text before it: where nobody said anything, a neutral sentence stands in;
 - with more than two speakers the lines of the others carry their role name;
-- a given line (of a script, or a role's opening) is a line like any other, but costs nothing and is no call.
+- a given line (of a script, or a role's opening) is a line like any other, but costs nothing and is no call;
+- what a speaker is not shown any more is left out from the oldest line on, and a sentence says so in its place.
+
+Beside those who speak there are those who only listen: a moderator who says who is next, observers who vote on the
+end or comment on the whole. Such an aside is asked about the conversation and heard by nobody in it; what it costs and
+what becomes of it stand under an id of its own.
 
 Nothing here waits, and nothing knows of files, providers or money.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from runner.call import Call, Message, Reasoning, Sampling, Timeouts, Usage, View, has_text
 from runner.money import Nanos
+from runner.stops import Rule
 
 BEGINS: Final = "(The conversation begins.)"
 GO_ON: Final = "(Please go on.)"
+LEFT_OUT: Final = "(Earlier turns are left out here.)"
 
 _FASTEST: Final = 50_000.0
 """Tokens per second that no model writes."""
 
 Status: TypeAlias = Literal["complete", "failed", "budget", "deadline", "interrupted", "pending"]
+Overflow: TypeAlias = Literal["stop", "fail", "trim"]
+AsideKind: TypeAlias = Literal["pick", "vote", "notes", "titles", "scores"]
+"""Who speaks next; whether it is over; a text about the whole, titles for its turns, scores by a schema."""
+DURING: Final[frozenset[AsideKind]] = frozenset({"pick", "vote"})
+"""What is asked while a conversation goes on: it is part of its cost."""
 STATUSES: Final[tuple[Status, ...]] = ("complete", "failed", "budget", "deadline", "interrupted", "pending")
 
 
@@ -54,6 +68,14 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
+class Inbox:
+    """Where the lines of a side come from that nobody scripted and no model writes: a file, or a command's output."""
+
+    file: str | None = None
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Participant:
     """One side. A scripted side has no model; a live one has all that its calls are made with."""
 
@@ -72,11 +94,17 @@ class Participant:
     outcomes: Outcomes = Outcomes()
     context: int | None = None
     """The model's window in tokens, where the job says it."""
-    overflow: Literal["stop", "fail"] = "stop"
-    """What a full window means: the conversation is over, or it has failed."""
+    overflow: Overflow = "stop"
+    """What a full window means: the conversation is over, it has failed, or its oldest lines are left out."""
+    window: int | None = None
+    """How many of the last lines it is shown; None: all."""
+    keeps_reasoning: bool = False
+    """True when it is shown what it thought itself, with each of its own lines."""
     reasoning: Reasoning = field(default_factory=Reasoning)
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Fields of each request that the job gives as they are."""
+    inbox: Inbox | None = None
+    """Where its lines come from, when it is neither live nor scripted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +117,44 @@ class Line:
     label: str | None = None
     instruct: str | None = None
     given: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Somebody who is asked about a conversation, and heard by nobody in it."""
+
+    id: str
+    """Its own, under which the journal keeps its calls and its end."""
+    kind: AsideKind
+    by: Participant
+    prompt: str
+    """What it is asked, below all that was said."""
+    heading: str = ""
+    schema: Mapping[str, Any] | None = field(default=None, hash=False)
+    """The JSON Schema of scores."""
+    every: int = 1
+    """A vote is held after so many rounds, and again after as many."""
+    budget: str | None = None
+    """The name of its own ceiling, where the job gives it one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a transcript is to look: its style, and the texts that the style asks for beside the conversation's own."""
+
+    style: str = "transcript"
+    texts: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a conversation comes from that goes on with another one."""
+
+    id: str
+    name: str
+    kind: Literal["extend", "fork", "redo"]
+    through: int
+    """How many lines of the other are its own, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +171,20 @@ class Conversation:
     opening: str | None = None
     send_seed: int | None = None
     """When given, each call carries a seed derived from it."""
+    stops: tuple[Rule, ...] = ()
+    """What ends it before its last line."""
+    moderator: Aside | None = None
+    """Who says in which order the roles speak within a round; None: in the order of the lines."""
+    voters: tuple[Aside, ...] = ()
+    """Who may end it by a vote."""
+    after: tuple[Aside, ...] = ()
+    """Who comments on it when it is complete."""
+    look: Look = Look()
+    origin: Origin | None = None
+
+    @property
+    def asides(self) -> tuple[Aside, ...]:
+        return (*(() if self.moderator is None else (self.moderator,)), *self.voters, *self.after)
 
     def participant(self, role: str) -> Participant:
         return next(p for p in self.participants if p.role == role)
@@ -114,27 +194,90 @@ class Conversation:
         return self.lines[-1].round
 
 
-def said(conversation: Conversation, replies: Mapping[int, str]) -> list[str]:
-    """The history so far: every line's text, up to the first that is still to be generated."""
-    texts: list[str] = []
-    for line in conversation.lines:
-        text = line.given if line.given is not None else replies.get(line.number)
-        if text is None:
-            break
-        texts.append(text)
-    return texts
+def arranged(conversation: Conversation, picks: Mapping[int, str]) -> Conversation:
+    """The conversation with its lines as its moderator ordered them; `picks` are his answers, by the line they decide.
+
+    Within a round each role speaks as often as it would have; only the order is his. Where he named nobody who may
+    speak, the next in the given order does.
+    """
+    if conversation.moderator is None:
+        return conversation
+    carried = 0 if conversation.origin is None else conversation.origin.through
+    lines: list[Line] = []
+    for beats in _rounds(conversation.lines):
+        rest = list(beats)
+        while rest:
+            number = len(lines) + 1
+            allowed = _may_speak(rest, lines) if number > carried else (rest[0].role,)
+            role = picked(picks.get(number, ""), allowed) or allowed[0]
+            line = next(line for line in rest if line.role == role)
+            rest.remove(line)
+            lines.append(replace(line, number=number))
+    return replace(conversation, lines=tuple(lines))
 
 
-def next_line(conversation: Conversation, history: Sequence[str]) -> Line | None:
-    """The first line that nobody has said yet."""
-    return conversation.lines[len(history)] if len(history) < len(conversation.lines) else None
+def said_by(lines: Sequence[Line], roles: Sequence[str]) -> tuple[Line, ...]:
+    """The first of these lines, in the order in which these roles have said them."""
+    rounds = [list(beats) for beats in _rounds(lines)]
+    found: list[Line] = []
+    for number, role in enumerate(roles, start=1):
+        rest = next(beats for beats in rounds if beats)
+        line = next(line for line in rest if line.role == role)
+        rest.remove(line)
+        found.append(replace(line, number=number))
+    return tuple(found)
 
 
-def view(conversation: Conversation, role: str, history: Sequence[str], instruct: str | None) -> View:
-    """What `role` is shown when it is its turn after `history`."""
+def may_speak(conversation: Conversation, number: int) -> tuple[str, ...]:
+    """The roles among whom a moderator may choose for this line of an arranged conversation."""
+    now = conversation.lines[number - 1].round
+    rest = [line for line in conversation.lines[number - 1 :] if line.round == now]
+    return _may_speak(rest, conversation.lines[: number - 1])
+
+
+def _may_speak(rest: Sequence[Line], before: Sequence[Line]) -> tuple[str, ...]:
+    roles = tuple(dict.fromkeys(line.role for line in rest))
+    others = tuple(role for role in roles if not before or role != before[-1].role)
+    return others or roles
+
+
+def _rounds(lines: Sequence[Line]) -> list[list[Line]]:
+    rounds: dict[int, list[Line]] = {}
+    for line in lines:
+        rounds.setdefault(line.round, []).append(line)
+    return list(rounds.values())
+
+
+def picked(answer: str, allowed: Sequence[str]) -> str | None:
+    """The role that a moderator names; None when he names none of those who may speak, or several."""
+    named = {
+        role for role in allowed if re.search(rf"(?<![\w-]){re.escape(role)}(?![\w-])", answer, flags=re.IGNORECASE)
+    }
+    return named.pop() if len(named) == 1 else None
+
+
+def out_of_window(speaker: Participant, history: Sequence[str]) -> int:
+    """How many of the oldest lines a speaker is not shown, by its own policy."""
+    return 0 if speaker.window is None else max(0, len(history) - speaker.window)
+
+
+def view(
+    conversation: Conversation,
+    role: str,
+    history: Sequence[str],
+    instruct: str | None,
+    left_out: int = 0,
+    thoughts: Mapping[int, str] = MappingProxyType({}),
+) -> View:
+    """What `role` is shown when it is its turn after `history`, without so many of the oldest lines.
+
+    `thoughts` is what it thought at its own lines, where it is shown that, too.
+    """
     tagged = len({line.role for line in conversation.lines}) > 2
     messages: list[Message] = []
     heard = [text for text in (conversation.context, conversation.opening) if text is not None and has_text(text)]
+    if left_out:
+        heard.append(LEFT_OUT)
 
     def before_own_line(instruct: str | None) -> None:
         if instruct is not None and has_text(instruct):
@@ -144,10 +287,10 @@ def view(conversation: Conversation, role: str, history: Sequence[str], instruct
         messages.append(Message("user", "\n\n".join(heard)))
         heard.clear()
 
-    for line, text in zip(conversation.lines, history, strict=False):
+    for line, text in list(zip(conversation.lines, history, strict=False))[left_out:]:
         if line.role == role:
             before_own_line(line.instruct)
-            messages.append(Message("assistant", text))
+            messages.append(Message("assistant", text, thoughts.get(line.number)))
         else:
             heard.append(f"{line.role}: {text}" if tagged else text)
     before_own_line(instruct)
@@ -155,36 +298,81 @@ def view(conversation: Conversation, role: str, history: Sequence[str], instruct
     return View(system if has_text(system) else None, tuple(messages))
 
 
-def call_for(
+def aside_view(conversation: Conversation, aside: Aside, history: Sequence[str]) -> View:
+    """What somebody is shown who is asked about the conversation: all that was said, and below it the question."""
+    names = {p.role: p.label for p in conversation.participants}
+    if len(set(names.values())) < len(names):
+        names = {p.role: p.role if p.label == p.role else f"{p.label} ({p.role})" for p in conversation.participants}
+    parts = [text for text in (conversation.context, conversation.opening) if text is not None and has_text(text)]
+    for line, text in zip(conversation.lines, history, strict=False):
+        parts.append(f"[{line.number}] {names[line.role]}:\n{text}")
+    parts.append(aside.prompt)
+    if aside.kind == "pick":
+        parts.append(f"Next may speak: {', '.join(may_speak(conversation, len(history) + 1))}. Answer with one name.")
+    system = aside.by.system
+    return View(system if has_text(system) else None, (Message("user", "\n\n".join(parts)),))
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Somebody whose turn it is: who, at which line, and what is shown."""
+
+    cell: str
+    """The id under which the journal keeps the call."""
+    turn: int
+    speaker: Participant
+    view: View
+    left_out: int = 0
+
+
+def call_for(conversation: Conversation, who: Floor, attempt: int, max_tokens: int, dropped: tuple[str, ...]) -> Call:
+    """The call that asks somebody whose turn it is: the same one whenever and wherever it is made."""
+    seed = None
+    if conversation.send_seed is not None:
+        text = f"{conversation.send_seed}:{who.cell}:{who.turn}:{attempt}"
+        seed = int.from_bytes(sha256(text.encode()).digest()[:4]) >> 1
+    return Call(
+        cell=who.cell,
+        turn=who.turn,
+        attempt=attempt,
+        provider=who.speaker.provider,
+        model=who.speaker.model,
+        view=who.view,
+        max_tokens=max_tokens,
+        sampling=who.speaker.sampling,
+        seed=seed,
+        dropped=dropped,
+        timeouts=who.speaker.timeouts,
+        reasoning=who.speaker.reasoning,
+        window=who.speaker.context,
+        extra=who.speaker.extra,
+    )
+
+
+def floor(
     conversation: Conversation,
     line: Line,
     history: Sequence[str],
-    attempt: int,
-    max_tokens: int,
-    dropped: tuple[str, ...] = (),
-) -> Call:
-    """The call that asks for `line` after `history`: the same one whenever and wherever it is made."""
+    left_out: int = 0,
+    thoughts: Mapping[int, str] = MappingProxyType({}),
+) -> Floor:
+    """Whose turn it is at a line."""
     speaker = conversation.participant(line.role)
-    seed = None
-    if conversation.send_seed is not None:
-        text = f"{conversation.send_seed}:{conversation.id}:{line.number}:{attempt}"
-        seed = int.from_bytes(sha256(text.encode()).digest()[:4]) >> 1
-    return Call(
-        cell=conversation.id,
-        turn=line.number,
-        attempt=attempt,
-        provider=speaker.provider,
-        model=speaker.model,
-        view=view(conversation, line.role, history, line.instruct),
-        max_tokens=max_tokens,
-        sampling=speaker.sampling,
-        seed=seed,
-        dropped=dropped,
-        timeouts=speaker.timeouts,
-        reasoning=speaker.reasoning,
-        window=speaker.context,
-        extra=speaker.extra,
+    shown = view(
+        conversation,
+        line.role,
+        history,
+        line.instruct,
+        left_out,
+        thoughts if speaker.keeps_reasoning else MappingProxyType({}),
     )
+    return Floor(conversation.id, line.number, speaker, shown, left_out)
+
+
+def floor_of(conversation: Conversation, aside: Aside, history: Sequence[str]) -> Floor:
+    """Whose turn it is when somebody is asked about the conversation: a moderator before a line, others after one."""
+    turn = len(history) + (aside.kind == "pick")
+    return Floor(aside.id, turn, aside.by, aside_view(conversation, aside, history))
 
 
 def has_nothing_to_read(first: Line, context: str | None, opening: str | None) -> bool:
@@ -229,6 +417,16 @@ class Turn:
     """SHA-256 of the request body of the last attempt."""
     error: Mapping[str, Any] | None = None
     """`{"kind": ..., "message": ...}` of the last failed attempt of a turn without a reply."""
+    title: str | None = None
+    """What an observer has called it."""
+    weighed: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """The figures by which the rules that stop a conversation judged it, by the rules' names."""
+    carried: bool = False
+    """True when it was said in the conversation that this one goes on with."""
+    left_out: int = 0
+    """How many of the oldest lines its speaker was not shown."""
+    heard: str | None = None
+    """Where its text came from, when nobody generated it in this run: an inbox, an imported file."""
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -238,6 +436,33 @@ class Turn:
         generating = self.seconds - (self.first_byte or 0.0)
         # An answer that came in one piece was written before its first byte came.
         return self.usage.output / generating if generating * _FASTEST > self.usage.output else None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What an observer made of a conversation, or why it made nothing of it."""
+
+    kind: Literal["notes", "titles", "scores"]
+    heading: str
+    observer: str
+    """The label of its model."""
+    alias: str
+    provider: str
+    model: str
+    status: Status
+    reason: str | None = None
+    text: str | None = None
+    """What it wrote; None when it has written nothing that counts."""
+    data: Any = None
+    """Titles and scores, parsed and checked."""
+    usage: Usage = Usage()
+    cost: Nanos | None = None
+    cost_source: Literal["reported", "priced", "unknown"] | None = None
+    seconds: float | None = None
+    attempts: int = 0
+    spent: Nanos = 0
+    request: str | None = None
+    error: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +488,15 @@ class Transcript:
     """The view of the last live role, ending with its own last line."""
     system: str | None
     spent: Nanos
-    """All attempts together, settled and still assumed."""
+    """All attempts together, settled and still assumed; what observers cost after the end is not in it."""
     started: float | None = None
     ended: float | None = None
     error: Mapping[str, Any] | None = None
+    notes: tuple[Note, ...] = ()
+    look: Look = Look()
+    zone: str = "UTC"
+    """The zone in which local times are shown."""
+    origin: Origin | None = None
 
     @property
     def done(self) -> tuple[Turn, ...]:

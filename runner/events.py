@@ -5,7 +5,8 @@ Nothing else is true: resume, budget, progress and every output are functions of
 - a call is open from its `Sent` to its `Replied` or `Failed`; one at a time for a conversation;
 - money is reserved by `Sent` and settled by the outcome; a call that is still open when the next life opens is lost,
   and stays charged at its reservation;
-- one `Replied` for a turn, ever, and no `Sent` for a turn that has it;
+- one `Replied` or `Heard` for a turn, ever, and no `Sent` for a turn that has it;
+- the first lines of a branch are those of its origin, and cost it nothing;
 - what was assumed of a call may be settled later, on evidence; of several settlements the last one stands;
 - money belongs to the day on which the life that reserved it began;
 - a life closes once, and the next one bears the next number;
@@ -79,6 +80,8 @@ class Sent:
     max_tokens: int
     seed: int | None = None
     dropped: tuple[str, ...] = ()
+    left_out: int = 0
+    """How many of the oldest lines the speaker was not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,56 @@ class Replied:
     stop: str | None = None
     first_byte: float | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A line came from outside: out of an inbox, or from a file that was imported. It costs nothing here."""
+
+    kind: ClassVar[str] = "heard"
+    cell: str
+    turn: int
+    text: str
+    source: str
+    """Where it came from, for people."""
+    finish: Finish = "ok"
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    """What the source says that it took, when it came to be."""
+    cost: Nanos | None = None
+    reasoning: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Branched:
+    """A conversation goes on with another one: its first lines are those of its origin."""
+
+    kind: ClassVar[str] = "branched"
+    cell: str
+    origin: str
+    how: Literal["extend", "fork", "redo"]
+    through: int
+    """The last line that both have."""
+    number: int
+    """How many branches of this origin there are, this one counted in."""
+    prompt: str
+    pairing: int
+    """The position of the pairing whose settings hold."""
+    models: Mapping[str, str]
+    """Role to alias, of each live side."""
+    rounds: int
+    roles: tuple[str, ...] = ()
+    """Who said each of the lines that both have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engaged:
+    """An observer was asked to comment on the conversations of some prompts of a run, beside those of its job."""
+
+    kind: ClassVar[str] = "engaged"
+    prompts: tuple[str, ...]
+    listener: Mapping[str, Any]
+    """Whom, and what he is asked, as a job has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +243,22 @@ class Repaired:
     """How many records the journal had, the lost ones counted in, when it was repaired."""
 
 
-Event: TypeAlias = Opened | Sent | Started | Replied | Failed | Settled | Stopped | Closed | Repaired
+Event: TypeAlias = (
+    Opened | Sent | Started | Replied | Heard | Failed | Settled | Branched | Engaged | Stopped | Closed | Repaired
+)
 
 KINDS: Final[Mapping[str, type[Any]]] = {
-    event.kind: event for event in (Opened, Sent, Started, Replied, Failed, Settled, Stopped, Closed, Repaired)
+    event.kind: event
+    for event in (Opened, Sent, Started, Replied, Heard, Failed, Settled, Branched, Engaged, Stopped, Closed, Repaired)
 }
 _FIELDS: Final = {kind: tuple(f.name for f in fields(event)) for kind, event in KINDS.items()}
 _TUPLES: Final = {
     kind: tuple(f.name for f in fields(event) if str(f.type).startswith("tuple")) for kind, event in KINDS.items()
 }
+_LATER: Final = frozenset({"left_out"})
+"""Fields that were not always there; where they say nothing new, a record is as it ever was."""
 _DEFAULTS: Final = {
-    kind: {f.name: f.default for f in fields(event) if f.default is None or f.default is False}
+    kind: {f.name: f.default for f in fields(event) if f.default is None or f.default is False or f.name in _LATER}
     for kind, event in KINDS.items()
 }
 
@@ -211,7 +269,7 @@ def to_data(event: Event) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for name in _FIELDS[event.kind]:
         value = getattr(event, name)
-        if name in defaults and value is defaults[name]:
+        if name in defaults and value == defaults[name] and type(value) is type(defaults[name]):
             continue
         data[name] = value
     return data
@@ -312,6 +370,14 @@ class Unsettled(NamedTuple):
     why: str
 
 
+class Counted(NamedTuple):
+    """How many input tokens a provider made of what a speaker was shown at a turn, without its oldest lines."""
+
+    turn: int
+    tokens: int
+    left_out: int = 0
+
+
 @dataclass(slots=True)
 class Progress:
     """One conversation so far."""
@@ -325,8 +391,12 @@ class Progress:
     status: Status | None = None
     reason: str | None = None
     account: Account = field(default_factory=Account)
-    reported_input: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Role to (turn, input tokens that the provider counted there)."""
+    reported_input: dict[str, Counted] = field(default_factory=dict)
+    """By role, what the provider last counted."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """By role, how many of the oldest lines it was not shown last."""
+    carried: int = 0
+    """So many of its first lines are those of its origin."""
     flagged: dict[int, Finish] = field(default_factory=dict)
     """Turns whose reply was accepted although its finish was not ok."""
     corrected: dict[tuple[int, int], Nanos] = field(default_factory=dict)
@@ -392,6 +462,13 @@ class Recent(NamedTuple):
     max_tokens: int
 
 
+class Additions(NamedTuple):
+    """What a run has that its job does not say."""
+
+    branches: tuple[Branched, ...] = ()
+    engaged: tuple[Engaged, ...] = ()
+
+
 @dataclass(slots=True)
 class State:
     """The fold of a run's events."""
@@ -423,6 +500,9 @@ class State:
     recent: deque[Recent] = field(default_factory=deque)
     day_minutes: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
     """(Provider, alias) to (minute of the epoch to requests sent), for daily limits."""
+    branches: dict[str, Branched] = field(default_factory=dict)
+    """Conversations that go on with others, by their ids."""
+    engaged: list[Engaged] = field(default_factory=list)
     repaired: list[Repaired] = field(default_factory=list)
     """The stretches of the journal that were lost; their cost is in `run` and in no other account."""
     _groups: dict[str, tuple[Account, ...]] = field(default_factory=dict)
@@ -461,6 +541,11 @@ class State:
             self._groups[cell] = (*self._groups.get(cell, ()), total)
         self.scopes[kind, name] = total
         return total
+
+    @property
+    def additions(self) -> Additions:
+        """What was added to the run beside its job."""
+        return Additions(tuple(self.branches.values()), tuple(self.engaged))
 
     @property
     def is_open(self) -> bool:
@@ -545,6 +630,7 @@ class State:
         if progress.started is None:
             progress.started = at
         progress.open = Open(event, at, self._today())
+        progress.left_out[event.role] = event.left_out
         progress.tried.attempts += 1
         progress.tried.sent = place
         self._move(progress, event, progress.open.day, 0, event.reserved)
@@ -586,8 +672,8 @@ class State:
         for later in [number for number in progress.replies if number >= turn]:
             del progress.replies[later]
             progress.flagged.pop(later, None)
-        for role, (counted, _) in list(progress.reported_input.items()):
-            if counted >= turn:
+        for role, counted in list(progress.reported_input.items()):
+            if counted.turn >= turn:
                 del progress.reported_input[role]
 
     def _started(self, event: Started, at: float, place: Place) -> None:
@@ -655,13 +741,52 @@ class State:
         tally.replies += 1
         tally.overruns += event.overrun
         if usage.get("trusted", True) and usage.get("input"):
-            progress.reported_input[call.role] = (event.turn, usage["input"])
+            progress.reported_input[call.role] = Counted(event.turn, usage["input"], call.left_out)
         self._count(tally, usage, event.cost, event.cost_source)
         reported, computed = usage.get("cost"), event.computed
         if reported and computed is not None and abs(reported - computed) * 50 > computed:
             tally.compared += 1
             tally.compared_reported += reported
             tally.compared_computed += computed
+
+    def _heard(self, event: Heard, at: float, place: Place) -> None:
+        progress = self.cells.setdefault(event.cell, Progress())
+        if progress.open is not None and not self.repaired:
+            raise HistoryError(f"{event.cell} heard turn {event.turn} while a call was open")
+        if event.turn in progress.replies:
+            if not self.repaired:
+                raise HistoryError(f"{event.cell} heard turn {event.turn}, which has its reply")
+            self._forget(progress, event.turn)
+        if progress.started is None:
+            progress.started = at
+        progress.replies[event.turn] = place
+        progress.ended = at
+        progress.tried = Tried()
+        if event.finish != "ok":
+            progress.flagged[event.turn] = event.finish
+
+    def _branched(self, event: Branched, at: float, place: Place) -> None:
+        origin = self.cells.get(event.origin)
+        if event.cell in self.cells and not self.repaired:
+            raise HistoryError(f"{event.cell} branched, but was there before")
+        if origin is None and not self.repaired:
+            raise HistoryError(f"{event.cell} branched from {event.origin}, which nothing before it names")
+        self.branches[event.cell] = event
+        progress = self.cells.setdefault(event.cell, Progress())
+        if origin is not None:
+            for turn in [number for number in origin.replies if number <= event.through]:
+                progress.replies[turn] = origin.replies[turn]
+                for mine, its in (
+                    (progress.sents, origin.sents),
+                    (progress.attempts, origin.attempts),
+                    (progress.flagged, origin.flagged),
+                ):
+                    if turn in its:
+                        mine[turn] = its[turn]  # type: ignore[assignment]
+        progress.carried = event.through
+
+    def _engaged(self, event: Engaged, at: float, place: Place) -> None:
+        self.engaged.append(event)
 
     def _failed(self, event: Failed, at: float, place: Place) -> None:
         progress, call = self._close_call(event, event.cost, event.cost if event.money == "assumed" else 0, at)
@@ -764,6 +889,9 @@ _APPLY: Final[Mapping[str, Callable[[State, Any, float, Place], None]]] = {
     "sent": State._sent,
     "started": State._started,
     "replied": State._replied,
+    "heard": State._heard,
+    "branched": State._branched,
+    "engaged": State._engaged,
     "failed": State._failed,
     "settled": State._settled,
     "stopped": State._stopped,

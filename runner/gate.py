@@ -153,6 +153,8 @@ class Gate:
         self.talking = 0
         """Conversations that have begun and not ended, whether they wait, fly or rest before a retry."""
         self.closed: Refusal | None = None
+        self._over: dict[int, Refusal] = {}
+        """Runs of this night that are over before it, by their journals."""
         self._waiting: dict[str, list[Ask]] = {lane.name: [] for lane in lanes}
         self._changed = anyio.Event()
         self._closing = anyio.Event()
@@ -214,6 +216,15 @@ class Gate:
             self.closed = Refusal(status, reason)
             self._closing.set()
         self.wake()
+
+    def end(self, journal: Journal, status: Status, reason: str) -> None:
+        """Grant nothing more to one run; the others of the night go on."""
+        self._over.setdefault(id(journal), Refusal(status, reason))
+        self.wake()
+
+    def why_closed(self, journal: Journal) -> Refusal | None:
+        """Why a run gets nothing more; None while it does."""
+        return self.closed or self._over.get(id(journal))
 
     def park_lane(self, lane: Lane, reason: str) -> None:
         """A dead provider stops its own conversations only."""
@@ -300,8 +311,9 @@ class Gate:
                     self._turn_back(ask, Smaller(room))
 
     def _hopeless(self, ask: Ask) -> Refusal | None:
-        if self.closed is not None:
-            return self.closed
+        closed = self.why_closed(ask.journal)
+        if closed is not None:
+            return closed
         if ask.journal.failing is not None:
             return Refusal("interrupted", str(ask.journal.failing))
         reason = self.parked(ask.sent.alias, ask.lane)

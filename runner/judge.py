@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from runner.call import Failure, Kind, Outcome, Reply
-from runner.conversation import Participant, Policy
+from runner.call import Failure, Kind, Outcome, Reply, Scope
+from runner.conversation import Aside, Participant, Policy
 from runner.events import Failed, Replied, Sent, Tried, usage_data
+from runner.observers import understood
 from runner.prices import Charge
 
 _AS_MANY: Final = 0.95
@@ -24,8 +25,9 @@ _LONGEST_PAUSE: Final = 60.0
 _MOST_TOKENS: Final = 1_000_000
 """No retry asks for more than this: no model has more to give."""
 
-Next: TypeAlias = Literal["accept", "retry", "wait", "fail", "stop", "park_model", "park_provider"]
-"""`wait` leaves the conversation to a later life: its provider is in trouble, and it is not to blame."""
+Next: TypeAlias = Literal["accept", "retry", "wait", "fail", "stop", "trim", "park_model", "park_provider"]
+"""`trim` asks again without the oldest lines; `wait` leaves the conversation to a later life: its provider is in
+trouble, and it is not to blame."""
 
 
 class Verdict(NamedTuple):
@@ -48,6 +50,8 @@ def judge(outcome: Outcome, speaker: Participant, tried: Tried, chance: float, d
     if outcome.parameter is not None:
         # Dropped once; a model that refuses what was not even sent will not be pleased by another attempt.
         return Verdict("retry") if outcome.parameter not in dropped else Verdict("fail", reason=outcome.detail)
+    if speaker.overflow == "trim" and (outcome.overflow or outcome.kind == "context_cut"):
+        return Verdict("trim", reason=f"context full: {outcome.detail}")
     if outcome.overflow:
         return Verdict("stop" if speaker.overflow == "stop" else "fail", reason=f"context full: {outcome.detail}")
     if outcome.scope == "provider":
@@ -70,21 +74,39 @@ def read_whole(outcome: Outcome, counted: int) -> Outcome:
     now = outcome.usage.input
     if not isinstance(outcome, Reply) or not outcome.usage.trusted or now is None or now >= counted * _AS_MANY:
         return outcome
-    return Failure(
-        kind="context_cut",
-        scope="conversation",
-        money="known",
-        detail=f"the server counted {now} tokens where it had counted {counted} before: it has cut the history "
+    return _no_reply(
+        outcome,
+        "context_cut",
+        "conversation",
+        f"the server counted {now} tokens where it had counted {counted} before: it has cut the history "
         "(a larger `context`?)",
-        usage=outcome.usage,
-        partial=outcome.text,
-        reasoning=outcome.reasoning,
-        generation=outcome.generation,
-        model=outcome.model,
-        upstream=outcome.upstream,
-        stop=outcome.stop,
-        first_byte=outcome.first_byte,
-        seconds=outcome.seconds,
+    )
+
+
+def made_sense(outcome: Outcome, aside: Aside, lines: int) -> Outcome:
+    """The outcome, or a failure where somebody was asked for something that is not in the answer."""
+    if not isinstance(outcome, Reply):
+        return outcome
+    problem = understood(aside, outcome.text, lines).problem
+    return outcome if problem is None else _no_reply(outcome, "error", "call", problem)
+
+
+def _no_reply(reply: Reply, kind: Kind, scope: Scope, detail: str) -> Failure:
+    """An answer that came and was paid for, and does not count."""
+    return Failure(
+        kind=kind,
+        scope=scope,
+        money="known",
+        detail=detail,
+        usage=reply.usage,
+        partial=reply.text,
+        reasoning=reply.reasoning,
+        generation=reply.generation,
+        model=reply.model,
+        upstream=reply.upstream,
+        stop=reply.stop,
+        first_byte=reply.first_byte,
+        seconds=reply.seconds,
     )
 
 

@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from glob import escape as glob_escape
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 
 from runner import __version__
+from runner.branches import Wish, branched
 from runner.catalogue import PriceList, Sources, kept
-from runner.events import Failed, HistoryError, Opened, Replied, Sent, State
+from runner.events import Branched, Failed, Heard, HistoryError, Opened, Replied, Sent, State
+from runner.events import Place as Spot
 from runner.foreign import command, in_words
 from runner.gate import Gate
+from runner.inbox import Inboxes
 from runner.job import Job
 from runner.journal import FILE, LOCK_FILE, Journal, scan
 from runner.ledger import Known, Ledger, Purse, Scope, Spender, Told, frozen_day, month_of, run_id, told_by
@@ -28,6 +32,7 @@ from runner.limits import MINUTE, Lane
 from runner.lines import Damaged, StorageError, TooNew
 from runner.lookups import LookUps
 from runner.money import Nanos, Price, shown
+from runner.notify import End, send
 from runner.outputs import STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views, reading_of
 from runner.plan import Cell, Plan, make_plan, slug
 from runner.preflight import (
@@ -46,6 +51,7 @@ from runner.roster import Roster
 from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
 from runner.selection import Options, date_of, first_of, key_of, look_through, unfinished_elsewhere
 from runner.shares import Shares
+from runner.talk import talk_of
 from runner.transports.http import HttpTransport
 from runner.waiting import Tell, take_turn, the_rest
 from runner.world import Clock, Disk, LockHeld, World
@@ -122,6 +128,24 @@ async def night(
 
     `found` is told of each run, also of one of which nothing is missing.
     """
+    try:
+        return await _night(world, sources, options, place, tell, watch, found)
+    except CannotBegin as why:
+        for source in sources:
+            key = options.key or source.job.key(date_of(world.clock.wall(), source.job.timezone))
+            await _notify(world, source, End(source.job.name, key, why.code), tell)
+        raise
+
+
+async def _night(
+    world: World,
+    sources: Sequence[Source],
+    options: Options,
+    place: Place,
+    tell: Tell,
+    watch: Watch,
+    found: Callable[[Ready], None],
+) -> int:
     fold = partial(_durably_told, world.disk, place.root)
     ledger = Ledger(world.disk, world.clock, place.root, place.holder, LOCK_FILE, fold)
     await _begin_ledger(world, ledger, place.root, tell)
@@ -144,7 +168,39 @@ async def night(
         codes += [await _write_views(one, tell) for one in idle if not one.views.reading.is_shown(one.journal.seq)]
         if working:
             codes.append(await _work(world, working, options, place, tell, watch))
+        for one in working:
+            await _notify(world, one.source, _end(one), tell)
         return worst(codes)
+
+
+def _end(one: Ready) -> End:
+    """What a run came to in this life."""
+    reading = one.views.reading
+    closed = one.journal.state.closed[-1][1] if not one.journal.state.is_open else None
+    return End(
+        job=reading.job,
+        run=one.key,
+        exit=EXIT_STORAGE if closed is None else closed.exit,
+        reasons=("storage",) if closed is None else closed.reasons,
+        conversations=reading.counts(),
+        spent=one.journal.state.run.held,
+        most=one.plan.budget.run,
+        goes_on=reading.command(),
+    )
+
+
+async def _notify(world: World, source: Source, end: End, tell: Tell) -> None:
+    if source.job.notify is not None:
+        folder, environ = Path(source.file).parent, source.environ
+        await send(
+            source.job.notify,
+            end,
+            wire=world.wire,
+            programs=world.programs,
+            environ=environ,
+            folder=folder,
+            tell=tell,
+        )
 
 
 def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
@@ -320,8 +376,16 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
     journal = await _open(world, folder, f"{job.name}/{key}", place.holder)
     try:
         state = journal.state
-        if state.jobs and state.jobs[0].date != today:
-            plan = make_plan(job, state.jobs[0].date)
+        date = state.jobs[0].date if state.jobs else today
+        if date != today or any(state.additions):
+            plan = make_plan(job, date, state.additions)
+        if options.engaged is not None:
+            journal.record(options.engaged)
+            plan = make_plan(job, date, state.additions)
+        if options.wish is not None:
+            added = _branch(options.wish, plan, journal)
+            plan = make_plan(job, date, state.additions)
+            options = replace(options, only=tuple(glob_escape(plan.by_id[one.cell].name) for one in added))
         known = prices(plan, replace(sources, frozen=frozen(plan, state)))
         if found is None or state.lives:
             found = look_through(plan, state, options, known)
@@ -334,7 +398,7 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
         born = next((event.born for _, event in state.opened if event.born), 0.0) or round(world.clock.wall(), 3)
         purse = await _purse(ledger, plan, journal, run_id(f"{slug(job.name)}/{key}", born), today, tell)
         options_given = _options_data(options, source, place.root)
-        opened = _opened(plan, known, key, state, found.reopened, options_given)
+        opened = _opened(job, plan, known, key, state, found.reopened, options_given)
         return Ready(
             source=source,
             plan=plan,
@@ -351,6 +415,20 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
     except BaseException:
         journal.close()
         raise
+
+
+def _branch(wish: Wish, plan: Plan, journal: Journal) -> list[Branched]:
+    """Add branches to a run; they are in its journal when its next life begins."""
+
+    def read(place: Spot) -> tuple[Replied | Heard, float]:
+        record = journal.read(place)
+        assert isinstance(record.event, Replied | Heard)
+        return record.event, record.at
+
+    added = branched(wish, plan, journal.state, lambda cell: talk_of(plan.conversation(cell), journal.state, read))
+    for one in added:
+        journal.record(one)
+    return added
 
 
 async def _open(world: World, folder: Path, name: str, holder: str) -> Journal:
@@ -485,6 +563,7 @@ def _say_what_days_count(one: Ready, tell: Tell) -> None:
 
 
 def _opened(
+    job: Job,
     plan: Plan,
     known: Mapping[str, Price],
     key: str,
@@ -492,7 +571,7 @@ def _opened(
     reopened: tuple[str, ...],
     options: Mapping[str, Any],
 ) -> Opened:
-    data, texts = plan.job.record()
+    data, texts = job.record()
     # Of a job that is in force none is missing, unless a repair lost the record that brought it.
     missing = {digest: text for digest, text in texts.items() if digest not in state.texts}
     return Opened(
@@ -519,6 +598,7 @@ def _ceilings(plan: Plan) -> dict[str, Nanos]:
     found |= {f"model {name}": most for name, most in budget.models.items()}
     found |= {f"pairing {number}": most for number, most in budget.pairings.items()}
     found |= {f"conversation of pairing {number}": most for number, most in budget.conversations.items()}
+    found |= {f"observer {name}": most for name, most in budget.observers.items()}
     return {name: most for name, most in found.items() if most is not None}
 
 
@@ -589,7 +669,9 @@ def _shares(
 
 def _extra(plan: Plan, sent: Sent) -> Mapping[str, Any]:
     """What a call was sent with besides; nothing for a conversation that the job has no more."""
-    cell = plan.by_id.get(sent.cell)
+    cell, aside = plan.by_id.get(sent.cell), plan.aside(sent.cell)
+    if aside is not None:
+        return aside[1].by.extra
     return {} if cell is None else plan.conversation(cell).participant(sent.role).extra
 
 
@@ -603,6 +685,7 @@ def _session(
     # Reopened conversations are missing, although the state will say so only when the life has begun.
     roster = Roster(one.plan, one.journal, known, lanes, one.missing, gate, one.purse.ceiling)
     transport = HttpTransport(world.wire, world.clock, one.endpoints)
+    inboxes = Inboxes(world.disk, world.programs, Path(one.source.file).parent)
     return Session(
         plan=one.plan,
         journal=one.journal,
@@ -614,6 +697,8 @@ def _session(
         selected=one.selected,
         opened=one.opened,
         ended=partial(_write_transcript, one),
+        inbox=inboxes.look,
         look_ups=LookUps(one.journal, transport, known, partial(_extra, one.plan)),
         purse=one.purse,
+        deadline=one.plan.job.ends(world.clock.wall()),
     )

@@ -19,17 +19,19 @@ import anyio.lowlevel
 import orjson
 
 from runner.call import Message, Usage
-from runner.conversation import STATUSES, Conversation, Line, Status, Transcript, Turn, said, view
-from runner.events import Failed, Place, Progress, Replied, Sent, State, usage_of
+from runner.conversation import STATUSES, Aside, Conversation, Line, Note, Status, Transcript, Turn, view
+from runner.events import Failed, Heard, Place, Progress, Replied, Sent, State, usage_of
 from runner.forecast import AT_MOST, expecting, loads
 from runner.foreign import one_line
 from runner.job import Job
 from runner.journal import FILE, Journal, Record, Scan, read_record, scan
 from runner.ledger import BUDGETS, Scope
 from runner.limits import RUN_BUDGET, Lane
-from runner.money import Price, dollars
+from runner.money import Nanos, Price, dollars
+from runner.observers import understood
 from runner.plan import Cell, Plan, make_plan
 from runner.render import DEFAULT, STYLES, Links, jsonl, summary
+from runner.talk import Talk, rounds_done, talk_of
 from runner.world import Clock, Disk
 
 OUTPUTS: Final = "outputs"
@@ -77,21 +79,27 @@ class Reading:
         return counts
 
     def replaced(self) -> list[Progress]:
-        """Conversations that were held, but that the job in force does not plan any more."""
-        return [p for id_, p in self.state.cells.items() if id_ not in self.plan.by_id and p.started is not None]
+        """Conversations that were held, but that the job in force does not plan any more, and what was said of them."""
+        plan = self.plan
+        return [
+            progress
+            for id_, progress in self.state.cells.items()
+            if id_ not in plan.by_id and plan.aside(id_) is None and progress.started is not None
+        ]
 
     # -- one conversation --------------------------------------------------------------------------------------------
 
     def transcript(self, cell: Cell) -> Transcript:
         """One conversation with all its texts and figures."""
-        conversation = self.plan.conversation(cell)
         progress = self.state.of(cell.id)
-        replies = {number: self._replied(place) for number, place in sorted(progress.replies.items())}
-        history = said(conversation, {number: reply.text for number, reply in replies.items()})
+        talk = self.talk(cell)
+        conversation = talk.conversation
         status, reason = self.status(cell)
-        turns = tuple(self._turn(conversation, line, progress, replies, len(history)) for line in conversation.lines)
+        notes = tuple(self._note(talk, aside) for aside in conversation.after if self._is_asked(cell, aside))
+        titles: Mapping[str, str] = next((note.data for note in notes if note.kind == "titles" and note.data), {})
+        turns = tuple(self._turn(talk, line, progress, titles) for line in conversation.lines)
         error = next((turn.error for turn in turns if turn.error is not None), None) if status != "complete" else None
-        system, messages = _last_view(conversation, history)
+        system, messages = _last_view(conversation, talk.history)
         return Transcript(
             id=cell.id,
             name=cell.name,
@@ -103,27 +111,85 @@ class Reading:
             status=status,
             reason=reason,
             rounds_planned=conversation.rounds,
-            rounds_done=rounds_done(conversation, len(history)),
+            rounds_done=talk.rounds_done,
             context=conversation.context,
             opening=conversation.opening,
             turns=turns,
             messages=messages,
             system=system,
-            spent=progress.account.held,
+            spent=self.spent(cell),
             started=progress.started,
             ended=progress.ended,
             error=error,
+            notes=notes,
+            look=conversation.look,
+            zone=self.plan.job.timezone,
+            origin=conversation.origin,
         )
 
-    def _turn(
-        self, conversation: Conversation, line: Line, progress: Progress, replies: Mapping[int, Replied], spoken: int
-    ) -> Turn:
-        planned = _planned(conversation, line)
-        reply = replies.get(line.number)
-        if line.number > spoken:
-            return self._open_turn(planned, progress) if line.number == spoken + 1 and not planned.given else planned
-        if reply is None:
+    def talk(self, cell: Cell) -> Talk:
+        """One conversation as far as it has come."""
+        return talk_of(self.plan.conversation(cell), self.state, self._said)
+
+    def spent(self, cell: Cell) -> Nanos:
+        """What a conversation has cost, with those who were asked while it went on; without who commented on it."""
+        own = (cell.id, *(aside.id for aside in self.plan.during(cell)))
+        return sum(self.state.of(id_).account.held for id_ in own)
+
+    def _is_asked(self, cell: Cell, aside: Aside) -> bool:
+        """True when an observer was asked, or should have been."""
+        return self.state.of(cell.id).status == "complete" or aside.id in self.state.cells
+
+    def _note(self, talk: Talk, aside: Aside) -> Note:
+        """What an observer made of a conversation."""
+        progress = self.state.of(aside.id)
+        turn, place = next(iter(progress.replies.items()), (0, None))
+        reply = None if place is None else self._replied(place)
+        failed = None if reply is not None or progress.tried.last is None else self._failed(progress.tried.last)
+        sent = self._sent(progress.sents.get(turn, progress.tried.sent))
+        assert aside.kind in ("notes", "titles", "scores")
+        return Note(
+            kind=aside.kind,
+            heading=aside.heading,
+            observer=aside.by.label,
+            alias=aside.by.alias,
+            provider=aside.by.provider,
+            model=aside.by.model,
+            status="pending" if progress.status is None else progress.status,
+            reason=progress.reason if progress.status is not None else "not asked yet",
+            text=None if reply is None else reply.text,
+            data=None if reply is None else understood(aside, reply.text, turn).data,
+            usage=Usage() if reply is None else _believed(usage_of(reply.usage)),
+            cost=None if reply is None else progress.corrected.get((turn, reply.attempt), reply.cost),
+            cost_source=None if reply is None else reply.cost_source,
+            seconds=None if reply is None else reply.seconds,
+            attempts=progress.attempts.get(turn, progress.tried.attempts),
+            spent=progress.account.held,
+            request=None if sent is None else sent.request,
+            error=None if failed is None else {"kind": failed.failure, "message": failed.detail},
+        )
+
+    def _turn(self, talk: Talk, line: Line, progress: Progress, titles: Mapping[str, str]) -> Turn:
+        planned = _planned(talk, line, titles)
+        if line.number > len(talk.history):
+            upcoming = line.number == len(talk.history) + 1 and talk.conversation.participant(line.role).live
+            return self._open_turn(planned, progress) if upcoming and not planned.given else planned
+        said = talk.said.get(line.number)
+        if said is None:
             return replace(planned, text=line.given, outcome="ok")
+        reply = said.event
+        if isinstance(reply, Heard):
+            return replace(
+                planned,
+                text=reply.text,
+                outcome=reply.finish,
+                reasoning=reply.reasoning,
+                heard=reply.source,
+                usage=_believed(usage_of(reply.usage)),
+                cost=reply.cost,
+                cost_source=None if reply.cost is None else "reported",
+                seconds=reply.seconds,
+            )
         sent = self._sent(progress.sents.get(line.number))
         attempts = progress.attempts.get(line.number, 1)
         corrected = progress.corrected.get((line.number, attempts))
@@ -144,6 +210,7 @@ class Reading:
             attempts=attempts,
             generation=reply.generation,
             request=None if sent is None else sent.request,
+            left_out=0 if sent is None else sent.left_out,
         )
 
     def _open_turn(self, planned: Turn, progress: Progress) -> Turn:
@@ -161,6 +228,11 @@ class Reading:
 
     def _record(self, place: Place) -> Record:
         return read_record(self.disk, self.folder, place) if self.journal is None else self.journal.read(place)
+
+    def _said(self, place: Place) -> tuple[Replied | Heard, float]:
+        record = self._record(place)
+        assert isinstance(record.event, Replied | Heard)
+        return record.event, record.at
 
     def _replied(self, place: Place) -> Replied:
         event = self._record(place).event
@@ -197,7 +269,7 @@ class Reading:
 
     def written(self) -> Iterator[Cell]:
         """The conversations that have a transcript: those that came to an end or broke off after they had begun."""
-        for cell in self.plan.cells:
+        for cell in (*self.plan.cells, *self.plan.superseded):
             progress = self.state.of(cell.id)
             if progress.started is not None and progress.status is not None:
                 yield cell
@@ -328,13 +400,18 @@ class Reading:
             file=str(self.file(cell)) if progress.started is not None and progress.status is not None else None,
             status=status,
             reason=reason,
-            rounds_done=rounds_done(conversation, _spoken(conversation, progress)),
+            rounds_done=self._rounds_done(cell, conversation),
             rounds_planned=conversation.rounds,
             truncated=progress.truncated,
             refused=progress.refused,
-            cost=progress.account.held,
+            cost=self.spent(cell),
             seconds=progress.ended - progress.started if begun else None,  # type: ignore[operator]
         )
+
+    def _rounds_done(self, cell: Cell, conversation: Conversation) -> int:
+        if conversation.moderator is not None:
+            return self.talk(cell).rounds_done  # where given lines stand depends on who was named
+        return rounds_done(conversation, _spoken(conversation, self.state.of(cell.id)))
 
     async def lines(self) -> AsyncIterator[bytes]:
         """`conversations.jsonl`, line by line in plan order, leaving others a turn now and then."""
@@ -403,9 +480,12 @@ class Reading:
         }
 
 
-def _planned(conversation: Conversation, line: Line) -> Turn:
-    """A turn of which nothing is known yet but who is to speak."""
+def _planned(talk: Talk, line: Line, titles: Mapping[str, str]) -> Turn:
+    """A turn of which nothing is known yet but who is to speak, and what was made of it by those who listen."""
+    conversation = talk.conversation
     speaker = conversation.participant(line.role)
+    weighed = talk.weighed.get(line.number)
+    share = talk.share(line.number)
     return Turn(
         number=line.number,
         round=line.round,
@@ -417,6 +497,9 @@ def _planned(conversation: Conversation, line: Line) -> Turn:
         alias=speaker.alias if speaker.live else None,
         provider=speaker.provider if speaker.live else None,
         model=speaker.model if speaker.live else None,
+        title=titles.get(str(line.number)),
+        weighed={**(weighed.figures if weighed is not None else {}), **({} if share is None else {"vote": share})},
+        carried=conversation.origin is not None and line.number <= conversation.origin.through,
     )
 
 
@@ -434,14 +517,8 @@ def reading_of(disk: Disk, folder: Path, found: Scan) -> Reading:
         job = Job.from_record(state.job, state.texts)
     except KeyError:
         raise ValueError(f"{folder / FILE} has lost a text of its job; the next run of it brings it again") from None
-    return Reading(disk, folder, state, make_plan(job, state.jobs[-1].date), state.jobs[-1].key)
-
-
-def rounds_done(conversation: Conversation, spoken: int) -> int:
-    """How many rounds are whole after so many lines."""
-    if spoken == len(conversation.lines):
-        return conversation.rounds
-    return conversation.lines[spoken].round - 1
+    plan = make_plan(job, state.jobs[-1].date, state.additions)
+    return Reading(disk, folder, state, plan, state.jobs[-1].key)
 
 
 def _believed(usage: Usage) -> Usage:

@@ -12,10 +12,11 @@ when it has answered. So a wrong name or a missing right fails one call, and not
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from itertools import chain
 from math import ceil, inf, log
 from typing import Final, NamedTuple
 
-from runner.conversation import Participant
+from runner.conversation import DURING, Aside, Participant
 from runner.events import State, Stopped
 from runner.forecast import AT_MOST, Guess, Load, expecting, loads
 from runner.gate import Beginning, Gate
@@ -106,18 +107,21 @@ class Roster:
         return [cell for queue in self._waiting.values() for cell in queue]
 
     def first_lane(self, cell: Cell) -> Lane:
-        """The lane of the first line that is still to be generated."""
+        """The lane of the first call that is still to be made, as far as can be told before it is."""
         conversation = self._plan.conversation(cell)
         replies = self._state.of(cell.id).replies
-        line = next((x for x in conversation.lines if x.given is None and x.number not in replies), None)
-        return self._lanes[cell.models[0][1] if line is None else conversation.participant(line.role).alias]
+        unsaid = (line for line in conversation.lines if line.given is None and line.number not in replies)
+        speakers = (conversation.participant(line.role) for line in unsaid)
+        open_ = (aside.by for aside in conversation.after if not self._state.of(aside.id).lasting)
+        first = next((speaker for speaker in chain(speakers, open_) if speaker.live), None)
+        return self._lanes[cell.models[0][1] if first is None else first.alias]
 
     # -- beginning -------------------------------------------------------------------------------------------------
 
     def next_for(self, lane: Lane) -> Callable[[Beginning], None] | None:
         """How to begin a conversation whose first call goes to this lane; None when none can begin now."""
         queue = self._waiting.get(lane.name)
-        if not queue or self._journal.failing is not None:
+        if not queue or self._journal.failing is not None or self._gate.why_closed(self._journal) is not None:
             return None
         cell = self._first_that_may(queue)
         if cell is None:
@@ -203,17 +207,22 @@ class Roster:
 
     # -- money -----------------------------------------------------------------------------------------------------
 
-    def over(self, cell: Cell, speaker: Participant) -> list[Ceiling]:
-        """Every ceiling that a call of this speaker must fit."""
-        names = ("run", "shared", f"pairing:{cell.pairing}", f"model:{speaker.alias}", f"provider:{speaker.provider}")
+    def over(self, cell: Cell, speaker: Participant, aside: Aside | None = None) -> list[Ceiling]:
+        """Every ceiling that a call of this speaker must fit; who comments on the whole has a budget of his own."""
+        names = ["run", "shared", f"model:{speaker.alias}", f"provider:{speaker.provider}"]
+        comments = aside is not None and aside.kind not in DURING
+        names.append(f"observer:{aside.budget}" if aside is not None and comments else f"pairing:{cell.pairing}")
         found = [self.ceilings[name] for name in names if name in self.ceilings]
-        own = self._own_ceiling(cell)
+        own = None if comments else self._own_ceiling(cell)
         return found if own is None else [*found, own]
 
     def _own_ceiling(self, cell: Cell) -> Ceiling | None:
         budget = self._plan.budget
         own = [most for most in (budget.conversation, budget.conversations.get(cell.pairing)) if most is not None]
-        return Ceiling("the budget of one conversation", self._state.account(cell.id), min(own)) if own else None
+        if not own:
+            return None
+        with_listeners = self._state.scopes.get(("conversation", cell.id))
+        return Ceiling("the budget of one conversation", with_listeners or self._state.account(cell.id), min(own))
 
     def passed(self, cells: Sequence[Cell]) -> bool:
         """True when more was spent than a ceiling over all, or over one of these, allows."""
@@ -310,7 +319,7 @@ class Roster:
         parked = self.parked(cell)
         if parked is not None:
             return Stopped(cell.id, "pending", parked)
-        closed = self._gate.closed
+        closed = self._gate.why_closed(self._journal)
         if closed is not None:
             return None if closed.status == "interrupted" else Stopped(cell.id, *closed)
         ceiling = self.short_of(cell)
@@ -328,11 +337,10 @@ def _ceilings(plan: Plan, state: State) -> dict[str, Ceiling]:
     for kind, caps in (("model", budget.models), ("provider", budget.providers)):
         for name, most in caps.items():
             found[f"{kind}:{name}"] = Ceiling(f"the budget of {kind} {name}", state.scope(kind, name), most)
-    cells: dict[int, list[str]] = {number: [] for number in budget.pairings}
-    for cell in plan.cells:
-        if cell.pairing in cells:
-            cells[cell.pairing].append(cell.id)
-    for number, most in budget.pairings.items():
-        account = state.watch("pairing", str(number), cells[number])
-        found[f"pairing:{number}"] = Ceiling(f"the budget of pairing {number}", account, most)
+    for kind, name, ids in plan.groups():
+        account = state.watch(kind, name, ids)
+        if kind == "pairing":
+            found[f"pairing:{name}"] = Ceiling(f"the budget of pairing {name}", account, budget.pairings[int(name)])
+        elif kind == "observer":
+            found[f"observer:{name}"] = Ceiling(f"the budget of observer {name}", account, budget.observers[name])
     return found

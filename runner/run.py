@@ -14,26 +14,27 @@ from functools import partial
 from hashlib import sha256
 from random import Random
 from signal import SIGTERM, Signals
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 import anyio.abc
 
 from runner.call import Answer, Call, Failure, Outcome, Reply, Transport, View
-from runner.conversation import Conversation, Line, Participant, Status, call_for, next_line, said, view
-from runner.events import Closed, Opened, Progress, Replied, Sent, Started, Stopped
+from runner.conversation import Aside, Floor, Line, Participant, Status, call_for
+from runner.events import Closed, Heard, Opened, Place, Progress, Replied, Sent, Started, Stopped
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
 from runner.journal import Journal
-from runner.judge import Verdict, failed, judge, max_tokens_for, read_whole, replied
+from runner.judge import Verdict, failed, judge, made_sense, max_tokens_for, read_whole, replied
 from runner.ledger import Purse
 from runner.limits import Lane, Size
 from runner.lines import StorageError
 from runner.lookups import LookUps
 from runner.money import FREE, Nanos, Price, ceiling, tokens_within
 from runner.plan import Cell, Plan
-from runner.prices import InputBound, charge, input_bound
+from runner.prices import InputBound, charge, input_bound, view_bound
 from runner.roster import Roster
-from runner.world import World
+from runner.talk import Talk, talk_of
+from runner.world import Clock, World
 
 EXIT_UNFINISHED: Final = 3
 EXIT_BUDGET: Final = 4
@@ -41,6 +42,8 @@ EXIT_DEADLINE: Final = 5
 EXIT_STORAGE: Final = 8
 _WORST_FIRST: Final = (130, 143, EXIT_STORAGE, 7, 6, EXIT_BUDGET, EXIT_DEADLINE, EXIT_UNFINISHED, 0)
 
+_CLOCK_SECONDS: Final = 60.0
+"""How often a run with a deadline looks at the clock."""
 _REFUSES_ALL_AFTER: Final = 3
 """A model that turns down the requests of so many conversations, and answers none, gets no more of them."""
 
@@ -48,6 +51,49 @@ _REFUSES_ALL_AFTER: Final = 3
 def worst(codes: Sequence[int]) -> int:
     """The exit code that stands for several."""
     return min(codes, key=_WORST_FIRST.index, default=0)
+
+
+class NotYet(NamedTuple):
+    """There is no line in an inbox."""
+
+    reason: str
+
+
+class Letter(NamedTuple):
+    """A line that came out of an inbox."""
+
+    text: str
+    source: str
+
+
+Inbox = Callable[[Talk, Line], Awaitable[Letter | NotYet]]
+
+
+class Held(NamedTuple):
+    """A conversation that is being held."""
+
+    cell: Cell
+    talk: Talk
+    beginning: Beginning
+    rng: Random
+
+
+@dataclass(slots=True)
+class Turn:
+    """What is asked for: a line of a conversation, or the word of somebody who listens to it."""
+
+    held: Held
+    number: int
+    speaker: Participant
+    line: Line | None = None
+    aside: Aside | None = None
+    trimmed: int = 0
+    """How many of the oldest lines have to be left out at least, as the provider made known."""
+
+    @property
+    def id(self) -> str:
+        """The id under which the journal keeps it."""
+        return self.held.cell.id if self.aside is None else self.aside.id
 
 
 @dataclass(slots=True)
@@ -68,24 +114,35 @@ class Session:
     ended: Callable[[Cell], Awaitable[None]]
     """Called when a conversation has come to an end and that is durable."""
     look_ups: LookUps
+    inbox: Inbox
+    """Looks for a line of somebody outside."""
     purse: Purse | None = None
     """The money of the day and the month, where it is counted."""
+    deadline: float | None = None
+    """When this run may begin no more calls, by the wall clock."""
     _turned_down: dict[str, int] = field(default_factory=dict)
 
     # -- holding ---------------------------------------------------------------------------------------------------
 
     async def converse(self, cell: Cell, beginning: Beginning) -> None:
-        """Hold one conversation from where it stands to its end."""
+        """Hold one conversation from where it stands to its end, and let those comment on it who are to."""
+        now = cell.id
         try:
-            await self._hold(cell, beginning)
-            self.journal.record(Stopped(cell.id, "complete"))
+            conversation = self.plan.conversation(cell)
+            rng = Random(f"{self.plan.job.seed}:{cell.id}:{self.journal.state.lives}")
+            held = Held(cell, talk_of(conversation, self.journal.state, self._read), beginning, rng)
+            if self.journal.state.of(cell.id).status != "complete":
+                self.journal.record(Stopped(cell.id, "complete", await self._reason_to_end(held)))
+            for aside in conversation.after:
+                now = aside.id
+                await self._comment(held, aside)
         except Refused as why:
             self.journal.record(Stopped(cell.id, why.status, why.reason))
         except StorageError as error:
             self.gate.close("interrupted", str(error))
             return
         except anyio.get_cancelled_exc_class():
-            self.journal.record(Stopped(cell.id, "interrupted", "stopped at once"))
+            self.journal.record(Stopped(now, "interrupted", "stopped at once"))
             raise
         finally:
             self.roster.release(cell)
@@ -97,46 +154,87 @@ class Session:
         else:
             await self.ended(cell)
 
-    async def _hold(self, cell: Cell, beginning: Beginning) -> None:
-        conversation = self.plan.conversation(cell)
-        rng = Random(f"{self.plan.job.seed}:{cell.id}:{self.journal.state.lives}")
-        replies = {n: self._text_at(n, cell) for n in self.journal.state.of(cell.id).replies}
-        history = said(conversation, replies)
-        # What stands behind a turn that was lost answers something else: it is asked for again.
-        replies = {turn: text for turn, text in replies.items() if turn <= len(history)}
-        while (line := next_line(conversation, history)) is not None:
-            replies[line.number] = await self._turn(cell, conversation, line, history, rng, beginning)
-            history = said(conversation, replies)
-            self.roster.commit(cell)
+    async def _reason_to_end(self, held: Held) -> str | None:
+        """Hold what is left of a conversation; why it was complete before its last line, None when that was said."""
+        try:
+            return await self._hold(held)
+        except Refused as why:
+            if why.status != "complete":
+                raise
+            return why.reason
 
-    def _text_at(self, turn: int, cell: Cell) -> str:
-        event = self.journal.read(self.journal.state.of(cell.id).replies[turn]).event
-        assert isinstance(event, Replied)
-        return event.text
+    async def _hold(self, held: Held) -> str | None:
+        """Say what is still unsaid; the reason when it was over before its last line."""
+        talk = held.talk
+        while (line := talk.next()) is not None:
+            for voter in talk.voters():
+                await self._ask_aside(held, voter, len(talk.history))
+            if (over := talk.over()) is not None:
+                return over
+            moderator = talk.moderator()
+            if moderator is not None:
+                await self._ask_aside(held, moderator, line.number)
+                line = talk.conversation.lines[line.number - 1]
+            if talk.conversation.participant(line.role).live:
+                await self._turn(Turn(held, line.number, talk.conversation.participant(line.role), line))
+            else:
+                await self._hear(held, line)
+            talk.take(*self._read(self.journal.state.of(held.cell.id).replies[line.number]))
+            self.roster.commit(held.cell)
+        return None
 
-    async def _turn(
-        self,
-        cell: Cell,
-        conversation: Conversation,
-        line: Line,
-        history: Sequence[str],
-        rng: Random,
-        beginning: Beginning,
-    ) -> str:
+    async def _hear(self, held: Held, line: Line) -> None:
+        """Take a line out of its inbox; Refused while there is none."""
+        held.beginning.arrived()
+        heard = await self.inbox(held.talk, line)
+        if isinstance(heard, NotYet):
+            raise Refused("pending", f"waits for a line of {line.role}: {heard.reason}")
+        self.journal.record(Heard(held.cell.id, line.number, heard.text, heard.source))
+
+    async def _ask_aside(self, held: Held, aside: Aside, turn: int) -> None:
+        """Ask somebody who only listens. One who fails is asked no more, and the conversation goes on without."""
+        progress = self.journal.state.of(aside.id)
+        if progress.status == "failed":
+            return
+        if turn not in progress.replies:
+            try:
+                await self._turn(Turn(held, turn, aside.by, aside=aside))
+            except Refused as why:
+                if why.status != "failed":
+                    raise
+                self.journal.record(Stopped(aside.id, "failed", why.reason))
+                return
+        held.talk.answered(aside, turn, self._read(self.journal.state.of(aside.id).replies[turn])[0].text)
+
+    async def _comment(self, held: Held, aside: Aside) -> None:
+        """Let an observer comment on a conversation that is complete; what becomes of that is the observer's alone."""
+        turn = len(held.talk.history)
+        if self.journal.state.of(aside.id).lasting:
+            return
+        try:
+            if turn not in self.journal.state.of(aside.id).replies:
+                await self._turn(Turn(held, turn, aside.by, aside=aside))
+            self.journal.record(Stopped(aside.id, "complete"))
+        except Refused as why:
+            self.journal.record(Stopped(aside.id, why.status, why.reason))
+
+    def _read(self, place: Place) -> tuple[Replied | Heard, float]:
+        record = self.journal.read(place)
+        assert isinstance(record.event, Replied | Heard)
+        return record.event, record.at
+
+    async def _turn(self, turn: Turn) -> None:
         """Ask until there is a reply that counts; Refused when there will be none."""
-        speaker = conversation.participant(line.role)
+        speaker, rng = turn.speaker, turn.held.rng
         room: Nanos | None = None
         while True:
-            call, bound = self._call(conversation, line, history, room)
-            ask = self._ask(cell, conversation, line, history, call, bound)
-            beginning.arrived()
+            call, bound, floor = self._call(turn, room)
+            ask = self._ask(turn, call, bound, floor)
+            turn.held.beginning.arrived()
             try:
                 async with self.gate.admit(ask) as flight:
                     answer = await self._send(call, ask)
-                    outcome = answer.outcome
-                    if self.plan.providers[call.provider].free:
-                        # On a machine of one's own nobody else's counting comes in between.
-                        outcome = read_whole(outcome, bound.counted)
+                    outcome = self._looked_through(turn, answer.outcome, bound)
                     verdict = self._judged(outcome, speaker, ask, rng)
                     flight.landed(outcome)
                     self._learn(answer, verdict, ask, rng)
@@ -148,73 +246,86 @@ class Session:
                 raise
             room = None
             if verdict.next == "accept":
-                assert isinstance(outcome, Reply)
-                return outcome.text
-            self._unless_over(verdict, cell, speaker)
+                return
+            if verdict.next == "trim":
+                if floor.left_out >= turn.number - 1:
+                    raise Refused("failed", verdict.reason)
+                turn.trimmed = _further(floor.left_out, turn.number)
+            self._unless_over(verdict, turn)
             if verdict.pause:
                 await self.journal.flushed()
                 await self.gate.rest(verdict.pause)
 
-    def _unless_over(self, verdict: Verdict, cell: Cell, speaker: Participant) -> None:
+    def _looked_through(self, turn: Turn, outcome: Outcome, bound: InputBound) -> Outcome:
+        """The outcome, or a failure where the answer is no use although it came."""
+        if self.plan.providers[turn.speaker.provider].free:
+            # On a machine of one's own nobody else's counting comes in between.
+            outcome = read_whole(outcome, bound.counted)
+        return outcome if turn.aside is None else made_sense(outcome, turn.aside, turn.number)
+
+    def _unless_over(self, verdict: Verdict, turn: Turn) -> None:
         """Refused when the conversation does not go on."""
         if verdict.next in ("wait", "park_provider", "park_model"):
             raise Refused("pending", verdict.reason)
         if verdict.next == "fail":
             raise Refused("failed", verdict.reason)
         if verdict.next == "stop":
-            raise Refused(self._when_full(cell, speaker), verdict.reason)
+            raise Refused(self._when_full(turn), verdict.reason)
 
-    def _when_full(self, cell: Cell, speaker: Participant) -> Status:
+    def _when_full(self, turn: Turn) -> Status:
         """What a conversation is whose history fills the window: over, unless nothing was said in it yet."""
-        said_something = bool(self.journal.state.of(cell.id).replies)
-        return "complete" if speaker.overflow == "stop" and said_something else "failed"
+        said_something = turn.aside is None and bool(self.journal.state.of(turn.id).replies)
+        return "complete" if turn.speaker.overflow == "stop" and said_something else "failed"
 
-    def _call(
-        self, conversation: Conversation, line: Line, history: Sequence[str], room: Nanos | None
-    ) -> tuple[Call, InputBound]:
-        """The call that asks for a line, no larger than `room` allows, and the bound on its input."""
-        speaker = conversation.participant(line.role)
-        progress = self.journal.state.of(conversation.id)
+    def _call(self, turn: Turn, room: Nanos | None) -> tuple[Call, InputBound, Floor]:
+        """The call that asks for a turn, no larger than `room` allows, and the bound on its input."""
+        speaker = turn.speaker
+        progress = self.journal.state.of(turn.id)
         dropped = self.journal.state.dropped.get(speaker.alias, ())
         limit = max_tokens_for(speaker, progress.tried)
-        call = call_for(conversation, line, history, progress.tried.attempts + 1, limit, dropped)
-        bound = input_bound(call.view, *_counted_before(conversation, line, history, progress))
+        floor = self._floor(turn, progress, limit)
+        call = call_for(turn.held.talk.conversation, floor, progress.tried.attempts + 1, limit, dropped)
+        bound = input_bound(call.view, *_counted_before(turn, floor, progress))
         if room is not None:
             within = tokens_within(self.prices[speaker.alias], bound.tokens, room)
             call = replace(
                 call, max_tokens=max(_least_tokens(speaker, call), min(limit, limit if within is None else within))
             )
-        return call, bound
+        return call, bound, floor
 
-    def _ask(
-        self,
-        cell: Cell,
-        conversation: Conversation,
-        line: Line,
-        history: Sequence[str],
-        call: Call,
-        bound: InputBound,
-    ) -> Ask:
-        speaker = conversation.participant(line.role)
+    def _floor(self, turn: Turn, progress: Progress, limit: int) -> Floor:
+        """What the speaker is shown: all that its policy allows, and where the window is too small, less of it."""
+        if turn.line is None:
+            assert turn.aside is not None
+            return turn.held.talk.floor_of(turn.aside, turn.number)
+        if turn.speaker.overflow != "trim":
+            return turn.held.talk.floor(turn.line)
+        floor = turn.held.talk.floor(turn.line, max(turn.trimmed, progress.left_out.get(turn.line.role, 0)))
+        while not _fits(floor, limit) and floor.left_out < turn.number - 1:
+            floor = turn.held.talk.floor(turn.line, _further(floor.left_out, turn.number))
+        return floor
+
+    def _ask(self, turn: Turn, call: Call, bound: InputBound, floor: Floor) -> Ask:
+        speaker = turn.speaker
         if speaker.context is not None and bound.counted + bound.bytes // _MOST_BYTES_PER_TOKEN > speaker.context:
             reason = f"context full: the prompt cannot fit the {speaker.context} tokens of {speaker.alias}"
-            raise Refused(self._when_full(cell, speaker), reason)
+            raise Refused(self._when_full(turn), reason)
         price = self.prices[speaker.alias]
         reserved = ceiling(price, bound.tokens, call.max_tokens)
-        unsaid = len(conversation.lines) - len(history)
+        unsaid = len(turn.held.talk.conversation.lines) - len(turn.held.talk.history)
         return Ask(
             lane=self.lanes[speaker.alias],
-            rank=(cell.index,) if self.roster.tight else (-unsaid, cell.index),
+            rank=(turn.held.cell.index,) if self.roster.tight else (-unsaid, turn.held.cell.index),
             reserved=reserved,
             least=ceiling(price, bound.tokens, _least_tokens(speaker, call)),
-            ceilings=self.roster.over(cell, speaker),
+            ceilings=self.roster.over(turn.held.cell, speaker, turn.aside),
             size=Size(bound.counted, bound.bytes, call.max_tokens),
             journal=self.journal,
             sent=Sent(
-                cell=cell.id,
-                turn=line.number,
+                cell=turn.id,
+                turn=turn.number,
                 attempt=call.attempt,
-                role=line.role,
+                role=speaker.role,
                 alias=speaker.alias,
                 provider=speaker.provider,
                 model=speaker.model,
@@ -225,6 +336,7 @@ class Session:
                 max_tokens=call.max_tokens,
                 seed=call.seed,
                 dropped=call.dropped,
+                left_out=floor.left_out,
             ),
         )
 
@@ -322,20 +434,36 @@ class Session:
 
     def _fail_if_never_asked_twice(self, sent: Sent) -> None:
         """Where the job would rather lose a turn than perhaps buy it twice, a lost call ends its conversation."""
-        cell = self.plan.by_id.get(sent.cell)
-        if cell is not None and self.plan.conversation(cell).participant(sent.role).outcomes.lost.retry == 0:
-            self.journal.record(Stopped(cell.id, "failed", "lost when the run broke off, and not to be asked again"))
-            self.roster.drop(cell)
+        cell, aside = self.plan.by_id.get(sent.cell), self.plan.aside(sent.cell)
+        if cell is not None:
+            speaker = self.plan.conversation(cell).participant(sent.role)
+        elif aside is not None:
+            speaker = aside[1].by
+        else:
+            return
+        if speaker.outcomes.lost.retry == 0:
+            reason = "lost when the run broke off, and not to be asked again"
+            self.journal.record(Stopped(sent.cell, "failed", reason))
+            if cell is not None:
+                self.roster.drop(cell)
 
     def close(self, signalled: int) -> int:
         """Record what became of those that did not begin, and that the life ended; its exit code."""
         for cell in self.roster.waiting:
             stopped = self.roster.stopped(cell)
             if stopped is not None:
-                self.journal.record(stopped)
+                for id_ in self._unfinished(cell):
+                    self.journal.record(replace(stopped, cell=id_))
         code, reasons = self._exit(signalled)
         self.journal.record(Closed(self.opened.life, code, reasons))
         return code
+
+    def _unfinished(self, cell: Cell) -> list[str]:
+        """What is not at its end: a conversation, or of a complete one those who were to comment on it."""
+        state = self.journal.state
+        if state.of(cell.id).status != "complete":
+            return [cell.id]
+        return [aside.id for aside in self.plan.after(cell) if not state.of(aside.id).lasting]
 
     def _exit(self, signalled: int) -> tuple[int, tuple[str, ...]]:
         state = self.journal.state
@@ -356,7 +484,19 @@ class Session:
             found[EXIT_UNFINISHED] = "failed"
         elif statuses & {"pending", "interrupted"} and not signalled:
             found[EXIT_UNFINISHED] = "pending"
+        elif self._silent_observers():
+            found[EXIT_UNFINISHED] = "observers"
         return worst(list(found)), tuple(found[code] for code in sorted(found, key=_WORST_FIRST.index))
+
+    def _silent_observers(self) -> bool:
+        """True when a conversation is complete, and one who was to comment on it has not."""
+        state = self.journal.state
+        return any(
+            state.of(aside.id).status != "complete"
+            for cell in self.selected
+            if state.of(cell.id).status == "complete"
+            for aside in self.plan.after(cell)
+        )
 
 
 def _least_tokens(speaker: Participant, call: Call) -> int:
@@ -364,20 +504,34 @@ def _least_tokens(speaker: Participant, call: Call) -> int:
     return call.max_tokens if speaker.min_tokens is None else min(speaker.min_tokens, call.max_tokens)
 
 
+_USUAL_BYTES_PER_TOKEN: Final = 3.0
+"""Fewer than most texts have, so that what is thought to fit does."""
 _MOST_BYTES_PER_TOKEN: Final = 16
 """A prompt whose bytes are more than this many times the window surely does not fit it."""
 
 
-def _counted_before(
-    conversation: Conversation, line: Line, history: Sequence[str], progress: Progress
-) -> tuple[View | None, int | None]:
-    """The last view of this speaker that its provider counted, and how many tokens it made of it."""
-    counted = progress.reported_input.get(line.role)
-    if counted is None or counted[0] >= line.number:
+def _counted_before(turn: Turn, floor: Floor, progress: Progress) -> tuple[View | None, int | None]:
+    """The last view of this speaker that its provider counted, and how many tokens it made of it.
+
+    None where that view is not the beginning of what is shown now.
+    """
+    counted = progress.reported_input.get(turn.speaker.role)
+    if turn.line is None or counted is None or counted.turn >= turn.number or counted.left_out != floor.left_out:
         return None, None
-    turn, tokens = counted
-    instruct = conversation.lines[turn - 1].instruct
-    return view(conversation, line.role, history[: turn - 1], instruct), tokens
+    line = turn.held.talk.conversation.lines[counted.turn - 1]
+    return turn.held.talk.floor(line, counted.left_out).view, counted.tokens
+
+
+def _fits(floor: Floor, limit: int) -> bool:
+    """True when a view surely leaves room for the answer, as far as its bytes can tell."""
+    window = floor.speaker.context
+    return window is None or view_bound(floor.view) / _USUAL_BYTES_PER_TOKEN + limit <= window
+
+
+def _further(left_out: int, number: int) -> int:
+    """How many lines are left out next: a quarter of those that are shown, so that it does not happen each turn."""
+    shown = number - 1 - left_out
+    return left_out + max(1, shown // 4)
 
 
 # --- a life ------------------------------------------------------------------------------------------------------
@@ -413,6 +567,9 @@ async def run(
             around.start_soon(_obey, signals, sessions, gate, talks, signalled, grace, stopping)
             if max_time is not None:
                 around.start_soon(_end_at, gate, max_time)
+            for session in sessions:
+                if session.deadline is not None:
+                    around.start_soon(_end_one_at, gate, session.journal, session.deadline, world.clock)
             async with anyio.create_task_group() as looking:
                 for watcher in (*watchers, *(session.look_ups.keep for session in sessions)):
                     looking.start_soon(watcher)
@@ -454,6 +611,13 @@ def _spawn(tasks: anyio.abc.TaskGroup, session: Session, cell: Cell, beginning: 
 async def _end_at(gate: Gate, seconds: float) -> None:
     await anyio.sleep(seconds)
     gate.close("deadline", f"the run's time of {seconds:g} s is over")
+
+
+async def _end_one_at(gate: Gate, journal: Journal, deadline: float, clock: Clock) -> None:
+    """End one run at a time of day, although the clock may be set meanwhile."""
+    while (left := deadline - clock.wall()) > 0.0:
+        await anyio.sleep(min(left, _CLOCK_SECONDS))
+    gate.end(journal, "deadline", "the deadline of its job has passed")
 
 
 async def _obey(

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from runner.events import State
+from runner.branches import Wish
+from runner.events import Engaged, State
 from runner.job import Job
 from runner.money import Nanos, Price
 from runner.outputs import STATUS
@@ -37,6 +38,12 @@ class Options:
     grace: float = 80.0
     share: float | None = None
     """The part of each provider's limits that this process wants; None for all that is free."""
+    wish: Wish | None = None
+    """How conversations that are there are to be gone on with; the life is then about these branches alone."""
+    engaged: Engaged | None = None
+    """An observer beside those that the job names."""
+    observers_only: bool = False
+    """True when nothing is to be said, and only complete conversations are to be commented on."""
 
 
 class Found(NamedTuple):
@@ -46,12 +53,16 @@ class Found(NamedTuple):
     missing: tuple[Cell, ...]
     """Those of the selected that are to be held."""
     reopened: tuple[str, ...]
-    """Ids of those of the missing that had come to an end."""
+    """Ids of those that had come to an end and are taken up again, of observers as well."""
 
 
 def look_through(plan: Plan, state: State, options: Options, known: Mapping[str, Price]) -> Found:
     """Hold a plan against its journal: what is asked for, and what of it is missing. CannotBegin if it may not be."""
     selected = select(plan, options.only)
+    if options.observers_only:
+        selected = tuple(c for c in selected if plan.after(c) and state.of(c.id).status == "complete")
+        if not selected:
+            raise CannotBegin(EXIT_JOB, f"{plan.job.name}: no conversation is complete that anybody is to comment on")
     if not selected:
         raise CannotBegin(EXIT_JOB, f"--only {' '.join(options.only)} names no conversation of {plan.job.name}")
     changed = bought_again(plan, state)
@@ -68,13 +79,29 @@ def look_through(plan: Plan, state: State, options: Options, known: Mapping[str,
         head = f"{plan.job.name}: not even one turn of these fits its ceilings:"
         raise CannotBegin(EXIT_JOB, head, *first_of(too_dear), "  raise the ceiling, or lower max_tokens or min_tokens")
     reopened = tuple(cell.id for cell in selected if _is_reopened(plan, cell, state, options))
-    missing = [cell for cell in selected if cell.id in reopened or not state.of(cell.id).lasting]
+    if options.retry_failed:
+        listeners = (aside.id for cell in selected for aside in (*plan.during(cell), *plan.after(cell)))
+        reopened += tuple(id_ for id_ in listeners if state.of(id_).status == "failed")
+    missing = [cell for cell in selected if set(_all_of(plan, cell)) & set(reopened) or _is_missing(plan, cell, state)]
     if options.limit is not None:
         begun = sorted(missing, key=lambda cell: (not state.of(cell.id).replies, cell.index))[: options.limit]
         left_out = {cell.id for cell in missing} - {cell.id for cell in begun}
         selected = tuple(cell for cell in selected if cell.id not in left_out)
         missing = [cell for cell in missing if cell.id not in left_out]
     return Found(selected, tuple(missing), reopened)
+
+
+def _all_of(plan: Plan, cell: Cell) -> list[str]:
+    """The ids under which the journal keeps a conversation, and what is said about it."""
+    return [cell.id, *(aside.id for aside in plan.after(cell))]
+
+
+def _is_missing(plan: Plan, cell: Cell, state: State) -> bool:
+    """True for a conversation that has not come to its end, and for a complete one that somebody is to comment on."""
+    progress = state.of(cell.id)
+    if progress.status == "complete":
+        return any(not state.of(aside.id).lasting for aside in plan.after(cell))
+    return not progress.lasting
 
 
 def _is_reopened(plan: Plan, cell: Cell, state: State, options: Options) -> bool:
@@ -103,7 +130,7 @@ def bought_again(plan: Plan, state: State) -> list[str]:
     if state.job is None:
         return []
     try:
-        before = make_plan(Job.from_record(state.job, state.texts), state.jobs[-1].date)
+        before = make_plan(Job.from_record(state.job, state.texts), state.jobs[-1].date, state.additions)
     except KeyError:
         return []  # a repair lost one of its texts: nobody can say any more what it was
     now = {cell.name: cell.id for cell in plan.cells}

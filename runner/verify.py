@@ -19,13 +19,17 @@ from typing import Any, Final
 
 import orjson
 
-from runner.conversation import Conversation, call_for, said
+from runner.conversation import DURING, Aside, Floor, call_for
 from runner.events import (
     Account,
+    Branched,
     Closed,
+    Engaged,
     Failed,
+    Heard,
     HistoryError,
     Opened,
+    Place,
     Repaired,
     Replied,
     Sent,
@@ -47,6 +51,7 @@ from runner.plan import Cell, Plan, make_plan
 from runner.providers import DIALECTS
 from runner.render import jsonl, summary
 from runner.render.figures import counted
+from runner.talk import Talk, talk_of
 from runner.world import Disk
 
 _MOST_SHOWN: Final = 20
@@ -119,14 +124,6 @@ def _shortened(problems: list[str]) -> tuple[str, ...]:
 
 
 @dataclass(slots=True)
-class _Talk:
-    """A conversation whose requests are being built again, and its replies so far."""
-
-    conversation: Conversation
-    replies: dict[int, str]
-
-
-@dataclass(slots=True)
 class _Check:
     disk: Disk
     folder: Path
@@ -141,13 +138,16 @@ class _Check:
     damage: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _job: Job = field(init=False)
+    """The one in force, as a life brought it."""
     _plans: list[Plan] = field(default_factory=list)
     """Of every job that a life brought; the last is the one in force."""
     _prices: Mapping[str, Price] = field(default_factory=dict)
     _terms: bool = False
     """True when prices and ceilings are surely those of the life; a record that was lost may have changed them."""
-    _pairings: dict[int, Account] = field(default_factory=dict)
-    _talks: OrderedDict[str, _Talk] = field(default_factory=OrderedDict)
+    _watched: Mapping[tuple[str, str], Account] = field(default_factory=dict)
+    """What is spent on several conversations together, or on one with all who listened to it."""
+    _talks: OrderedDict[str, Talk] = field(default_factory=OrderedDict)
     _stopped: set[str] = field(default_factory=set)
     """Conversations that came to an end, or broke off in order, in any life."""
 
@@ -212,10 +212,14 @@ class _Check:
                 self._ceilings(where, event)
             case Replied() | Failed():
                 self._charge(where, event, sent)
-                if isinstance(event, Replied) and event.cell in self._talks:
-                    self._talks[event.cell].replies[event.turn] = event.text
+                if isinstance(event, Replied):
+                    self._go_on(event, record.at)
                 if sent is not None and state.run.held > held and not event.overrun:
                     self._ceilings(where, sent)
+            case Heard():
+                self._go_on(event, record.at)
+            case Branched() | Engaged():
+                self._grow()
             case Stopped():
                 self._stopped.add(event.cell)
                 self._talks.pop(event.cell, None)
@@ -235,7 +239,8 @@ class _Check:
         if event.job is None:
             return True
         try:
-            plan = make_plan(Job.from_record(event.job, self.state.texts), event.date)
+            self._job = Job.from_record(event.job, self.state.texts)
+            plan = make_plan(self._job, event.date, self.state.additions)
         except (JobError, KeyError, ValueError) as error:
             if isinstance(error, KeyError) and self.state.repaired:
                 self._plans.clear()
@@ -244,11 +249,19 @@ class _Check:
             self.damage.append(f"{where}: the job in it cannot be planned: {one_line(str(error))}")
             return False
         self._plans.append(plan)
-        self._pairings = {
-            number: self.state.watch("pairing", str(number), [c.id for c in plan.cells if c.pairing == number])
-            for number in plan.budget.pairings
-        }
+        self._watch()
         return True
+
+    def _grow(self) -> None:
+        """A conversation was added to the run, or somebody who comments on some."""
+        if self._plans:
+            self._plans[-1] = make_plan(self._job, self._plans[-1].date, self.state.additions)
+            self._watch()
+
+    def _watch(self) -> None:
+        """Keep the accounts of what has a ceiling of its own, from what the job in force says."""
+        plan = self._plans[-1]
+        self._watched = {(kind, name): self.state.watch(kind, name, ids) for kind, name, ids in plan.groups()}
 
     def _answered(self, event: Replied | Failed) -> Sent | None:
         """The call that is open when an outcome comes; None when its `Sent` was lost."""
@@ -302,7 +315,7 @@ class _Check:
 
     def _rebuild(self, where: str, sent: Sent) -> None:
         """Build a request again from what the journal says before it, and compare its hash."""
-        cell = self._plans[-1].by_id.get(sent.cell) if self._plans else None
+        cell, aside = self._known(sent.cell)
         dialect = _BY_REVISION.get(sent.dialect)
         if cell is None:
             self.not_rebuilt["not in the plan of its job"] += 1
@@ -312,15 +325,15 @@ class _Check:
             return
         what = f"{where}: {cell.name} turn {sent.turn} attempt {sent.attempt}"
         talk = self._talk(cell)
-        history = said(talk.conversation, {n: text for n, text in talk.replies.items() if n < sent.turn})
-        if len(history) != sent.turn - 1 or sent.turn > len(talk.conversation.lines):
+        floor = self._floor(talk, sent, aside)
+        if floor is None:
             if self.state.repaired:
                 self.not_rebuilt["an earlier reply was lost"] += 1
             else:
-                self.differences.append(f"{what}: asked for out of turn, when {len(history)} lines had been said")
+                spoken = len(talk.history)
+                self.differences.append(f"{what}: asked for out of turn, when {spoken} lines had been said")
             return
-        line = talk.conversation.lines[sent.turn - 1]
-        call = call_for(talk.conversation, line, history, sent.attempt, sent.max_tokens, sent.dropped)
+        call = call_for(talk.conversation, floor, sent.attempt, sent.max_tokens, sent.dropped)
         body = dialect.body(call, self._plans[-1].providers[call.provider].limit_field)
         digest = sha256(body).hexdigest()
         if digest == sent.request:
@@ -331,19 +344,50 @@ class _Check:
                 f"  on record: sha256 {one_line(sent.request, 64)}\n  rebuilt:   sha256 {digest}"
             )
 
-    def _talk(self, cell: Cell) -> _Talk:
+    def _known(self, id_: str) -> tuple[Cell | None, Aside | None]:
+        """The conversation that an id stands for, or the one that somebody was asked about under it."""
+        if not self._plans:
+            return None, None
+        plan = self._plans[-1]
+        return plan.aside(id_) or (plan.by_id.get(id_), None)
+
+    @staticmethod
+    def _floor(talk: Talk, sent: Sent, aside: Aside | None) -> Floor | None:
+        """What a speaker was shown; None when it was not its turn."""
+        upcoming = talk.next()
+        if aside is not None:
+            shown = sent.turn - 1 if aside.kind == "pick" else sent.turn
+            return talk.floor_of(aside, sent.turn) if shown == len(talk.history) else None
+        if upcoming is None or upcoming.number != sent.turn or upcoming.role != sent.role:
+            return None
+        return talk.floor(upcoming, sent.left_out)
+
+    def _talk(self, cell: Cell) -> Talk:
         talk = self._talks.get(cell.id)
         if talk is None:
-            talk = _Talk(self._plans[-1].conversation(cell), {})
-            for turn, place in self.state.of(cell.id).replies.items():
-                event = read_record(self.disk, self.folder, place).event
-                assert isinstance(event, Replied)
-                talk.replies[turn] = event.text
-            self._talks[cell.id] = talk
+            talk = self._talks[cell.id] = talk_of(self._plans[-1].conversation(cell), self.state, self._read_said)
             if len(self._talks) > _TALKS_AT_HAND:
                 self._talks.popitem(last=False)
         self._talks.move_to_end(cell.id)
         return talk
+
+    def _read_said(self, place: Place) -> tuple[Replied | Heard, float]:
+        record = read_record(self.disk, self.folder, place)
+        assert isinstance(record.event, Replied | Heard)
+        return record.event, record.at
+
+    def _go_on(self, event: Replied | Heard, at: float) -> None:
+        """Bring the conversation on whose line this is, or about which it says something."""
+        cell, aside = self._known(event.cell)
+        if cell is None or cell.id not in self._talks:
+            return
+        talk = self._talks[cell.id]
+        if aside is not None:
+            talk.answered(aside, event.turn, event.text)
+        elif event.turn == len(talk.history) + 1:
+            talk.take(event, at)
+        else:
+            del self._talks[cell.id]  # a repair lost what stood before it
 
     def _reservation(self, where: str, sent: Sent) -> None:
         if not self._terms:
@@ -393,21 +437,29 @@ class _Check:
         recorded = {} if state.live is None else state.live.ceilings
         if "run" in recorded:
             yield "the run", recorded["run"], state.run
-        if "conversation" in recorded:
-            yield "one conversation", recorded["conversation"], state.of(sent.cell).account
         if not self._plans:
             return
-        plan = self._plans[-1]
-        cell, budget = plan.by_id.get(sent.cell), plan.budget
+        budget = self._plans[-1].budget
         if sent.provider in budget.providers:
             yield f"provider {sent.provider}", budget.providers[sent.provider], state.scope("provider", sent.provider)
         if sent.alias in budget.models:
             yield f"model {sent.alias}", budget.models[sent.alias], state.scope("model", sent.alias)
-        if cell is not None and cell.pairing in self._pairings:
-            yield f"pairing {cell.pairing}", budget.pairings[cell.pairing], self._pairings[cell.pairing]
-        if cell is not None and cell.pairing in budget.conversations:
-            most = budget.conversations[cell.pairing]
-            yield f"one conversation of pairing {cell.pairing}", most, state.of(sent.cell).account
+        cell, aside = self._known(sent.cell)
+        if aside is not None and aside.kind not in DURING:
+            if aside.budget is not None:
+                account = self._watched["observer", aside.budget]
+                yield f"observer {aside.budget}", budget.observers[aside.budget], account
+            return
+        if cell is None:
+            return
+        own = self._watched.get(("conversation", cell.id)) or state.of(cell.id).account
+        if "conversation" in recorded:
+            yield "one conversation", recorded["conversation"], own
+        if cell.pairing in budget.conversations:
+            yield f"one conversation of pairing {cell.pairing}", budget.conversations[cell.pairing], own
+        if cell.pairing in budget.pairings:
+            account = self._watched["pairing", str(cell.pairing)]
+            yield f"pairing {cell.pairing}", budget.pairings[cell.pairing], account
 
     # -- views -----------------------------------------------------------------------------------------------------
 
@@ -457,7 +509,10 @@ class _Check:
 
     def _transcripts(self, standing: list[str], readings: list[Reading], resting: bool) -> None:
         # Of a run that broke off, a transcript may still be as the job of an earlier life had it.
-        named = [{str(reading.file(cell)): cell for cell in reading.plan.cells} for reading in readings]
+        named = [
+            {str(reading.file(cell)): cell for cell in (*reading.plan.cells, *reading.plan.superseded)}
+            for reading in readings
+        ]
         unchecked = 0
         for name in standing:
             found = [(r, names[name]) for r, names in zip(readings, named, strict=True) if name in names]
@@ -532,6 +587,7 @@ class _Check:
         """What is shown side by side must add up, whoever shows it."""
         state, plan = self.state, reading.plan
         planned = sum(state.of(cell.id).account.held for cell in plan.cells)
+        planned += sum(progress.account.held for id_, progress in state.cells.items() if plan.aside(id_) is not None)
         replaced = sum(progress.account.held for progress in reading.replaced())
         lost = sum(record.cost for record in state.repaired)
         self._adds_up("conversations, replaced ones and repairs", planned + replaced + lost)

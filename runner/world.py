@@ -1,4 +1,4 @@
-"""The five seams between Tertulia and the world: clock, disk, wire, randomness, signals.
+"""The six seams between Tertulia and the world: clock, disk, wire, randomness, signals, other programs.
 
 The command line builds the real ones (at the end of this file and in `transports/`), tests build simulated
 ones, and the same code runs on both. Outside these adapters nothing reads a clock, opens a file or socket,
@@ -11,15 +11,16 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Final, Protocol, TypeVarTuple, Unpack
+from typing import Final, NamedTuple, Protocol, TypeVarTuple, Unpack
 
 import anyio
 import anyio.to_thread
+from anyio.abc import ByteReceiveStream
 
 _Args = TypeVarTuple("_Args")
 
@@ -28,6 +29,8 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _FIRST_LOOK_SECONDS: Final = 0.001
 _LONGEST_LOOK_SECONDS: Final = 0.02
 _PIECE_BYTES: Final = 1024 * 1024
+_MOST_OUTPUT: Final = 4 * 1024 * 1024
+"""So much of what a command prints is kept."""
 
 
 class Secret:
@@ -184,15 +187,37 @@ class Signals(Protocol):
         ...
 
 
+class Ran(NamedTuple):
+    """What a program came to."""
+
+    code: int
+    output: bytes
+    errors: bytes
+
+
+class Programs(Protocol):
+    """Commands of the user's own."""
+
+    async def run(
+        self, command: Sequence[str], given: bytes, environ: Mapping[str, str], folder: Path, seconds: float
+    ) -> Ran:
+        """Run a command there, with this on its standard input and these variables besides our own.
+
+        OSError when it cannot be started, TimeoutError when it takes longer; it is then ended, with all that it began.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class World:
-    """The five seams together; made once, at the top."""
+    """The seams together; made once, at the top."""
 
     clock: Clock
     disk: Disk
     wire: Wire
     random: Random
     signals: Signals
+    programs: Programs
 
 
 async def taken(disk: Disk, path: Path, holder: str, patience: float) -> Lock:
@@ -416,3 +441,39 @@ def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:
         raise
     if durable:
         _sync_dir(path.parent)
+
+
+class RealPrograms:
+    """Commands on this machine, each in a session of its own."""
+
+    async def run(
+        self, command: Sequence[str], given: bytes, environ: Mapping[str, str], folder: Path, seconds: float
+    ) -> Ran:
+        process = await anyio.open_process(command, cwd=folder, env={**os.environ, **environ}, start_new_session=True)
+        output, errors = bytearray(), bytearray()
+
+        async def drain(stream: ByteReceiveStream | None, into: bytearray) -> None:
+            assert stream is not None
+            async for piece in stream:
+                into += piece[: _MOST_OUTPUT - len(into)]
+
+        async def feed() -> None:
+            assert process.stdin is not None
+            # A command need not read what it is given.
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+                await process.stdin.send(given)
+            await process.stdin.aclose()
+
+        try:
+            with anyio.fail_after(seconds):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(drain, process.stdout, output)
+                    tasks.start_soon(drain, process.stderr, errors)
+                    tasks.start_soon(feed)
+                code = await process.wait()
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
+        return Ran(code, bytes(output), bytes(errors))

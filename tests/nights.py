@@ -30,9 +30,9 @@ from runner.selection import Options
 from runner.sim.config import load_config
 from runner.sim.engine import Engine, SimAnswer, SimRequest
 from runner.sim.wire import SimWire
-from runner.world import HttpRequest, World
+from runner.world import HttpRequest, Programs, World
 from tests.memory import Fault, MemoryDisk, no_fault
-from tests.virtual import Kill, ScriptedSignals, VirtualClock, run_virtual
+from tests.virtual import Kill, ScriptedPrograms, ScriptedSignals, VirtualClock, run_virtual
 
 ROOT = Path("outputs")
 START = 1_795_262_400.0  # 2026-11-21 12:00 UTC
@@ -199,6 +199,7 @@ class Night:
     environ: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, str] = field(default_factory=dict)
     """The texts of other files, by their names."""
+    programs: Programs = field(default_factory=ScriptedPrograms)
     key: str = "main"
     wall: float = START
     engine: Engine = field(init=False)
@@ -247,7 +248,7 @@ class Night:
 
         async def live() -> int:
             clock = VirtualClock(self.wall)
-            world = World(clock, self.disk, wire, Random(1), ScriptedSignals(list(signals)))
+            world = World(clock, self.disk, wire, Random(1), ScriptedSignals(list(signals)), self.programs)
             place = Place(ROOT, '{"pid": 1}', bases)
             try:
                 if not looked_on:

@@ -48,7 +48,7 @@ from runner.verify import verify
 from runner.world import HttpRequest, HttpResponse, World
 from tests.memory import MemoryDisk
 from tests.nights import ROOT, START, job_of, text_of
-from tests.virtual import ScriptedSignals, VirtualClock, run_virtual
+from tests.virtual import ScriptedPrograms, ScriptedSignals, VirtualClock, run_virtual
 
 HOME: Final[At] = ("openrouter", "https://openrouter.ai/api/v1")
 DAY: Final = "2026-11-20T18:03:11Z"
@@ -528,7 +528,7 @@ class Evenings:
         self.disk = self.disk.survivor()
 
         async def live() -> int:
-            world = World(VirtualClock(self.wall), self.disk, wire, Random(1), ScriptedSignals([]))
+            world = World(VirtualClock(self.wall), self.disk, wire, Random(1), ScriptedSignals([]), ScriptedPrograms())
             return await night(world, [source], options, Place(ROOT, '{"pid": 1}', {}, STATE), tell=self.told.append)
 
         self.wall += 3600.0

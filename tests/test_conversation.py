@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.call import Message, Usage, View, has_text
+from runner.call import Call, Message, Usage, View, has_text
 from runner.conversation import (
     BEGINS,
     GO_ON,
@@ -18,9 +18,8 @@ from runner.conversation import (
     Participant,
     Turn,
     call_for,
+    floor,
     has_nothing_to_read,
-    next_line,
-    said,
     view,
 )
 
@@ -174,32 +173,26 @@ def test_a_first_speaker_needs_something_to_read() -> None:
 # --- who is next -------------------------------------------------------------------------------------------------
 
 
-def test_the_history_ends_where_a_line_is_missing() -> None:
-    """Given lines stand by themselves; a reply beyond a gap is not part of what was said."""
-    one = talk(planned("abab", a1="One", a2="Three"))
-    assert said(one, {}) == ["One"]
-    assert said(one, {2: "Two"}) == ["One", "Two", "Three"]
-    assert said(one, {4: "Four"}) == ["One"]
-    assert next_line(one, ["One"]) == one.lines[1]
-    assert next_line(one, ["One", "Two", "Three", "Four"]) is None
-
-
 def test_a_call_is_the_same_whenever_it_is_made() -> None:
     """Its seed follows from the job's seed, the cell, the turn and the attempt, and from nothing else."""
     one = replace(talk(planned("ab"), opening="Hello."), send_seed=7)
-    first = call_for(one, one.lines[0], [], 1, 100)
-    assert first == call_for(one, one.lines[0], [], 1, 100)
+
+    def asked(one: Conversation, number: int, history: list[str], attempt: int) -> Call:
+        return call_for(one, floor(one, one.lines[number - 1], history), attempt, 100, ())
+
+    first = asked(one, 1, [], 1)
+    assert first == asked(one, 1, [], 1)
     assert (first.model, first.provider, first.turn, first.max_tokens) == ("m-a", "sim", 1, 100)
     seeds = [
         first.seed,
-        call_for(one, one.lines[0], [], 2, 100).seed,
-        call_for(one, one.lines[1], ["A1"], 1, 100).seed,
-        call_for(replace(one, id="other"), one.lines[0], [], 1, 100).seed,
-        call_for(replace(one, send_seed=8), one.lines[0], [], 1, 100).seed,
+        asked(one, 1, [], 2).seed,
+        asked(one, 2, ["A1"], 1).seed,
+        asked(replace(one, id="other"), 1, [], 1).seed,
+        asked(replace(one, send_seed=8), 1, [], 1).seed,
     ]
     assert len(set(seeds)) == len(seeds)
     assert all(seed is not None and 0 <= seed < 2**31 for seed in seeds)
-    assert call_for(replace(one, send_seed=None), one.lines[0], [], 1, 100).seed is None
+    assert asked(replace(one, send_seed=None), 1, [], 1).seed is None
 
 
 # --- rules that hold for every plan ------------------------------------------------------------------------------
@@ -269,21 +262,6 @@ def test_an_earlier_view_of_a_side_begins_its_later_ones(case: tuple[Conversatio
                 assert after.system == before.system
                 assert after.messages[: len(before.messages)] == before.messages
                 assert after.messages[len(before.messages)] == Message("assistant", history[early])
-
-
-@given(conversations())
-@settings(max_examples=50)
-def test_a_conversation_goes_on_where_it_stopped(case: tuple[Conversation, list[str]]) -> None:
-    """Reply by reply, `said` and `next_line` lead through every line to the end."""
-    one, history = case
-    replies: dict[int, str] = {}
-    steps = 0
-    while (line := next_line(one, said(one, replies))) is not None:
-        assert line.given is None
-        replies[line.number] = history[line.number - 1]
-        steps += 1
-    assert steps == sum(line.given is None for line in one.lines)
-    assert said(one, replies) == history
 
 
 # --- figures -----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from runner.world import World
 from tests.memory import MemoryDisk, at
 from tests.nights import ROOT, START, Night, job_of, matrix, provider, text_of
 from tests.test_nights_lost import death_after
-from tests.virtual import Kill, ScriptedSignals, VirtualClock, run_virtual
+from tests.virtual import Kill, ScriptedPrograms, ScriptedSignals, VirtualClock, run_virtual
 
 MODELS = ("m0", "m1", "m2")
 TODAY = "2026-11-21"
@@ -61,7 +61,7 @@ def together(
         source = Source(job_of(text_of(jobs[number])), "job.yaml", {})
         bases = {(source.job.name, name): f"http://{name}.sim/v1" for name in source.job.providers}
         wire = SimWire(dict.fromkeys(bases.values(), engine), (0.001, 0.005), Random(number))
-        world = World(VirtualClock(START), disk.beside(), wire, Random(number), ScriptedSignals())
+        world = World(VirtualClock(START), disk.beside(), wire, Random(number), ScriptedSignals(), ScriptedPrograms())
         codes[number] = await night(world, [source], Options(), Place(ROOT, "{}", bases), tell=lambda line: None)
 
     async def all_of_them() -> None:
@@ -118,7 +118,7 @@ def test_what_one_job_of_a_process_does_not_need_any_more_another_gets_at_once(s
 
     async def process() -> tuple[int, float]:
         wire = SimWire(dict.fromkeys(bases.values(), engine), (0.001, 0.005), Random(0))
-        world = World(VirtualClock(START), disk, wire, Random(0), ScriptedSignals())
+        world = World(VirtualClock(START), disk, wire, Random(0), ScriptedSignals(), ScriptedPrograms())
         ended = await night(world, sources, Options(), Place(ROOT, "{}", bases), tell=lambda line: None)
         return ended, anyio.current_time()
 

@@ -24,7 +24,7 @@ from runner.sim.wire import SimWire
 from runner.world import World
 from tests.memory import Fault, MemoryDisk, Operation, no_fault, trouble
 from tests.nights import ROOT, START, Counting, job_of, matrix, provider, text_of
-from tests.virtual import Calls, Process, ScriptedSignals, VirtualClock, run_virtual, side_by_side
+from tests.virtual import Calls, Process, ScriptedPrograms, ScriptedSignals, VirtualClock, run_virtual, side_by_side
 
 STATE = Path("/state/tertulia")
 BASE = "https://p.example/v1"
@@ -96,7 +96,7 @@ class House:
         holder = f'{{"pid": {len(self.name)}, "host": "north", "since": "2026-11-21 12:00:00"}}'
 
         async def live() -> None:
-            world = World(street.clock, disk, wire, Random(1), ScriptedSignals(self.signals))
+            world = World(street.clock, disk, wire, Random(1), ScriptedSignals(self.signals), ScriptedPrograms())
             try:
                 self.exit = await night(world, [source], self.options, Place(ROOT, holder, {}, STATE), tell=self.tell)
             except CannotBegin as cannot:
@@ -348,7 +348,7 @@ def test_the_built_in_provider_is_everybodys_own() -> None:
         job = matrix(("m0", "m1"), name=name)
         bases = {(name, "p"): BASE}
         disk, calls = street.disk.beside(), Calls(street.engine)
-        world = World(street.clock, disk, SimWire({BASE: calls}), Random(1), ScriptedSignals())
+        world = World(street.clock, disk, SimWire({BASE: calls}), Random(1), ScriptedSignals(), ScriptedPrograms())
         source = Source(job_of(text_of(job)), "job.yaml", {})
 
         async def live() -> int:

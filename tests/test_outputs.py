@@ -13,8 +13,9 @@ import pytest
 from runner.events import Replied, Sent
 from runner.journal import FILE
 from runner.money import dollars
-from runner.outputs import INDEX, LINES, STATUS, Reading, Views, read, rounds_done
+from runner.outputs import INDEX, LINES, STATUS, Reading, Views, read
 from runner.selection import Options
+from runner.talk import rounds_done
 from tests.memory import MemoryDisk
 from tests.nights import TALK, TALK_SIM, TALKERS, Night
 from tests.virtual import FixedClock

@@ -47,7 +47,7 @@ from runner.sim.wire import SimWire
 from runner.world import Disk, World
 from tests.memory import Operation
 from tests.nights import ROOT, START, Life, Night
-from tests.virtual import ScriptedSignals, VirtualClock, run_virtual
+from tests.virtual import ScriptedPrograms, ScriptedSignals, VirtualClock, run_virtual
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -101,7 +101,7 @@ class Watched:
 
     def watch(self, sessions: Sequence[Session], gate: Gate) -> Sequence[Watcher]:
         clock = VirtualClock(self.night.wall)
-        world = World(clock, self.night.disk, SimWire({}), Random(0), ScriptedSignals())
+        world = World(clock, self.night.disk, SimWire({}), Random(0), ScriptedSignals(), ScriptedPrograms())
         self.progress = Progress(world, self.display, self.reports.append)
         self.during(sessions, gate)
         return self.progress.watch(sessions, gate)

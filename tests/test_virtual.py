@@ -42,6 +42,7 @@ from tests.virtual import (
     Livelock,
     PowerLoss,
     Process,
+    ScriptedPrograms,
     ScriptedSignals,
     VirtualClock,
     VirtualLoop,
@@ -828,7 +829,7 @@ def test_nights_can_be_held_side_by_side(seed: int | None) -> None:
     def process(name: str, fault: Fault = no_fault, starts: float = 0.0) -> Process[int]:
         disk, calls = world.disk.beside(fault), Calls(world.engine)
         wire = SimWire(dict.fromkeys(bases.values(), calls), world.rtt, Random(7))
-        seams = World(VirtualClock(world.wall), disk, wire, Random(1), ScriptedSignals())
+        seams = World(VirtualClock(world.wall), disk, wire, Random(1), ScriptedSignals(), ScriptedPrograms())
 
         async def main() -> int:
             try:

@@ -28,6 +28,7 @@ from contextlib import _GeneratorContextManager, asynccontextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from random import Random
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, MethodType
 from typing import Any, Final, Generic, Never, Protocol, TypeVar, TypeVarTuple, Unpack
@@ -39,6 +40,7 @@ from anyio._backends._asyncio import CancelScope, _task_states
 
 from runner.sim.delivery import SimAnswer
 from runner.sim.engine import Engine, SimRequest
+from runner.world import Ran
 
 STEP: Final = 1e-6
 T = TypeVar("T")
@@ -549,3 +551,23 @@ class Calls(Engine):
     def ended(self, death: Kill | None, at: float) -> None:
         for request in self._asked:
             self.abandoned(request, at)  # after an answer that went out whole this says nothing new
+
+
+class ScriptedPrograms:
+    """Commands whose outcome a function says; without one, there is none that could be run."""
+
+    def __init__(self, says: Callable[[Sequence[str], bytes, Mapping[str, str]], Ran | None] | None = None) -> None:
+        self.says = says
+        self.ran: list[tuple[tuple[str, ...], bytes]] = []
+
+    async def run(
+        self, command: Sequence[str], given: bytes, environ: Mapping[str, str], folder: Path, seconds: float
+    ) -> Ran:
+        self.ran.append((tuple(command), given))
+        if self.says is None:
+            raise FileNotFoundError(2, "No such file or directory", command[0])
+        said = self.says(command, given, environ)
+        if said is None:
+            await anyio.sleep(seconds)
+            raise TimeoutError
+        return said

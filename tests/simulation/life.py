@@ -56,6 +56,7 @@ from tests.virtual import (
     Livelock,
     PowerLoss,
     Process,
+    ScriptedPrograms,
     ScriptedSignals,
     Seam,
     VirtualClock,
@@ -441,7 +442,8 @@ class Worker:
         lived, life = self.lived, self.lived.life
         others = asyncio.all_tasks()
         signals = ScriptedSignals([(lived.began + at, number) for at, number in life.signals])
-        seams = Seams(self._clock, self.disk, self.way, Random(f"{self.story.world.name} {lived.number}"), signals)
+        chances = Random(f"{self.story.world.name} {lived.number}")
+        seams = Seams(self._clock, self.disk, self.way, chances, signals, ScriptedPrograms())
         bases = {(self._job.name, door.name): f"http://{door.name}.sim/v1" for door in self._doors}
         place = Place(ROOT, f'{{"pid": {lived.number}}}', bases)
         source = Source(self._job, "job.yaml", ENVIRON)

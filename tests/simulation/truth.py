@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from runner.conversation import call_for, said
+from runner.conversation import call_for, floor
 from runner.money import ceiling
 from runner.plan import Plan, make_plan
 from runner.preflight import prices
@@ -107,8 +107,9 @@ def hold(plan: Plan, honest: Honest) -> Undisturbed:
             if line.given is not None:
                 continue
             speaker = conversation.participant(line.role)
-            history = said(conversation, replies)
-            call = call_for(conversation, line, history, 1, speaker.max_tokens)
+            before = conversation.lines[: line.number - 1]
+            history = [replies[one.number] if one.given is None else one.given for one in before]
+            call = call_for(conversation, floor(conversation, line, history), 1, speaker.max_tokens, ())
             if not replies:
                 first = ceiling(known[speaker.alias], input_bound(call.view, None, None).tokens, speaker.max_tokens)
                 found.spend.largest_first = max(found.spend.largest_first, first)

@@ -45,7 +45,7 @@ from runner.world import HttpRequest, HttpResponse, Secret, Wire, WireError, Wor
 from tests.memory import Fault, MemoryDisk, Operation, no_fault
 from tests.nights import START, job_of, matrix, provider
 from tests.nights import text_of as job_text
-from tests.virtual import ScriptedSignals, VirtualClock, run_virtual
+from tests.virtual import ScriptedPrograms, ScriptedSignals, VirtualClock, run_virtual
 
 TAPE = Path("tape")
 KEY = "sk-planted/7Qw+zR4-pLmN9"
@@ -59,7 +59,7 @@ def hold(job: Job, disk: MemoryDisk, root: Path, base: str, wire: Wire, told: li
     """One night over this wire, in virtual time."""
 
     async def live() -> int:
-        world = World(VirtualClock(START), disk, wire, Random(1), ScriptedSignals([]))
+        world = World(VirtualClock(START), disk, wire, Random(1), ScriptedSignals([]), ScriptedPrograms())
         places = {(job.name, name): base for name in job.providers}
         place = Place(root, '{"pid": 1}', places)
         return await night(world, [Source(job, "job.yaml", {})], Options(), place, tell=told.append)

@@ -1,0 +1,171 @@
+"""Conversations that go on with others of their run: longer, from an earlier turn with other models, or mended.
+
+A branch has the first lines of its origin, which stays as it is, and is a conversation of the run like any other from
+then on: it has an id, a budget, a transcript, and goes on at the next `run` if it did not come to its end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from typing import Final, Literal, TypeAlias
+
+from runner.events import Branched, State
+from runner.job.job import Prompt
+from runner.job.problem import did_you_mean, listed
+from runner.plan import Cell, Plan
+from runner.preflight import EXIT_JOB, CannotBegin
+from runner.render.figures import counted
+from runner.talk import Talk
+
+_ID_DIGITS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants of conversations that are there."""
+
+    how: Literal["extend", "fork", "redo"]
+    patterns: tuple[str, ...]
+    turn: int | None = None
+    """Of a fork: the last turn that is kept. Of a redo: the first that is said again; None: the first bad one."""
+    more_rounds: int = 0
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Role to alias, for the sides that change."""
+    prompt: str | None = None
+
+
+TalkOf: TypeAlias = Callable[[Cell], Talk]
+
+
+class _CannotBranchError(Exception):
+    """This conversation cannot be gone on with so."""
+
+
+def branched(wish: Wish, plan: Plan, state: State, talk_of: TalkOf) -> list[Branched]:
+    """A branch of each conversation that is meant; CannotBegin with every reason why one cannot be."""
+    meant = [cell for cell in plan.cells if any(fnmatchcase(cell.name, one) for one in wish.patterns)]
+    if not meant:
+        names = [cell.name for cell in plan.cells]
+        hint = did_you_mean(wish.patterns[0], names) or f"there are: {listed(names, 8)}"
+        what = f"{' '.join(wish.patterns)} names no conversation of {plan.job.name}"
+        raise CannotBegin(EXIT_JOB, what, f"  {hint}")
+    found: list[Branched] = []
+    problems: list[str] = []
+    for cell in meant:
+        try:
+            found.append(_branch(wish, plan, state, cell, talk_of(cell)))
+        except _CannotBranchError as error:
+            problems.append(f"  {cell.name}: {error}")
+    if problems:
+        raise CannotBegin(EXIT_JOB, f"{wish.how} is not possible, and nothing was changed:", *problems)
+    return found
+
+
+def _branch(wish: Wish, plan: Plan, state: State, cell: Cell, talk: Talk) -> Branched:
+    through = _through(wish, state, cell, talk)
+    prompt = _prompt(wish, plan, cell)
+    branch = Branched(
+        cell="",
+        origin=cell.id,
+        how=wish.how,
+        through=through,
+        number=1 + sum(_same_place(one, wish.how, cell, state) for one in state.branches.values()),
+        prompt=prompt.name,
+        pairing=cell.pairing,
+        models=_models(wish, plan, cell, prompt),
+        rounds=_rounds(wish, talk, prompt),
+        roles=tuple(line.role for line in talk.conversation.lines[:through]),
+    )
+    words = [branch.origin, branch.how, branch.through, branch.number, branch.prompt, branch.pairing, branch.rounds]
+    words += [f"{role}={alias}" for role, alias in branch.models.items()]
+    whole = "\n".join(("tertulia branch 1", *map(str, words)))
+    return replace(branch, cell=sha256(whole.encode()).hexdigest()[:_ID_DIGITS])
+
+
+def _same_place(other: Branched, how: str, cell: Cell, state: State) -> bool:
+    """True for a branch that is counted before the next of this conversation; one that was mended keeps its name."""
+    if other.how != how:
+        return False
+    if how != "redo":
+        return other.origin == cell.id
+    mended: str | None = cell.id
+    while mended is not None:
+        if other.cell == mended:
+            return True
+        before = state.branches.get(mended)
+        mended = before.origin if before is not None and before.how == "redo" else None
+    return False
+
+
+def _through(wish: Wish, state: State, cell: Cell, talk: Talk) -> int:
+    """The last line that the branch has in common with its origin."""
+    spoken, progress = len(talk.history), state.of(cell.id)
+    if progress.open is not None:
+        raise _CannotBranchError("a call of it is still open: `tertulia run` closes it")
+    if wish.how == "extend":
+        if progress.status != "complete":
+            raise _CannotBranchError(f"it is {progress.status or 'not at its end'}; only what is complete grows longer")
+        return spoken
+    if wish.how == "fork":
+        assert wish.turn is not None
+        if wish.turn > spoken:
+            raise _CannotBranchError(f"it has {counted(spoken, 'turn')}, and no turn {wish.turn}")
+        return wish.turn
+    if wish.turn is not None:
+        if wish.turn > spoken + 1 or wish.turn > len(talk.conversation.lines):
+            raise _CannotBranchError(f"it has {counted(spoken, 'turn')}, and no turn {wish.turn}")
+        return wish.turn - 1
+    if progress.status == "failed":
+        return spoken
+    if progress.flagged:
+        return min(progress.flagged) - 1
+    raise _CannotBranchError("none of its turns failed, was cut or refused: name one with --turn")
+
+
+def _prompt(wish: Wish, plan: Plan, cell: Cell) -> Prompt:
+    name = cell.prompt if wish.prompt is None else wish.prompt
+    if name not in plan.job.prompts:
+        names = plan.job.prompts
+        raise _CannotBranchError(f"there is no prompt {name}; {did_you_mean(name, names) or listed(list(names))}")
+    return plan.job.prompts[name]
+
+
+def _models(wish: Wish, plan: Plan, cell: Cell, prompt: Prompt) -> dict[str, str]:
+    models = {role: alias for role, alias in cell.models if role in prompt.live_roles} | dict(wish.models)
+    for role, alias in models.items():
+        if role not in prompt.live_roles:
+            raise _CannotBranchError(f"{role} is no live role of {prompt.name}: {listed(list(prompt.live_roles))}")
+        if alias not in plan.job.models:
+            known = plan.job.models
+            raise _CannotBranchError(f"there is no model {alias}; {did_you_mean(alias, known) or listed(list(known))}")
+    missing = [role for role in prompt.live_roles if role not in models]
+    if missing:
+        raise _CannotBranchError(f"{missing[0]} of {prompt.name} has no model: add --model {missing[0]}=NAME")
+    return {role: models[role] for role in prompt.live_roles}
+
+
+def _rounds(wish: Wish, talk: Talk, prompt: Prompt) -> int:
+    """How many rounds it has in the end; what was said must fit its prompt, and its scripts must reach."""
+    conversation, spoken = talk.conversation, len(talk.history)
+    if wish.how == "extend" and spoken:
+        rounds = conversation.lines[spoken - 1].round + wish.more_rounds
+    else:
+        rounds = (conversation.rounds if prompt.name == conversation.prompt else prompt.rounds) + wish.more_rounds
+    for role in prompt.roles:
+        most = len(role.script or ()) // max(1, sum(beat.by == role.name for beat in prompt.cycle))
+        if role.script is not None and most < rounds:
+            raise _CannotBranchError(f"the script of {role.name} ends after round {most}, and this has {rounds}")
+    kept = conversation.lines[: spoken if wish.turn is None else wish.turn]
+    beats = [beat.by for _ in range(rounds) for beat in prompt.cycle]
+    for number in range(0, len(kept), len(prompt.cycle)):
+        size = min(len(prompt.cycle), len(kept) - number)
+        there = Counter(line.role for line in kept[number : number + size])
+        if there - Counter(beats[number : number + len(prompt.cycle)]):
+            raise _CannotBranchError(f"its turns do not fit {prompt.name}, in which {listed(beats[:8])} speak in turn")
+    if len(beats) <= len(kept) and wish.how != "redo":
+        raise _CannotBranchError("nothing would be left to say: add --rounds")
+    return rounds

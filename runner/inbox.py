@@ -1,0 +1,88 @@
+"""Lines that come from outside: out of a file into which somebody drops them, or from a command that gives them.
+
+A drop-box holds the lines of one side of one conversation, parted by `<!-- turn -->` as those of a script are: its
+third part is that side's third line. What was taken once stands in the journal, and the file is never changed. A
+command is told what was said so far on its standard input, and prints the next line; while it prints nothing, there is
+none yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from runner.call import has_text
+from runner.conversation import Line
+from runner.foreign import one_line
+from runner.job.texts import Written, normal, parted
+from runner.run import Letter, NotYet
+from runner.talk import Talk
+from runner.world import Disk, Programs
+
+_COMMAND_SECONDS: Final = 60.0
+_MOST_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Inboxes:
+    """The drop-boxes of one job, whose paths start from its folder."""
+
+    disk: Disk
+    programs: Programs
+    folder: Path
+
+    async def look(self, talk: Talk, line: Line) -> Letter | NotYet:
+        """The text of a line, or why there is none yet."""
+        inbox = talk.conversation.participant(line.role).inbox
+        assert inbox is not None
+        earlier = sum(one.role == line.role and one.given is None for one in talk.conversation.lines[: line.number - 1])
+        if inbox.file is not None:
+            return self._from_file(inbox.file, earlier)
+        return await self._from_command(inbox.command, talk, line)
+
+    def _from_file(self, name: str, earlier: int) -> Letter | NotYet:
+        path = self.folder / name
+        try:
+            text = self.disk.read(path, 0, _MOST_BYTES).decode("utf-8")
+        except FileNotFoundError:
+            return NotYet(f"{path} is not there")
+        except OSError as error:
+            return NotYet(f"{path} cannot be read: {error.strerror}")
+        except UnicodeDecodeError:
+            return NotYet(f"{path} is not UTF-8")
+        parts = [part.text for part in parted(Written(normal(text)))]
+        if len(parts) <= earlier or not has_text(parts[earlier]):
+            return NotYet(
+                f"{path} has {len([part for part in parts if has_text(part)])}, and this is its {earlier + 1}."
+            )
+        return Letter(parts[earlier], name)
+
+    async def _from_command(self, command: tuple[str, ...], talk: Talk, line: Line) -> Letter | NotYet:
+        shown = one_line(" ".join(command), 200)
+        said = [
+            {"number": one.number, "role": one.role, "text": text}
+            for one, text in zip(talk.conversation.lines, talk.history, strict=False)
+        ]
+        given = orjson.dumps(
+            {"conversation": talk.conversation.name, "role": line.role, "turn": line.number, "said": said}
+        )
+        environ = {
+            "TERTULIA_CONVERSATION": talk.conversation.name,
+            "TERTULIA_ROLE": line.role,
+            "TERTULIA_TURN": str(line.number),
+        }
+        try:
+            ran = await self.programs.run(command, given, environ, self.folder, _COMMAND_SECONDS)
+        except TimeoutError:
+            return NotYet(f"`{shown}` gave none within {_COMMAND_SECONDS:.0f} s")
+        except OSError as error:
+            return NotYet(f"`{shown}` cannot be run: {error.strerror}")
+        if ran.code != 0:
+            return NotYet(
+                f"`{shown}` ended with code {ran.code}: {one_line(ran.errors.decode('utf-8', 'replace'), 200)}"
+            )
+        text = normal(ran.output.decode("utf-8", "replace")).strip("\n")
+        return Letter(text, shown) if has_text(text) else NotYet(f"`{shown}` gave none")

@@ -1,0 +1,105 @@
+"""What those who listen have said, as far as it can be used: votes, titles, scores.
+
+A model that is asked for JSON may wrap it in a fence or in words; what is meant is found, and what is not there is
+said, so that the answer can be asked for again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from runner.conversation import Aside
+
+_FENCED: Final = re.compile(r"```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
+_YES: Final = re.compile(r"\W*(?:yes|true|stop|end)\b", re.IGNORECASE)
+_NO: Final = re.compile(r"\W*(?:no|false|continue|go on)\b", re.IGNORECASE)
+_LONGEST_TITLE: Final = 200
+
+
+class Understood(NamedTuple):
+    """What an answer means; `problem` says why it means nothing."""
+
+    data: Any = None
+    problem: str | None = None
+
+
+def understood(aside: Aside, text: str, lines: int) -> Understood:
+    """What an answer comes to, when it was asked for after so many lines."""
+    if aside.kind == "vote":
+        vote = _vote(text)
+        return Understood(vote, None if vote is not None else "neither yes nor no")
+    if aside.kind == "titles":
+        return _titles(text, lines)
+    if aside.kind == "scores":
+        return _scores(text, aside.schema or {})
+    return Understood()
+
+
+def _vote(text: str) -> bool | None:
+    if _YES.match(text):
+        return True
+    if _NO.match(text):
+        return False
+    found = _json(text).data
+    words = [value for value in found.values() if isinstance(value, bool)] if isinstance(found, dict) else []
+    return words[0] if len(words) == 1 else None
+
+
+def _titles(text: str, lines: int) -> Understood:
+    """A title for each line: a list of as many texts, or a mapping from the lines' numbers."""
+    found = _json(text)
+    if found.problem is not None:
+        return found
+    data = found.data
+    if isinstance(data, list):
+        if len(data) != lines:
+            return Understood(problem=f"{len(data)} titles for {lines} turns")
+        data = {str(number): title for number, title in enumerate(data, start=1)}
+    if not isinstance(data, dict):
+        return Understood(problem="not a list of titles")
+    titles: dict[str, str] = {}
+    for number, title in data.items():
+        known = number.isascii() and number.isdigit() and 1 <= int(number) <= lines
+        if not known or not isinstance(title, str) or not title.strip() or len(title) > _LONGEST_TITLE:
+            return Understood(problem=f"not a title of one of the {lines} turns: {number}")
+        titles[str(int(number))] = " ".join(title.split())
+    return Understood(titles) if titles else Understood(problem="no titles")
+
+
+def _scores(text: str, schema: Mapping[str, Any]) -> Understood:
+    """JSON that its schema allows."""
+    # Late, because few nights need it.
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
+    found = _json(text)
+    if found.problem is not None:
+        return found
+    # A registry that holds nothing: what the schema refers to is in it, or nowhere; nothing is fetched.
+    validator = Draft202012Validator(schema, registry=Registry())
+    errors = sorted(validator.iter_errors(found.data), key=lambda error: list(map(str, error.absolute_path)))
+    if not errors:
+        return found
+    where = "/".join(map(str, errors[0].absolute_path)) or "the whole"
+    return Understood(problem=f"not as the schema says, at {where}: {errors[0].message[:200]}")
+
+
+def _json(text: str) -> Understood:
+    """The JSON in an answer: all of it, in a fence, or between the first bracket and its last."""
+    candidates = [text, *(match[1] for match in _FENCED.finditer(text))]
+    for opening, closing in ("{}", "[]"):
+        start, end = text.find(opening), text.rfind(closing)
+        if 0 <= start < end:
+            candidates.append(text[start : end + 1])
+    for candidate in candidates:
+        try:
+            data = orjson.loads(candidate)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(data, dict | list):
+            return Understood(data)
+    return Understood(problem="no JSON in the answer")
