@@ -25,7 +25,7 @@ from runner.events import Place as Spot
 from runner.foreign import command, in_words
 from runner.gate import Gate
 from runner.inbox import Inboxes
-from runner.job import Job
+from runner.job import Job, style_module
 from runner.journal import FILE, LOCK_FILE, Journal, scan
 from runner.ledger import Known, Ledger, Purse, Scope, Spender, Told, frozen_day, month_of, run_id, told_by
 from runner.limits import MINUTE, Lane
@@ -47,6 +47,7 @@ from runner.preflight import (
     prices,
 )
 from runner.providers import Endpoint
+from runner.render import STYLES, StyleError
 from runner.roster import Roster
 from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
 from runner.selection import Options, date_of, first_of, key_of, look_through, unfinished_elsewhere
@@ -297,6 +298,8 @@ async def _write_views(one: Ready, tell: Tell) -> int:
                 return EXIT_STORAGE
             views, records = Views(reading_of(one.journal.disk, one.journal.folder, kept), one.journal.clock), kept.last
         await views.all(records)
+        if views.style_trouble is not None:
+            tell(f"{one.name}: {views.style_trouble}; the transcripts that it could not make are in the usual style")
     except OSError as error:
         remedy = f"the journal is sound: {command('report', one.journal.folder)}"
         tell(f"{one.name}: the views could not be written ({error.strerror}); {remedy}")
@@ -409,7 +412,7 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
             selected=found.selected,
             missing=found.missing,
             opened=replace(opened, day=purse.spender.day, born=born),
-            views=Views(Reading(world.disk, folder, state, plan, key, journal), world.clock),
+            views=Views(_shown_by(world, source, folder, journal, plan, key), world.clock),
             purse=purse,
         )
     except BaseException:
@@ -429,6 +432,20 @@ def _branch(wish: Wish, plan: Plan, journal: Journal) -> list[Branched]:
     for one in added:
         journal.record(one)
     return added
+
+
+def _shown_by(world: World, source: Source, folder: Path, journal: Journal, plan: Plan, key: str) -> Reading:
+    """What shows a run; CannotBegin where a style of the user's own cannot be used."""
+    load = partial(style_module, Path(source.file).parent)
+    reading = Reading(world.disk, folder, journal.state, plan, key, journal, load)
+    try:
+        for name, prompt in plan.job.prompts.items():
+            cell = next((cell for cell in plan.cells if cell.prompt == name), None)
+            if cell is not None and prompt.look.style not in STYLES:
+                reading.style(cell)
+    except StyleError as error:
+        raise CannotBegin(EXIT_JOB, str(error)) from None
+    return reading
 
 
 async def _open(world: World, folder: Path, name: str, holder: str) -> Journal:

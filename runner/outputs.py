@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path, PurePosixPath
 from shlex import quote
+from types import ModuleType
 from typing import Any, Final
 
 import anyio.lowlevel
@@ -30,7 +31,7 @@ from runner.limits import RUN_BUDGET, Lane
 from runner.money import Nanos, Price, dollars
 from runner.observers import understood
 from runner.plan import Cell, Plan, make_plan
-from runner.render import DEFAULT, STYLES, Links, jsonl, summary
+from runner.render import DEFAULT, STYLES, Links, Style, StyleError, jsonl, own_style, summary
 from runner.talk import Talk, rounds_done, talk_of
 from runner.world import Clock, Disk
 
@@ -59,6 +60,10 @@ class Reading:
     key: str
     journal: Journal | None = None
     """Where this process writes the run itself: the state is then ahead of the file."""
+    load: Callable[[str], ModuleType] | None = None
+    """Loads a style of the user's own. Its code is only run where the user names the job or the style: without this,
+    transcripts in such a style are left as they are."""
+    _own: dict[str, Style | None] = field(default_factory=dict)
 
     @property
     def job(self) -> str:
@@ -253,19 +258,36 @@ class Reading:
 
     # -- views -------------------------------------------------------------------------------------------------------
 
-    def markdown(self, cell: Cell) -> str:
-        """The transcript of a conversation in the default style."""
+    def style(self, cell: Cell) -> Style | None:
+        """How a conversation's transcript is to look; None where that is a style of the user's own, unknown here."""
+        look = self.plan.look(cell)
+        if look.style in STYLES:
+            return STYLES[look.style]
+        if look.style not in self._own:
+            self._own[look.style] = None if self.load is None else own_style(look, self.load)
+        return self._own[look.style]
+
+    def markdown(self, cell: Cell, style: Style | None = None) -> str:
+        """The transcript of a conversation: in its own style, or in another one."""
+        chosen = style or self.style(cell) or STYLES[DEFAULT]
         previous, following = self._neighbours(cell)
-        links = Links(_relative(cell, previous), _relative(cell, following))
-        return STYLES[DEFAULT].render(self.transcript(cell), links)
+        links = Links(self._way(cell, previous, style), self._way(cell, following, style))
+        return chosen.render(self.transcript(cell), links)
+
+    def _way(self, cell: Cell, other: Cell | None, style: Style | None) -> str | None:
+        """From one transcript to another."""
+        if other is None:
+            return None
+        folder, _, name = self.file(other, style).relative_to(CONVERSATIONS).as_posix().partition("/")
+        return name if folder == cell.name.partition("/")[0] else f"../{folder}/{name}"
 
     def _neighbours(self, cell: Cell) -> tuple[Cell | None, Cell | None]:
         cells, index = self.plan.cells, cell.index
         return cells[index - 1] if index else None, cells[index + 1] if index + 1 < len(cells) else None
 
-    def file(self, cell: Cell) -> PurePosixPath:
+    def file(self, cell: Cell, style: Style | None = None) -> PurePosixPath:
         """Where a conversation's transcript stands, relative to the run's folder."""
-        return PurePosixPath(CONVERSATIONS, f"{cell.name}{STYLES[DEFAULT].suffix}")
+        return PurePosixPath(CONVERSATIONS, f"{cell.name}{(style or self.style(cell) or STYLES[DEFAULT]).suffix}")
 
     def written(self) -> Iterator[Cell]:
         """The conversations that have a transcript: those that came to an end or broke off after they had begun."""
@@ -543,14 +565,6 @@ def _last_view(conversation: Conversation, history: list[str]) -> tuple[str | No
     return shown.system, (*shown.messages, Message("assistant", history[last.number - 1]))
 
 
-def _relative(cell: Cell, other: Cell | None) -> str | None:
-    if other is None:
-        return None
-    folder, _, name = other.name.partition("/")
-    suffix = STYLES[DEFAULT].suffix
-    return f"{name}{suffix}" if folder == cell.name.partition("/")[0] else f"../{folder}/{name}{suffix}"
-
-
 def _account(name: str, aliases: list[str], state: State) -> summary.Account:
     tallies = [state.tallies[alias] for alias in aliases]
     covered = sum(t.with_figures for t in tallies)
@@ -597,11 +611,19 @@ class Views:
         self.reading = reading
         self.disk = reading.disk
         self._clock = clock
+        self.style_trouble: str | None = None
+        """What is wrong with a style of the user's own; what it could not show is shown in the usual one."""
 
     async def conversation(self, cell: Cell) -> None:
         """The transcript of a conversation that has come to an end."""
-        if self.reading.state.of(cell.id).started is not None:
-            await self._put(str(self.reading.file(cell)), self.reading.markdown(cell).encode())
+        if self.reading.state.of(cell.id).started is None or self.reading.style(cell) is None:
+            return
+        try:
+            text = self.reading.markdown(cell)
+        except StyleError as error:
+            self.style_trouble = str(error)
+            text = self.reading.markdown(cell, STYLES[DEFAULT])
+        await self._put(str(self.reading.file(cell)), text.encode())
 
     async def status(
         self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0, waits_for: str | None = None
@@ -622,8 +644,10 @@ class Views:
         kept: set[Path] = set()
         for cell in self.reading.written():
             await self.conversation(cell)
-            kept.add(self.reading.folder / self.reading.file(cell))
-        self._clear(lambda path: path not in kept)
+            path = self.reading.folder / self.reading.file(cell)
+            # How a style that is unknown here ends its files is unknown, too.
+            kept.add(path if self.reading.style(cell) is not None else path.with_suffix(""))
+        self._clear(lambda path: path not in kept and path.with_suffix("") not in kept)
         await self.night(records)
         await self.status(records)
 

@@ -7,14 +7,17 @@ A cell is a few words; the conversation behind it is built when it is asked for,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import sha256
 from itertools import chain
+from typing import NamedTuple
 
-from runner.conversation import Conversation, Participant
-from runner.job.cells import Casting, Scene
-from runner.job.job import Job, Model, Provider
+from runner.conversation import DURING, Aside, Conversation, Look, Origin, Participant, said_by
+from runner.events import Additions, Branched, Engaged
+from runner.job.cells import Casting, Posed, Scene, aside_id, ceiling_name, ordered
+from runner.job.job import Job, Listener, Model, Provider
 from runner.job.naming import LONGEST, apart, choices, fitted, short, slug
 from runner.job.problem import JobError, Problem
 from runner.money import Nanos
@@ -37,6 +40,8 @@ class Cell:
     """Role and alias of each live side, in the order of the roles."""
     index: int
     """Its place in plan order, from 0."""
+    branch: Branched | None = None
+    """How it goes on with another one; None when it began by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +58,13 @@ class Budget:
     day: Nanos | None = None
     """For all runs of a day that write into one outputs folder."""
     month: Nanos | None = None
+    observers: Mapping[str, Nanos] = field(default_factory=dict)
+    """For all that an observer costs in a run, by the name that his asides have for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job on a date: all its cells, and the models and providers that they use."""
+    """A job on a date: all its cells, and the models and providers that they and those who listen to them use."""
 
     job: Job
     date: str
@@ -66,35 +73,113 @@ class Plan:
     providers: Mapping[str, Provider]
     by_id: Mapping[str, Cell]
     budget: Budget
-    _scenes: Mapping[tuple[str, int], Scene] = field(repr=False, compare=False)
+    superseded: tuple[Cell, ...]
+    """Conversations in whose place another stands that goes on with them; they are kept, and not counted."""
+    _scenes: Mapping[tuple[str, int, int], Scene] = field(repr=False, compare=False)
+    """By prompt, pairing and rounds."""
+    _origins: Mapping[str, Cell] = field(repr=False, compare=False)
+    """What branches go on with, by the branches' ids."""
+    _asides: Callable[[], Mapping[str, tuple[Cell, int]]] = field(repr=False, compare=False)
+    """The asides of all cells by their ids, each as its cell and its place there."""
+
+    def scene(self, cell: Cell) -> Scene:
+        """The prompt and the pairing of a conversation, with the rounds that it has."""
+        return self._scenes[cell.prompt, cell.pairing, _rounds(self.job, cell)]
 
     def conversation(self, cell: Cell) -> Conversation:
         """The conversation in full; equal each time it is asked for."""
-        scene = self._scenes[cell.prompt, cell.pairing]
+        scene = self.scene(cell)
         stage = scene.stage(cell.models)
         live = {part.participant.role: part.participant for part in scene.parts(cell.models)}
         participants = tuple(
             replace(live[role.name], system=stage.systems[role.name])
             if role.live
-            else Participant(role.name, role.label or role.name, live=False)
+            else Participant(
+                role.name, role.label or role.name, live=False, inbox=scene.inbox(role.name, cell.models, cell.name)
+            )
             for role in scene.prompt.roles
         )
+        lines = stage.lines
+        if scene.prompt.order == "random":
+            # A branch goes on in the order of its origin, so that its rounds stay whole.
+            first = cell
+            while first.branch is not None:
+                first = self._origins[first.id]
+            lines = ordered(lines, f"{self.job.seed}:{first.id}")
+        origin = None
+        if cell.branch is not None:
+            before = self._origins[cell.id]
+            origin = Origin(before.id, before.name, cell.branch.how, cell.branch.through)
+            lines = (*said_by(self.conversation(before).lines, cell.branch.roles), *lines[cell.branch.through :])
+        asides = scene.asides(cell.models, cell.id) if scene.prompt.listeners else ()
         return Conversation(
             id=cell.id,
             name=cell.name,
             prompt=cell.prompt,
             repeat=cell.repeat,
             participants=participants,
-            lines=stage.lines,
+            lines=lines,
             context=stage.context,
             opening=stage.opening,
             send_seed=_seed(self.job.seed, cell.id) if self.job.send_seed else None,
+            stops=scene.prompt.stops,
+            moderator=next((one for one in asides if one.kind == "pick"), None),
+            voters=tuple(one for one in asides if one.kind == "vote"),
+            after=tuple(one for one in asides if one.kind not in DURING),
+            look=scene.look(cell.models),
+            origin=origin,
         )
 
+    def aside(self, id_: str) -> tuple[Cell, Aside] | None:
+        """Whom an id names that is no conversation's, and what he listens to; None when it names nobody."""
+        found = self._asides().get(id_)
+        if found is None:
+            return None
+        cell, place = found
+        return cell, self.conversation(cell).asides[place]
 
-def make_plan(job: Job, date: str) -> Plan:
-    """The plan of a job for a run that started on this date (`YYYY-MM-DD`, in the job's zone)."""
-    scenes: dict[tuple[str, int], Scene] = {}
+    def look(self, cell: Cell) -> Look:
+        """How the transcript of a conversation is to look."""
+        return self.scene(cell).look(cell.models)
+
+    def after(self, cell: Cell) -> tuple[Aside, ...]:
+        """Who comments on a conversation when it is complete."""
+        return self.conversation(cell).after if self.job.prompts[cell.prompt].after else ()
+
+    def during(self, cell: Cell) -> tuple[Aside, ...]:
+        """Who is asked about a conversation while it goes on."""
+        prompt = self.job.prompts[cell.prompt]
+        if prompt.moderator is None and not prompt.voters:
+            return ()
+        conversation = self.conversation(cell)
+        return tuple(aside for aside in conversation.asides if aside.kind in DURING)
+
+    def groups(self) -> Iterator[tuple[str, str, list[str]]]:
+        """What has a ceiling of its own and is more than one account: its kind, its name, and the ids in it."""
+        every = (*self.cells, *self.superseded)
+        pairings: dict[int, list[str]] = {number: [] for number in self.budget.pairings}
+        observers: dict[str, list[str]] = {name: [] for name in self.budget.observers}
+        for cell in every:
+            during = [aside.id for aside in self.during(cell)]
+            if during:
+                yield "conversation", cell.id, [cell.id, *during]
+            if cell.pairing in pairings:
+                pairings[cell.pairing] += [cell.id, *during]
+            for aside in self.after(cell) if observers else ():
+                if aside.budget is not None:
+                    observers[aside.budget].append(aside.id)
+        yield from (("pairing", str(number), ids) for number, ids in pairings.items())
+        yield from (("observer", name, ids) for name, ids in observers.items())
+
+
+def make_plan(job: Job, date: str, additions: Additions = Additions()) -> Plan:  # noqa: B008
+    """The plan of a job for a run that started on this date (`YYYY-MM-DD`, in the job's zone).
+
+    `additions` are what somebody has added to the run: conversations that go on with others, and observers. One whose
+    origin the job does not plan any more, or whose models or prompts it does not know, is left out.
+    """
+    job = _with_observers(job, additions.engaged)
+    scenes: dict[tuple[str, int], Scene] = {}  # as the job has them
     cast: dict[tuple[str, int], list[Casting]] = {}
     for prompt in job.prompts.values():
         for pairing in job.pairings:
@@ -121,6 +206,25 @@ def make_plan(job: Job, date: str) -> Plan:
         message = f"the conversations {twice.name} and {by_id[twice.id].name} are the same on {date}"
         raise JobError([Problem(job.name, 0, 0, message)])
     used = set(chain.from_iterable((alias for _, alias in casting) for some in cast.values() for casting in some))
+    used |= {one.model for key, some in cast.items() if some for one in scenes[key].prompt.listeners}
+    by_rounds = {(*key, scene.prompt.rounds): scene for key, scene in scenes.items()}
+    grown = _grown(job, date, cells, additions.branches, by_rounds)
+    cells, by_id = grown.cells, {cell.id: cell for cell in grown.cells}
+    used |= {alias for cell in cells if cell.branch is not None for _, alias in cell.models}
+
+    @cache
+    def asides() -> Mapping[str, tuple[Cell, int]]:
+        # Looked for when somebody asks: a job has many cells, and most have nobody who listens.
+        posed: dict[tuple[str, int, Casting], tuple[Posed, ...]] = {}
+        found: dict[str, tuple[Cell, int]] = {}
+        for cell in (*cells, *grown.superseded):
+            if (scene := by_rounds[cell.prompt, cell.pairing, _rounds(job, cell)]).prompt.listeners:
+                key = (cell.prompt, cell.pairing, cell.models)
+                if key not in posed:
+                    posed[key] = scene.posed(cell.models)
+                found |= {aside_id(cell.id, one): (cell, place) for place, one in enumerate(posed[key])}
+        return found
+
     models = {alias: model for alias, model in job.models.items() if alias in used}
     providers = {model.provider for model in models.values()}
     return Plan(
@@ -131,8 +235,89 @@ def make_plan(job: Job, date: str) -> Plan:
         providers={name: provider for name, provider in job.providers.items() if name in providers},
         by_id=by_id,
         budget=_budget(job),
-        _scenes=scenes,
+        superseded=grown.superseded,
+        _scenes=by_rounds,
+        _origins=grown.origins,
+        _asides=asides,
     )
+
+
+def _with_observers(job: Job, engaged: Iterable[Engaged]) -> Job:
+    prompts = dict(job.prompts)
+    for event in engaged:
+        observer = Listener(**event.listener)
+        for name in event.prompts if observer.model in job.models else ():
+            if name in prompts:
+                prompts[name] = replace(prompts[name], after=(*prompts[name].after, observer))
+    return job if prompts == job.prompts else replace(job, prompts=prompts)
+
+
+class _Grown(NamedTuple):
+    """The conversations of a job with the branches that were added to its run."""
+
+    cells: tuple[Cell, ...]
+    superseded: tuple[Cell, ...]
+    origins: Mapping[str, Cell]
+
+
+def _grown(
+    job: Job,
+    date: str,
+    planned: tuple[Cell, ...],
+    branches: Iterable[Branched],
+    scenes: dict[tuple[str, int, int], Scene],
+) -> _Grown:
+    """Add the branches; one that mends its origin takes its place and its name."""
+    cells = list(planned)
+    known = {cell.id: place for place, cell in enumerate(cells)}
+    superseded: list[Cell] = []
+    origins: dict[str, Cell] = {}
+    for branch in branches:
+        place = known.get(branch.origin)
+        if place is None or not _is_known(job, branch):
+            continue
+        origin = cells[place]
+        prompt, pairing = job.prompts[branch.prompt], job.pairings[branch.pairing - 1]
+        key = (branch.prompt, branch.pairing, branch.rounds)
+        if key not in scenes:
+            scenes[key] = Scene(job, replace(prompt, rounds=branch.rounds), pairing, date)
+        mends = branch.how == "redo"
+        cell = Cell(
+            id=branch.cell,
+            name=origin.name if mends else f"{origin.name}.{branch.how}{branch.number}",
+            prompt=branch.prompt,
+            pairing=branch.pairing,
+            repeat=origin.repeat,
+            models=tuple((role, branch.models[role]) for role in prompt.live_roles),
+            index=origin.index if mends else len(cells),
+            branch=branch,
+        )
+        if mends:
+            before = replace(origin, name=f"{origin.name}.old{branch.number}")
+            superseded.append(before)
+            cells[place] = cell
+            del known[origin.id]
+            known[cell.id] = place
+        else:
+            before = origin
+            known[cell.id] = len(cells)
+            cells.append(cell)
+        origins[cell.id] = before
+    return _Grown(tuple(cells), tuple(superseded), origins)
+
+
+def _is_known(job: Job, branch: Branched) -> bool:
+    """True when the job has all that a branch is made of."""
+    prompt = job.prompts.get(branch.prompt)
+    return (
+        prompt is not None
+        and branch.pairing <= len(job.pairings)
+        and all(branch.models.get(role) in job.models for role in prompt.live_roles)
+    )
+
+
+def _rounds(job: Job, cell: Cell) -> int:
+    return job.prompts[cell.prompt].rounds if cell.branch is None else cell.branch.rounds
 
 
 def _budget(job: Job) -> Budget:
@@ -145,6 +330,12 @@ def _budget(job: Job) -> Budget:
         conversations={p.position: p.conversation_budget for p in job.pairings if p.conversation_budget is not None},
         day=job.day_budget,
         month=job.month_budget,
+        observers={
+            ceiling_name(prompt, one): one.budget
+            for prompt in job.prompts.values()
+            for one in prompt.after
+            if one.budget is not None
+        },
     )
 
 

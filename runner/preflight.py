@@ -182,8 +182,9 @@ def first_calls_that_do_not_fit(plan: Plan, known: Mapping[str, Price]) -> dict[
 
 
 def _first_call(conversation: Conversation, known: Mapping[str, Price]) -> tuple[Nanos, str]:
-    line = next(line for line in conversation.lines if line.given is None)
-    speaker = conversation.participant(line.role)
+    speakers = {p.role: p for p in conversation.participants}
+    line = next(line for line in conversation.lines if line.given is None and speakers[line.role].live)
+    speaker = speakers[line.role]
     history = [x.given or "" for x in conversation.lines[: line.number - 1]]
     bound = input_bound(view(conversation, line.role, history, line.instruct), None, None)
     # With `min_tokens` a call is made all the same when the money does not reach for all of `max_tokens`.
@@ -195,7 +196,9 @@ def left_out(plan: Plan) -> tuple[str, ...]:
     """A line for each setting of the job that a provider has no words for, and each provider."""
     said: dict[tuple[str, str], None] = {}
     for cell in {(cell.prompt, cell.pairing, cell.models): cell for cell in plan.cells}.values():
-        for speaker in (side for side in plan.conversation(cell).participants if side.live):
+        conversation = plan.conversation(cell)
+        sides = [side for side in conversation.participants if side.live]
+        for speaker in (*sides, *(aside.by for aside in conversation.asides)):
             takes = DIALECTS[plan.providers[speaker.provider].type].takes
             said |= {(speaker.provider, name): None for name in _given(plan, speaker) if name not in takes}
     return tuple(f"{_known(plan.providers[name])} takes no {setting}: it is left out" for name, setting in said)

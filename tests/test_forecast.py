@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.conversation import Conversation, Line, Participant, view
+from runner.conversation import Aside, Conversation, Inbox, Line, Participant, view
 from runner.forecast import AT_MOST, FIRST_OUTPUT_SHARE, Load, Total, expecting, loads, minutes_alone, pace
 from runner.limits import Limits
 from runner.money import Price
@@ -39,6 +39,46 @@ def talk(rounds: int = 2, *, others: int = 1, context: str | None = None) -> Con
         context=context,
         opening="Begin.",
     )
+
+
+def listener(kind: Literal["pick", "vote", "notes"], *, every: int = 1, prompt: str = "Well?") -> Aside:
+    by = Participant("observer", "o", live=True, alias="o", provider="p", model="o", max_tokens=1000)
+    return Aside(id=kind, kind=kind, by=by, prompt=prompt, every=every)
+
+
+def test_those_who_read_the_whole_are_counted_once_and_pay_for_all_of_it() -> None:
+    """An observer reads every line and its question; when it has its answer it costs nothing more."""
+    plain = talk(3)
+    watched = replace(plain, after=(listener("notes", prompt="x" * 50),))
+    found = loads(watched, lambda _: PRICE, AT_MOST)
+    assert {alias: load for alias, load in found.items() if alias != "o"} == loads(plain, lambda _: PRICE, AT_MOST)
+    assert (found["o"].calls, found["o"].output) == (1, 1000)
+    assert found["o"].input > 6 * 100 + 50
+    assert "o" not in loads(watched, lambda _: PRICE, AT_MOST, done=range(1, 7), answered={"notes"})
+    assert loads(watched, lambda _: PRICE, AT_MOST, done=range(1, 7)) == {"o": found["o"]}
+
+
+def test_votes_are_held_between_rounds_and_picks_wherever_there_is_a_choice() -> None:
+    """Nobody votes after the last round, or on a round that is over; the last of a round needs no choosing."""
+    shape = talk(7, others=2)
+    assert loads(replace(shape, voters=(listener("vote"),)), lambda _: PRICE, AT_MOST)["o"].calls == 6
+    seldom = replace(shape, voters=(listener("vote", every=3),))
+    assert loads(seldom, lambda _: PRICE, AT_MOST)["o"].calls == 2
+    assert loads(seldom, lambda _: PRICE, AT_MOST, done=range(1, 13))["o"].calls == 1
+    led = replace(shape, moderator=listener("pick"))
+    assert loads(led, lambda _: PRICE, AT_MOST)["o"].calls == 14
+    assert loads(led, lambda _: PRICE, AT_MOST, done=range(1, 20))["o"].calls == 1
+    assert loads(led, lambda _: PRICE, expecting(lambda _: 900.0))["o"].output < 14 * 200
+
+
+def test_lines_that_come_out_of_an_inbox_are_no_calls_and_are_read() -> None:
+    """Nobody knows how long they will be; each makes the calls after it dearer."""
+    shape = talk(2)
+    a, b = shape.participants
+    boxed = replace(shape, participants=(a, replace(b, live=False, alias="", max_tokens=0, inbox=Inbox(file="x"))))
+    found = loads(boxed, lambda _: PRICE, AT_MOST)
+    assert list(found) == ["a"] and found["a"].calls == 2
+    assert found["a"].input > loads(replace(shape, lines=shape.lines[::2]), lambda _: PRICE, AT_MOST)["a"].input + 100
 
 
 def test_a_reply_is_expected_to_be_as_long_as_that_model_was() -> None:
@@ -147,6 +187,12 @@ def jobs(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
         prompt["context"] = draw(TEXTS)
     if draw(st.booleans()):
         prompt["turns"] = [{"by": role, **({"instruct": draw(TEXTS)} if role in live else {})} for role in roles]
+    if "host" not in roles and draw(st.booleans()):
+        prompt |= {"order": "moderator", "moderator": {"model": draw(st.sampled_from("xyz"))}}
+    elif draw(st.booleans()):
+        prompt["order"] = "random"
+    if draw(st.booleans()):
+        prompt["after"] = [{"observer": name, "prompt": draw(TEXTS)} for name in draw(st.sets(st.sampled_from("xyz")))]
     pairing = {role: draw(st.lists(st.sampled_from("xyz"), min_size=1, max_size=2, unique=True)) for role in live}
     sim = {"models": models}
     job = {
@@ -176,7 +222,10 @@ def test_the_likely_most_is_at_least_the_bill_of_a_run_without_faults(
         expected.add(loads(plan.conversation(cell), known.__getitem__, expecting(lambda alias: None)))
     night = Night(text, sim)
     assert night.live().exit == 0
-    assert night.engine.bill.accepted == most.calls == expected.calls
+    assert night.engine.bill.accepted <= most.calls == expected.calls
+    if "moderator" not in job["prompts"]["p"]:
+        # How often there is a choice depends on what was chosen before.
+        assert night.engine.bill.accepted == most.calls
     assert 0 < night.billed <= most.cost
     assert expected.cost <= most.cost
     for alias, account in night.engine.bill.models.items():

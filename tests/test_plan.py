@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.conversation import view
+from runner.job.cells import Posed, aside_id
 from runner.job.naming import LONGEST, reserved, slug
 from runner.plan import Plan, make_plan
 from tests.job.memory import read
@@ -46,6 +48,23 @@ def changed(number: int, old: str, new: str) -> Sequence[str]:
 def test_an_id_stays_what_it_was() -> None:
     """Ids stand in journals: another release that derives them differently would buy every conversation again."""
     assert ids(*BASE) == ["ed784149909d4e6f"]
+    assert ids(RICH) == ["9a3e7a90432f5374", "dd44d641f60e0455", "9ae4734401803043", "1aae1f6db1968136"]
+
+
+RICH = """
+    models: {m: {use: sim/ada, extra: {user: x}, reasoning: low, stop_strings: [x], top_k: 4}}
+    prompts:
+      t:
+        roles: {h: {script: ['A {{date}}', B]}, s: {system: 'S {{s.model}}', label: L}, g: {opening: O}}
+        turns: [{by: h}, {by: s, instruct: 'I {{g.label}}'}, {by: g}]
+        rounds: 2
+        context: C
+    pairings: [{s: m, g: [sim/basil, m], repeat: 2}]
+    send_seed: true
+    seed: 9
+    defaults: {history: {overflow: fail}, temperature: 0.5}
+"""
+"""A job with a little of everything that an id has depended on from the first."""
 
 
 @pytest.mark.parametrize(
@@ -269,6 +288,23 @@ def test_ten_thousand_cells_share_their_parts() -> None:
     first, last = plan.conversation(plan.cells[0]), plan.conversation(plan.cells[-1])
     assert first.lines is last.lines
     assert plan.conversation(plan.cells[5]) == plan.conversation(plan.cells[5])
+
+
+def test_those_who_listen_are_looked_for_when_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large plan costs nothing for them, and one without any never does."""
+    heard = "prompts: {t: {opening: hi, rounds: 1, after: [{observer: sim/eli, prompt: p}]}}"
+    pairing = "pairings: [{a: sim/ada, b: sim/basil, repeat: 3}]"
+    asked: list[str] = []
+
+    def counted(cell: str, posed: Posed) -> str:
+        asked.append(cell)
+        return aside_id(cell, posed)
+
+    monkeypatch.setattr(sys.modules["runner.plan"], "aside_id", counted)
+    bare, watched = planned(TALK, pairing), planned(heard, pairing)
+    assert bare.aside("x") is None and asked == []
+    assert watched.aside("x") is None and asked == [cell.id for cell in watched.cells]
+    assert watched.aside(bare.cells[0].id) is None and len(asked) == 3
 
 
 def test_repeats_are_different_conversations_that_say_the_same() -> None:

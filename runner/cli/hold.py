@@ -196,7 +196,7 @@ async def _hold(
     from runner.sim.engine import Engine
     from runner.sim.server import serve
     from runner.transports.wire import AiohttpWire
-    from runner.world import RealClock, RealDisk, RealSignals, World
+    from runner.world import RealClock, RealDisk, RealPrograms, RealSignals, World
 
     def tell(line: str) -> None:
         progress.tell(line)
@@ -218,7 +218,7 @@ async def _hold(
                         built_in[source.job.name, name] = await stack.enter_async_context(serve(engine))
         if tape.record is not None:
             wire = recorder = _recorder(wire, tape.record, sources, tell)
-        world = World(RealClock(), RealDisk(), wire, Random(), RealSignals())
+        world = World(RealClock(), RealDisk(), wire, Random(), RealSignals(), RealPrograms())
         outlet = stack.enter_context(Outlet("stderr"))
         progress = Progress(world, Screen(outlet, outlet.is_free) if terminal() else Lines(outlet), report)
         stack.callback(progress.close)
@@ -267,7 +267,8 @@ def _replay(folder: Path, outputs: Path, tell: Callable[[str], None]) -> Replay:
 
 
 def _played(source: Source) -> Source:
-    """The same job for a replay: its limits are those of a provider that is not asked, and its keys open nothing."""
+    """The same job for a replay: its limits are those of a provider that is not asked, its keys open nothing, and nobody
+    is notified."""
     from dataclasses import replace
 
     from runner.limits import Limits
@@ -277,7 +278,7 @@ def _played(source: Source) -> Source:
         for name, provider in source.job.providers.items()
     }
     environ = dict.fromkeys(source.job.variables(), _NO_KEY)
-    return replace(source, job=replace(source.job, providers=providers), environ=environ)
+    return replace(source, job=replace(source.job, providers=providers, notify=None), environ=environ)
 
 
 def _stage(source: Source, name: str) -> str:

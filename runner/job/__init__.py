@@ -12,6 +12,7 @@ from runner.job.job import Job, Model, Provider
 from runner.job.problem import JobError, Problem
 from runner.job.reading import load
 from runner.job.schema import json_schema
+from runner.job.styles import style_module
 
 __all__ = [
     "Environment",
@@ -26,5 +27,6 @@ __all__ = [
     "json_schema",
     "load",
     "resolve",
+    "style_module",
     "unsafe",
 ]

@@ -266,6 +266,14 @@ class Carriers(Section):
             models[alias] = amount
         return budget.providers, models
 
+    def one(self, name: str, where: Where) -> str | None:
+        """The alias of the one model that is meant; None when none is, or it cannot be used."""
+        if is_pattern(name) and name not in self.model_names:
+            self.note(where, "a pattern may mean several models, and one is asked", "name the one")
+            return None
+        found = self.chosen((name,), where)
+        return found[0] if found and found[0] in self.models else None
+
     def chosen(
         self, names: Sequence[str], where: Where, *, zipped: bool = False, anywhere: bool = False
     ) -> tuple[str, ...]:

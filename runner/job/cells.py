@@ -1,23 +1,25 @@
 """From pairings to conversations: which models meet, what they say, and the id that follows from it.
 
-An id is made of what the provider is sent, and of nothing else: two jobs that would send the same bytes for a
-conversation give it the same id, whatever they call things and however they pay. It is built from the hashes of
-its parts, which thousands of cells share.
+An id is made of what the provider is sent, and of what decides who speaks and when it ends: two jobs that would send
+the same bytes for a conversation give it the same id, whatever they call things and however they pay. It is built from
+the hashes of its parts, which thousands of cells share. Who reads a conversation afterwards has an id of its own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import product
+from itertools import groupby, product
 from math import prod
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from runner.conversation import Line, Participant
-from runner.job.fields import Template, template
-from runner.job.job import Job, Pairing, Prompt, Settings, settled
+from runner.conversation import DURING, Aside, Inbox, Line, Look, Participant
+from runner.job.fields import INBOX_FIELD, Template, template
+from runner.job.job import Job, Listener, Model, Pairing, Prompt, Settings, settled
+from runner.job.questions import question
 
 Casting: TypeAlias = tuple[tuple[str, str], ...]
 """Role and alias of each live side, in the order of the roles."""
@@ -69,6 +71,15 @@ class Part(NamedTuple):
     digest: str
 
 
+class Posed(NamedTuple):
+    """A listener with its question filled in; what is missing to an aside is the conversation."""
+
+    listener: Listener
+    by: Participant
+    prompt: str
+    digest: str
+
+
 class Scene:
     """One prompt in one pairing; what its conversations have in common is made once."""
 
@@ -88,10 +99,17 @@ class Scene:
         self._lines = tuple(planned(prompt))
         self._parts: dict[tuple[str, str, tuple[int, ...]], Part] = {}
         self._fixed: Stage | None = None
+        self._posed: tuple[Posed, ...] | None = None
+        asked = [text for listener in prompt.listeners for text in (listener.prompt, listener.system)]
+        if self._is_fixed(asked):
+            self._posed = self._posing({})
         texts = [prompt.context, prompt.opening, *(role.system for role in prompt.roles)]
         texts += [text for line in self._lines for text in (line.given, line.instruct)]
-        if all(text is None or self.template(text).fixed is not None for text in texts):
-            self._fixed = self._staged({})
+        if self._posed is not None and self._is_fixed(texts):
+            self._fixed = self._staged({}, self._posed)
+
+    def _is_fixed(self, texts: Sequence[str | None]) -> bool:
+        return all(text is None or self.template(text).fixed is not None for text in texts)
 
     @property
     def alike(self) -> bool:
@@ -113,7 +131,45 @@ class Scene:
 
     def stage(self, casting: Casting) -> Stage:
         """What this casting is shown."""
-        return self._fixed or self._staged(self.casting_values(casting))
+        return self._fixed or self._staged(self.casting_values(casting), self.posed(casting))
+
+    def posed(self, casting: Casting) -> tuple[Posed, ...]:
+        """What those who listen to this casting are asked, in the order of the prompt's listeners."""
+        return self._posing(self.casting_values(casting)) if self._posed is None else self._posed
+
+    def asides(self, casting: Casting, cell: str) -> tuple[Aside, ...]:
+        """Those who listen to the conversation of this id."""
+        return tuple(
+            Aside(
+                id=aside_id(cell, one),
+                kind=one.listener.kind,
+                by=one.by,
+                prompt=one.prompt,
+                heading=one.listener.heading,
+                schema=one.listener.schema,
+                every=one.listener.every,
+                budget=None if one.listener.budget is None else ceiling_name(self.prompt, one.listener),
+            )
+            for one in self.posed(casting)
+        )
+
+    def look(self, casting: Casting) -> Look:
+        """How the transcript of this casting looks."""
+        look = self.prompt.look
+        values = self.casting_values(casting) if look.texts else {}
+        return Look(look.style, {name: self.template(text).filled(values) for name, text in look.texts.items()})
+
+    def inbox(self, role: str, casting: Casting, name: str) -> Inbox | None:
+        """Where the lines of a role come from in the conversation of this name; None when that is no inbox."""
+        inbox = next(one.inbox for one in self.prompt.roles if one.name == role)
+        if inbox is None:
+            return None
+        values = {**self.casting_values(casting), INBOX_FIELD: name}
+
+        def filled(text: str) -> str:
+            return self.template(text).filled(values)
+
+        return Inbox(None if inbox.file is None else filled(inbox.file), tuple(map(filled, inbox.command)))
 
     def casting_values(self, casting: Casting) -> dict[str, str]:
         """The fields that follow from the models."""
@@ -124,7 +180,32 @@ class Scene:
             values[f"{role}.label"] = self.values.get(f"{role}.label", model.label)
         return values
 
-    def _staged(self, values: Mapping[str, str]) -> Stage:
+    def _posing(self, values: Mapping[str, str]) -> tuple[Posed, ...]:
+        return tuple(self._pose(listener, values) for listener in self.prompt.listeners)
+
+    def _pose(self, listener: Listener, values: Mapping[str, str]) -> Posed:
+        model = self.job.models[listener.model]
+        settings = settled(
+            (self.job.defaults, self.job.providers[model.provider].settings, model.settings, listener.settings)
+        )
+        system = None if listener.system is None else self.template(listener.system).filled(values)
+        prompt = question(listener, self.template(listener.prompt).filled(values))
+        by = replace(
+            _speaker(model, settings),
+            role="moderator" if listener.kind == "pick" else "observer",
+            label=model.label,
+            system=system,
+        )
+        content = {
+            **self._sent(model, settings),
+            "kind": listener.kind,
+            "system": self._hash(system),
+            "prompt": self._hash(prompt),
+            **({"every": listener.every} if listener.kind == "vote" else {}),
+        }
+        return Posed(listener, by, prompt, _digest(content))
+
+    def _staged(self, values: Mapping[str, str], posed: Sequence[Posed]) -> Stage:
         def filled(text: str | None) -> str | None:
             return None if text is None else self.template(text).filled(values)
 
@@ -137,14 +218,22 @@ class Scene:
             for line in self._lines
         )
         context, opening = filled(prompt.context), filled(prompt.opening)
-        content = {
+        content: dict[str, Any] = {
             "context": self._hash(context),
             "opening": self._hash(opening),
             "roles": [
-                [r.name, "live", self._hash(systems[r.name])] if r.live else [r.name, "scripted"] for r in prompt.roles
+                [r.name, "live", self._hash(systems[r.name])] if r.live else [r.name, r.kind] for r in prompt.roles
             ],
             "turns": [[line.role, self._hash(line.instruct), self._hash(line.given)] for line in lines],
         }
+        # Each only where it is given: so no conversation gets another id because there is one way more.
+        if prompt.order != "round-robin":
+            # What is drawn from a seed is another conversation with another seed.
+            content["order"] = [prompt.order, *([self.job.seed] if prompt.order == "random" else [])]
+        if prompt.stops:
+            content["stop"] = [[rule.kind, rule.most, rule.phrase] for rule in prompt.stops]
+        if during := [one.digest for one in posed if one.listener.kind in DURING]:
+            content["asked"] = during
         return Stage(context, opening, systems, lines, _digest(content))
 
     def _hash(self, text: str | None) -> str | None:
@@ -194,32 +283,25 @@ class Scene:
         model = self.job.models[alias]
         settings = self._settings(alias, rules)
         label = next(r.label for r in self.prompt.roles if r.name == role)
-        participant = Participant(
-            role=role,
-            label=label or model.label,
-            live=True,
-            alias=alias,
-            provider=model.provider,
-            model=model.id,
-            max_tokens=settings.max_tokens,
-            min_tokens=settings.min_tokens,
-            sampling=settings.sampling,
-            timeouts=settings.timeouts,
-            outcomes=settings.outcomes,
-            context=model.context,
-            overflow=settings.overflow,
-            reasoning=settings.reasoning,
-            extra=settings.extra,
-        )
+        participant = replace(_speaker(model, settings), role=role, label=label or model.label)
+        content = {
+            **self._sent(model, settings),
+            "role": role,
+            "history": [settings.history_reasoning, settings.overflow],
+        }
+        if settings.window is not None:
+            content["window"] = settings.window
+        return Part(participant, _digest(content))
+
+    def _sent(self, model: Model, settings: Settings) -> dict[str, Any]:
+        """What the calls of a model are made with, apart from their texts."""
         sampling = settings.sampling
         content = {
-            "role": role,
             "provider": model.provider,
             "model": model.id,
             "max_tokens": settings.max_tokens,
             "sampling": [sampling.temperature, sampling.top_p, sampling.presence_penalty, sampling.frequency_penalty],
             "seed": self.job.seed if self.job.send_seed else None,
-            "history": [settings.history_reasoning, settings.overflow],
         }
         # Each only where it is given: so no conversation gets another id because there is one setting more.
         more = {
@@ -229,8 +311,7 @@ class Scene:
             "thinking": settings.reasoning.tokens,
             "extra": settings.extra,
         }
-        content |= {name: value for name, value in more.items() if value not in (None, [], {})}
-        return Part(participant, _digest(content))
+        return content | {name: value for name, value in more.items() if value not in (None, [], {})}
 
     def identities(self, casting: Casting) -> Identities:
         """The ids of this casting's conversations."""
@@ -270,6 +351,59 @@ def planned(prompt: Prompt) -> Iterator[Line]:
             yield Line(number, round_, role.name, beat.label, beat.instruct if given is None else None, given)
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def ordered(lines: Sequence[Line], drawn_from: str) -> tuple[Line, ...]:
+    """The lines with the sides of each round in an order that was drawn.
+
+    What one side says keeps its own order, as does its script. Nobody speaks twice in a row while somebody else is
+    left; a side that has more than half of the rest to say goes first, so that somebody is.
+    """
+    found: list[Line] = []
+    for round_, group in groupby(lines, key=lambda line: line.round):
+        rest = list(group)
+        while rest:
+            said = Counter(line.role for line in rest)
+            roles = [role for role in said if not found or role != found[-1].role] or list(said)
+            pressing = [role for role in roles if 2 * said[role] > len(rest)]
+            role = min(pressing or roles, key=lambda role: _digest([drawn_from, round_, len(found), role]))
+            line = next(line for line in rest if line.role == role)
+            rest.remove(line)
+            found.append(replace(line, number=len(found) + 1))
+    return tuple(found)
+
+
+def aside_id(cell: str, posed: Posed) -> str:
+    """The id of what one listener is asked about one conversation: 16 hexadecimal digits."""
+    return sha256(f"tertulia aside 1\n{cell}\n{posed.digest}\n".encode()).hexdigest()[:_ID_DIGITS]
+
+
+def ceiling_name(prompt: Prompt, observer: Listener) -> str:
+    """What the budget of an observer is called: after the place where the job file has it."""
+    return f"{prompt.name}.after.{prompt.after.index(observer) + 1}"
+
+
+def _speaker(model: Model, settings: Settings) -> Participant:
+    """Somebody live on this model, who has no part yet."""
+    return Participant(
+        role="",
+        label="",
+        live=True,
+        alias=model.alias,
+        provider=model.provider,
+        model=model.id,
+        max_tokens=settings.max_tokens,
+        min_tokens=settings.min_tokens,
+        sampling=settings.sampling,
+        timeouts=settings.timeouts,
+        outcomes=settings.outcomes,
+        context=model.context,
+        overflow=settings.overflow,
+        window=settings.window,
+        keeps_reasoning=settings.history_reasoning == "keep",
+        reasoning=settings.reasoning,
+        extra=settings.extra,
+    )
+
+
+def _digest(content: Mapping[str, Any] | Sequence[Any]) -> str:
     plain = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return sha256(plain.encode()).hexdigest()

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from runner.call import has_text
-from runner.conversation import Participant, has_nothing_to_read
+from runner.conversation import Line, Participant, has_nothing_to_read
 from runner.job.cells import Casting, Scene, matched, size
 from runner.job.endpoint import BUILT_IN
-from runner.job.fields import LONGEST, OWN_FIELDS, ROLE_FIELDS, fields, template
+from runner.job.fields import INBOX_FIELD, LONGEST, OWN_FIELDS, ROLE_FIELDS, fields, template
+from runner.job.files import Misread
 from runner.job.job import Exclusion, Job, Pairing, Prompt, SetRule
 from runner.job.pairings import PairingSource
 from runner.job.problem import Problem, did_you_mean, listed
@@ -28,8 +29,8 @@ class Checks(Section):
     def __init__(self, problems: list[Problem], top: Where, prompts: Prompts) -> None:
         super().__init__(problems, top)
         self.prompts = prompts
-        self.told: set[tuple[str, str]] = set()
-        """Limits that were called too small, or too large; one model is example enough."""
+        self.told: set[str] = set()
+        """Places of which something was told that holds for many conversations."""
 
     def check_fields(self, job: Job, pairings: Sequence[PairingSource]) -> None:
         """Every field of a text has a value in every pairing that uses the text."""
@@ -43,16 +44,18 @@ class Checks(Section):
                 for field in ROLE_FIELDS
                 if role.live or field == "label"
             }
-            for written, where in found.texts:
+            places = [(written, where, own) for written, where in found.texts]
+            places += [(written, where, {*own, INBOX_FIELD}) for written, where in found.inboxes]
+            for written, where, known in places:
                 for field, offset in dict(reversed(list(fields(written.text)))).items():
-                    if field in own or (users and all(field in pairing.vars for pairing in users)):
+                    if field in known or (users and all(field in pairing.vars for pairing in users)):
                         continue
                     lacking = [pairing.position for pairing in users if field not in pairing.vars]
                     some = any(field in pairing.vars for pairing in users)
                     message = f"nothing is known for the field {{{{{field}}}}}" + (
                         f" in pairing {listed([str(n) for n in lacking])}" if some else ""
                     )
-                    hint = did_you_mean(field, own) or "give it a value under `vars:`"
+                    hint = did_you_mean(field, known) or "give it a value under `vars:`"
                     self.problems.append(self.in_text(written, where, offset, message, hint))
 
     def check_cells(
@@ -97,6 +100,7 @@ class Checks(Section):
             self.check_stages(scene, one.where)
             self.check_settings(scene, one, rules)
         self.check_doubles(scenes)
+        self.check_inboxes([scene for _, scene in scenes])
 
     def too_many(self, job: Job, pairings: Sequence[PairingSource]) -> bool:
         sizes = [
@@ -130,12 +134,52 @@ class Checks(Section):
                         "to hold one several times write `repeat`",
                     )
 
+    def check_inboxes(self, scenes: Iterable[Scene]) -> None:
+        """Each conversation has a drop-box of its own, inside the project."""
+        owners: dict[str, str] = {}
+        for scene in scenes:
+            for role in scene.prompt.roles:
+                if role.inbox is None or role.inbox.file is None:
+                    continue
+                where = self.prompts.prompts[scene.prompt.name].where.at("roles", role.name, "inbox", "file")
+                alone = INBOX_FIELD in (name for name, _ in fields(role.inbox.file))
+                for casting in scene.castings():
+                    name = f"{_named(scene.prompt, casting)}.p{scene.pairing.position}"
+                    inbox = scene.inbox(role.name, casting, name)
+                    if inbox is None or inbox.file is None:
+                        continue
+                    file = inbox.file
+                    owner = f"`{role.name}` of {_named(scene.prompt, casting)}"
+                    try:
+                        # It may come later, but its place is known.
+                        self.prompts.library.path(file)
+                    except Misread as error:
+                        self.note(where, f"`{file}`: {error}", f"paths go from {self.prompts.library.folder}/")
+                        break
+                    other = owners.setdefault(file, owner)
+                    if other is owner and (alone or scene.pairing.repeat == 1):
+                        continue
+                    also = "each of its repeats" if other is owner else other
+                    self.note(
+                        where,
+                        f"`{file}` would be the inbox of {owner} and of {also}",
+                        f"each needs its own: put {{{{{INBOX_FIELD}}}}} into the name",
+                    )
+                    break
+
     def can_be_filled(self, job: Job, pairing: Pairing, prompt: Prompt) -> bool:
         """True when every field of the prompt's texts has a value, and they do not grow beyond all bounds."""
         values = {**job.vars, **prompt.vars, **pairing.vars}
         own = {*OWN_FIELDS, *(f"{role.name}.{field}" for role in prompt.roles for field in ROLE_FIELDS)}
         total = 0
-        for written, where in self.prompts.prompts[prompt.name].texts:
+        found = self.prompts.prompts[prompt.name]
+        if any(
+            name not in values and name not in own and name != INBOX_FIELD
+            for written, _ in found.inboxes
+            for name, _ in fields(written.text)
+        ):
+            return False
+        for written, where in found.texts:
             if any(name not in values and name not in own for name, _ in fields(written.text)):
                 return False
             total += template(written.text, {}).length(values)
@@ -153,11 +197,20 @@ class Checks(Section):
         where = self.prompts.prompts[scene.prompt.name].where
         for casting in scene.castings():
             stage = scene.stage(casting)
-            first = stage.lines[0]
-            if has_nothing_to_read(first, stage.context, stage.opening):
+            live = scene.prompt.live_roles
+            first = next(
+                (
+                    line
+                    for line in _may_begin(scene.prompt, stage.lines)
+                    if line.role in live and has_nothing_to_read(line, stage.context, stage.opening)
+                ),
+                None,
+            )
+            if first is not None:
+                may = "speaks" if scene.prompt.order == "round-robin" else "may speak"
                 self.note(
                     where,
-                    f"`{first.role}` speaks first and has nothing to read",
+                    f"`{first.role}` {may} first and has nothing to read",
                     "give an `opening`, a `context` or an `instruct`",
                     key=True,
                 )
@@ -177,112 +230,113 @@ class Checks(Section):
 
     def check_settings(self, scene: Scene, one: PairingSource, rules: Sequence[tuple[SetRule, Where]]) -> None:
         """A call that no limit would ever let through is a mistake, not a long wait."""
-        seen: set[tuple[str, int, int | None]] = set()
+        found = self.prompts.prompts[scene.prompt.name]
+        seen: set[int] = set()
         for casting in scene.castings():
             for part in scene.parts(casting):
-                side = part.participant
-                if side.extra:
-                    self.check_extra(scene, casting, side, one, rules)
-                if (side.alias, side.max_tokens, side.min_tokens) in seen:
+                if id(part) in seen:
                     continue
-                seen.add((side.alias, side.max_tokens, side.min_tokens))
-                if side.min_tokens is not None and side.min_tokens > side.max_tokens:
-                    where = self.setting_place(side, scene.prompt, casting, one, rules, "min_tokens")
-                    if ("min_tokens", str(where)) not in self.told:
-                        self.told.add(("min_tokens", str(where)))
-                        self.note(
-                            where,
-                            f"min_tokens {side.min_tokens:,} is more than the max_tokens {side.max_tokens:,} "
-                            f"of `{side.alias}`",
-                            "it says how far max_tokens may be lowered: lower it, or raise max_tokens",
-                        )
-                if side.context is not None and side.max_tokens >= side.context:
-                    self.note(
-                        self.model_place(side.alias, one),
-                        f"max_tokens {side.max_tokens:,} leaves no room for a prompt in the window of "
-                        f"{side.context:,} tokens of `{side.alias}`",
-                        "lower max_tokens, or correct `context`",
-                    )
-                limits = scene.job.providers[side.provider].limits
-                for key, room in (("output_tpm", limits.output_tpm), ("tpm", limits.tpm)):
-                    if limits.count != "reserved" or room is None or side.max_tokens <= room:
-                        continue
-                    if (side.provider, key) not in self.told:
-                        self.told.add((side.provider, key))
-                        self.note(
-                            self.top.at("providers", side.provider, "limits", key),
-                            f"one call of `{side.alias}` may use {side.max_tokens:,} tokens "
-                            "(max_tokens): it would wait for ever",
-                            "lower max_tokens, or write `count: used` if the provider counts what was used",
-                        )
+                seen.add(id(part))
+                side = part.participant
+                ruling = [at for rule, at in rules if _rules(rule, scene.prompt, casting, side.alias)]
+                entries = [Where(at.source, at.path[:-1]) for at in reversed(ruling)]
+                self.check_side(scene.job, side, [*entries, one.where, found.where], one.where)
+        first = next(scene.castings(), None)
+        asked: set[str] = set()
+        for posed, at in () if first is None else zip(scene.posed(first), found.asked, strict=True):
+            entry = Where(at.source, at.path[:-1])
+            if posed.digest in asked:
+                self.once(entry, "the same is asked before", "whoever is asked twice must be asked something else")
+            asked.add(posed.digest)
+            self.check_side(scene.job, posed.by, [entry], at)
 
-    def check_extra(
-        self,
-        scene: Scene,
-        casting: Casting,
-        side: Participant,
-        one: PairingSource,
-        rules: Sequence[tuple[SetRule, Where]],
-    ) -> None:
-        """What a request says because of the call, a job cannot say otherwise: it would be left out unseen."""
-        type_ = scene.job.providers[side.provider].type
+    def check_side(self, job: Job, side: Participant, entries: Sequence[Where], named: Where) -> None:
+        """What can be told of one who speaks or listens; `entries` may set something, and `named` names its model."""
+        type_ = job.providers[side.provider].type
+        places = [*entries, self.top.at("models", side.alias), self.top.at("providers", side.provider)]
         for path in touched(side.extra, DIALECTS[type_].ours):
-            where = self.setting_place(side, scene.prompt, casting, one, rules, "extra", *path)
-            if ("extra", str(where)) not in self.told:
-                self.told.add(("extra", str(where)))
-                name = ".".join(path)
-                self.note(
-                    where, f"`{name}` follows from the call at `{side.provider}`: `extra` cannot change it", key=True
+            # What a request says because of the call, a job cannot say otherwise: it would be left out unseen.
+            message = f"`{'.'.join(path)}` follows from the call at `{side.provider}`: `extra` cannot change it"
+            self.once(self.setting_place(places, "extra", *path), message, key=True)
+        if side.keeps_reasoning and not DIALECTS[type_].takes_reasoning:
+            self.once(
+                self.setting_place(places, "history", "reasoning"),
+                f"`{side.provider}` ({type_}) cannot be told again what `{side.alias}` thought",
+                "write `reasoning: strip`, or set `keep` for other models only",
+            )
+        if side.min_tokens is not None and side.min_tokens > side.max_tokens:
+            self.once(
+                self.setting_place(places, "min_tokens"),
+                f"min_tokens {side.min_tokens:,} is more than the max_tokens {side.max_tokens:,} of `{side.alias}`",
+                "it says how far max_tokens may be lowered: lower it, or raise max_tokens",
+            )
+        if side.context is not None and side.max_tokens >= side.context:
+            declared = self.top.at("models", side.alias)
+            self.once(
+                declared if declared.path in self.top.source.keys else named,
+                f"max_tokens {side.max_tokens:,} leaves no room for a prompt in the window of "
+                f"{side.context:,} tokens of `{side.alias}`",
+                "lower max_tokens, or correct `context`",
+            )
+        limits = job.providers[side.provider].limits
+        for key, room in (("output_tpm", limits.output_tpm), ("tpm", limits.tpm)):
+            if limits.count == "reserved" and room is not None and side.max_tokens > room:
+                self.once(
+                    self.top.at("providers", side.provider, "limits", key),
+                    f"one call of `{side.alias}` may use {side.max_tokens:,} tokens "
+                    "(max_tokens): it would wait for ever",
+                    "lower max_tokens, or write `count: used` if the provider counts what was used",
                 )
 
-    def setting_place(
-        self,
-        side: Participant,
-        prompt: Prompt,
-        casting: Casting,
-        one: PairingSource,
-        rules: Sequence[tuple[SetRule, Where]],
-        *steps: str,
-    ) -> Where:
-        """Where a setting of a speaker is set: in the strongest entry that sets it."""
-        ruling = [at for rule, at in rules if _rules(rule, prompt, casting, side.alias)]
-        entries = [
-            *(Where(at.source, at.path[:-1]) for at in reversed(ruling)),
-            one.where,
-            self.prompts.prompts[prompt.name].where,
-            self.top.at("models", side.alias),
-            self.top.at("providers", side.provider),
-        ]
+    def once(self, where: Where, message: str, hint: str | None = None, *, key: bool = False) -> None:
+        """Tell what is wrong at a place that many conversations share; the first is example enough."""
+        if str(where) not in self.told:
+            self.told.add(str(where))
+            self.note(where, message, hint, key=key)
+
+    def setting_place(self, entries: Iterable[Where], *steps: str) -> Where:
+        """Where a setting is set: in the strongest entry that sets it."""
         places = (entry.at(*steps) for entry in entries)
         return next((at for at in places if at.path in at.source.values), self.top.at("defaults", *steps))
 
-    def model_place(self, alias: str, one: PairingSource) -> Where:
-        declared = self.top.at("models", alias)
-        return declared if declared.path in self.top.source.keys else one.where
-
     def check_paid(self, job: Job, pairings: Sequence[PairingSource]) -> None:
         """Whatever costs money has a ceiling above it."""
-        of_all = (job.budget, job.conversation_budget, job.day_budget, job.month_budget)
+        of_all = (job.budget, job.day_budget, job.month_budget)
         if any(most is not None for most in of_all) or ("budget" in self.tree and self.problems):
             return
         for one in pairings:
-            if one.pairing.budget is not None or one.pairing.conversation_budget is not None:
-                continue
-            for aliases in one.pairing.models.values():
-                for alias in aliases:
-                    model = job.models.get(alias)
-                    if model is None or model.free or (model.price is not None and model.price.free):
-                        continue
-                    if model.price is None and job.providers[model.provider].base_url == BUILT_IN:
-                        continue  # the built-in provider's own prices are play money
-                    if alias in job.model_budgets or model.provider in job.provider_budgets:
-                        continue
+            prompts = [job.prompts[name] for name in one.pairing.prompts]
+            of_talks = (job.conversation_budget, one.pairing.budget, one.pairing.conversation_budget)
+            # Who reads the whole afterwards is paid for apart.
+            aliases = [observer.model for prompt in prompts for observer in prompt.after if observer.budget is None]
+            if all(most is None for most in of_talks):
+                aliases[:0] = (alias for some in one.pairing.models.values() for alias in some)
+                aliases += (listener.model for prompt in prompts for listener in prompt.listeners)
+            for alias in aliases:
+                if _is_unbounded(job, alias):
                     self.note(
                         self.top.at("budget"),
                         f"`{alias}` costs money, and nothing bounds it: there is no budget",
                         "such as `budget: 5.00`, in dollars for the whole run; or `free: true` at the model",
                     )
                     return
+
+
+def _is_unbounded(job: Job, alias: str) -> bool:
+    """True when a model's calls cost money that neither it nor its provider has a ceiling for."""
+    model = job.models.get(alias)
+    if model is None or model.free or (model.price is not None and model.price.free):
+        return False
+    if model.price is None and job.providers[model.provider].base_url == BUILT_IN:
+        return False  # the built-in provider's own prices are play money
+    return alias not in job.model_budgets and model.provider not in job.provider_budgets
+
+
+def _may_begin(prompt: Prompt, lines: Sequence[Line]) -> list[Line]:
+    """The lines that may come first: the first one, or that of each role where the order is somebody else's."""
+    if prompt.order == "round-robin":
+        return [lines[0]]
+    return list({line.role: line for line in reversed(lines) if line.round == 1}.values())
 
 
 def _applies(rule: SetRule, prompt: Prompt, casting: Casting) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from runner.job.environment import VARIABLE, misplaced
 from runner.providers import DIALECTS, Home
 
 BUILT_IN: Final = "sim"
@@ -51,10 +53,39 @@ def unsafe(url: str, *, keyed: bool) -> str | None:
         address is not None and (address.is_link_local or address in _METADATA_ADDRESSES)
     ):
         return "this is a link-local or metadata address of the machine's own network, not a model server"
-    loopback = host.rstrip(".").lower() == "localhost" or (address is not None and address.is_loopback)
-    if parts.scheme == "http" and keyed and not loopback:
+    if parts.scheme == "http" and keyed and not _is_loopback(host):
         return "a key would cross the network unencrypted: use https://, or no key"
     return None
+
+
+_PASS: Final = re.compile(r"[A-Za-z0-9_-]{16,}")
+"""What only those know who may post somewhere."""
+
+
+def exposed(webhook: str) -> str | None:
+    """Why a webhook may not stand in a job file like this; None when it may."""
+    if odd := misplaced(webhook):
+        return f"`{odd}` is no variable: write ${{NAME}} or ${{NAME:-default}}"
+    if VARIABLE.match(webhook):
+        return None
+    try:
+        parts = urlsplit(webhook)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "this is not a URL"
+    if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in webhook):
+        return "this is not a URL: it must begin with https:// (or http:// on this machine)"
+    if parts.scheme == "http" and not _is_loopback(host):
+        return "what happened would cross the network unencrypted: use https://"
+    rest = VARIABLE.sub("", f"{parts.path}?{parts.query}")
+    if parts.password is not None or any(any(c.isdigit() for c in found) for found in _PASS.findall(rest)):
+        return "whoever has this address can post there: it may not stand in a job file"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host.rstrip(".").lower() == "localhost" or (address is not None and address.is_loopback)
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -14,6 +14,8 @@ FIELD: Final = re.compile(r"\{\{[ \t]*([^\W\d][\w-]*(?:\.[\w-]+)*)[ \t]*\}\}")
 VARIABLE_NAME: Final = re.compile(r"[^\W\d][\w-]*")
 OWN_FIELDS: Final = frozenset({"date"})
 """Fields that no variable may be called."""
+INBOX_FIELD: Final = "conversation"
+"""The field that says where a drop-box is: the conversation's readable name."""
 ROLE_FIELDS: Final = ("label", "model")
 LONGEST: Final = 16 * 1024 * 1024
 """Characters of a text as filled in; a few fields can make a very long text of two long ones."""

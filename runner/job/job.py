@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
 from typing import Any, Literal, TypeAlias
+from zoneinfo import ZoneInfo
 
 from runner.call import Reasoning, Sampling, Timeouts
-from runner.conversation import Outcomes, Policy
+from runner.conversation import AsideKind, Inbox, Look, Outcomes, Overflow, Policy
 from runner.job.environment import variables
 from runner.limits import Limits
 from runner.money import Nanos, Price
+from runner.stops import Rule
 from runner.world import Secret
 
 Overrides: TypeAlias = Mapping[str, Any]
 """Settings that one entry sets itself, in the shape of the job file; the outer entries fill in the rest."""
+When: TypeAlias = Literal["always", "complete", "failed", "pending", "budget", "deadline", "preflight", "interrupted"]
+"""How a run can end, as far as somebody may want to be told."""
+Order: TypeAlias = Literal["round-robin", "random", "moderator"]
+"""Who speaks when, within a round: as the roles are listed, as it was drawn, or as somebody says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +63,23 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One side; it is live when it has no script."""
+    """One side; it is live when it has neither a script nor an inbox."""
 
     name: str
     label: str | None = None
     system: str | None = None
     script: tuple[str, ...] | None = None
     opening: str | None = None
+    inbox: Inbox | None = None
 
     @property
     def live(self) -> bool:
-        return self.script is None
+        return self.script is None and self.inbox is None
+
+    @property
+    def kind(self) -> str:
+        """What it is, for people and for what a conversation is known by."""
+        return "live" if self.live else "scripted" if self.script is not None else "inbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,23 @@ class Beat:
     by: str
     label: str | None = None
     instruct: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Somebody who is asked about each conversation of a prompt, and heard by nobody in it."""
+
+    kind: AsideKind
+    model: str
+    prompt: str
+    """The whole question, with what is said of the form of its answer."""
+    system: str | None = None
+    heading: str = ""
+    schema: Mapping[str, Any] | None = field(default=None, hash=False)
+    every: int = 1
+    """A vote is held after so many rounds."""
+    budget: Nanos | None = None
+    settings: Overrides = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +120,17 @@ class Prompt:
     opening: str | None = None
     vars: Mapping[str, str] = field(default_factory=dict, hash=False)
     settings: Overrides = field(default_factory=dict, hash=False)
+    # The record of an older version has none of these.
+    order: Order = "round-robin"
+    moderator: Listener | None = None
+    stops: tuple[Rule, ...] = ()
+    voters: tuple[Listener, ...] = ()
+    after: tuple[Listener, ...] = ()
+    look: Look = field(default_factory=Look)
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        return (*(() if self.moderator is None else (self.moderator,)), *self.voters, *self.after)
 
     @property
     def live_roles(self) -> tuple[str, ...]:
@@ -135,6 +176,15 @@ class Pairing:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """Who is told how a run ended; the webhook as written, with its `${VAR}`."""
+
+    when: tuple[str, ...]
+    command: tuple[str, ...] = ()
+    webhook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A whole job file, checked and resolved; plain data, and equal to what its record gives back."""
 
@@ -161,6 +211,20 @@ class Job:
     day_budget: Nanos | None = None
     """For all runs of a day that write into one outputs folder; the record of an older version has none."""
     month_budget: Nanos | None = None
+    deadline: float | str | None = None
+    """No call starts after it: a time of day (`06:30`) in the job's zone, or seconds from the start."""
+    notify: Notify | None = None
+
+    def ends(self, start: float) -> float | None:
+        """When a life that starts at `start` (seconds since 1970) may begin no more calls; None: never."""
+        if self.deadline is None:
+            return None
+        if not isinstance(self.deadline, str):
+            return start + self.deadline
+        zone, clock = ZoneInfo(self.timezone), time.fromisoformat(self.deadline)
+        today = datetime.fromtimestamp(start, zone).date()
+        days = (datetime.combine(today + timedelta(days=n), clock, zone).timestamp() for n in (0, 1))
+        return next(moment for moment in days if moment > start)
 
     def key(self, date: str) -> str:
         """The key of a run that starts on this date: the name of its folder."""
@@ -168,14 +232,19 @@ class Job:
 
     def variables(self) -> tuple[str, ...]:
         """The environment variables that the job names, each once."""
-        written = (text for provider in self.providers.values() for text in _written(provider))
+        written = [text for provider in self.providers.values() for text in _written(provider)]
+        written += self._webhooks()
         return tuple(dict.fromkeys(name for text in written for name in variables(text)))
 
     def secrets(self, environ: Mapping[str, str]) -> tuple[Secret, ...]:
         """Every value that must be masked wherever foreign text is shown; variables that are not set are left out."""
-        keyed = (text for provider in self.providers.values() for text in _secret(provider))
+        keyed = [text for provider in self.providers.values() for text in _secret(provider)]
+        keyed += self._webhooks()
         values = {environ[name]: None for text in keyed for name in variables(text) if environ.get(name)}
         return tuple(Secret(value) for value in values)
+
+    def _webhooks(self) -> list[str]:
+        return [] if self.notify is None or self.notify.webhook is None else [self.notify.webhook]
 
     def record(self) -> tuple[dict[str, Any], dict[str, str]]:
         """The job as plain JSON with long texts replaced by their SHA-256, and those texts."""
@@ -213,8 +282,9 @@ class Settings:
     outcomes: Outcomes
     reasoning: Reasoning
     extra: Mapping[str, Any] = field(hash=False)
-    history_reasoning: str
-    overflow: Literal["stop", "fail"]
+    history_reasoning: Literal["strip", "keep"]
+    overflow: Overflow
+    window: int | None
 
 
 def merged(outer: Overrides, inner: Overrides) -> dict[str, Any]:
@@ -254,4 +324,5 @@ def settled(layers: Iterable[Overrides]) -> Settings:
         extra=whole.get("extra", {}),
         history_reasoning=whole["history"]["reasoning"],
         overflow=whole["history"]["overflow"],
+        window=whole["history"].get("window"),
     )

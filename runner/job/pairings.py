@@ -56,7 +56,9 @@ class Pairings(Section):
             for index, name in enumerate(names)
             if "/" in name and not is_pattern(name)
         ]
-        self.carriers.settle_inline(references)
+        heard = [(name, at) for name, at in self.prompts.references() if "/" in name and not is_pattern(name)]
+        self.carriers.settle_inline([*references, *heard])
+        self.prompts.settle_listeners(self.carriers)
         found: list[PairingSource] = []
         for position, (where, entry, sound) in enumerate(entries, start=1):
             if entry is not None and (pairing := self.pairing(position, entry, where, sound)):
@@ -136,13 +138,14 @@ class Pairings(Section):
         self.note(where.at(key), f"`{key}` is neither a setting nor a live role here", hint, key=True)
 
     def check_cast(self, prompt: Prompt, given: Mapping[str, Any], where: Where, sound: bool) -> None:
-        scripted = {role.name for role in prompt.roles if not role.live}
+        silent = {role.name: role for role in prompt.roles if not role.live}
         missing = [role for role in prompt.live_roles if role not in given]
         for key in given:
-            if key in scripted:
+            if key in silent:
+                what = "is scripted" if silent[key].script is not None else "has an inbox"
                 self.note(
                     where.at(key),
-                    f"`{key}` is scripted in `{prompt.name}`: it takes no model",
+                    f"`{key}` {what} in `{prompt.name}`: it takes no model",
                     "leave it out",
                     key=True,
                 )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
 from runner.call import has_text
-from runner.job.fields import OWN_FIELDS, VARIABLE_NAME
+from runner.conversation import Inbox
+from runner.job.carriers import Carriers
+from runner.job.fields import INBOX_FIELD, OWN_FIELDS, VARIABLE_NAME
 from runner.job.files import Misread
 from runner.job.job import Beat, Prompt, Role
+from runner.job.listeners import Listeners, settled
 from runner.job.naming import slug
 from runner.job.problem import Problem, did_you_mean, listed
 from runner.job.schema import (
     RESERVED_ROLES,
+    InboxEntry,
     Inline,
     PromptEntry,
     RoleEntry,
@@ -38,6 +42,10 @@ class PromptSource:
     where: Where
     prompt: Prompt
     texts: tuple[tuple[Written, Where], ...]
+    inboxes: tuple[tuple[Written, Where], ...] = ()
+    """What is written of drop-boxes; its fields are those of texts, and the name of the conversation."""
+    asked: tuple[Where, ...] = ()
+    """Where the models of its listeners are named."""
 
 
 class Prompts(Section):
@@ -58,7 +66,7 @@ class Prompts(Section):
                 self.note(
                     where.at(name), f"`{name}` cannot be the name of a field: letters, digits, `_` and `-`", key=True
                 )
-            elif name in OWN_FIELDS:
+            elif name in (*OWN_FIELDS, INBOX_FIELD):
                 self.note(where.at(name), f"`{name}` is reserved: it is a field of its own", key=True)
             written = self.text(value, where.at(name), blank=True)
             found[name] = "" if written is None else written.text
@@ -191,6 +199,7 @@ class Prompts(Section):
             return written.text
 
         roles: list[Role] = []
+        inboxes: list[tuple[Written, Where]] = []
         system = text(entry.system, where.at("system"))
         body_spoken = False
         for role_name, role in entry.roles.items():
@@ -204,16 +213,20 @@ class Prompts(Section):
                 turns = self.script(role.script, at.at("script"), body) or ()
                 texts += turns
                 script = tuple(written.text for written, _ in turns)
-                if "system" in role.model_fields_set and role.system is not None:
-                    self.note(at.at("system"), "a scripted role has no model, and so no system text", key=True)
-            own = text(role.system, at.at("system")) if role.system is not None and role.script is None else None
+            silent = role.script is not None or role.inbox is not None
+            if silent and role.system is not None:
+                what = "a scripted role" if role.script is not None else "a role with an inbox"
+                self.note(at.at("system"), f"{what} has no model, and so no system text", key=True)
+            own = text(role.system, at.at("system")) if role.system is not None and not silent else None
+            inbox = None if role.inbox is None else self.inbox(role.inbox, at.at("inbox"), inboxes)
             roles.append(
                 Role(
                     name=role_name,
                     label=role.label,
-                    system=None if script is not None else own if "system" in role.model_fields_set else system,
+                    system=None if silent else own if "system" in role.model_fields_set else system,
                     script=script,
                     opening=text(role.opening, at.at("opening")),
+                    inbox=inbox,
                 )
             )
         opening = text(entry.opening, where.at("opening"))
@@ -225,6 +238,10 @@ class Prompts(Section):
             Beat(turn.by, turn.label, text(turn.instruct, where.at("turns", index, "instruct")))
             for index, turn in enumerate(entry.turns or [])
         )
+        listeners = Listeners(self.problems, self.top, self.library, text)
+        moderator = listeners.moderator(entry, where)
+        stops, voters = listeners.stops(entry, where)
+        after = listeners.after(entry, where)
         rounds = 1
         if sound and len(self.problems) == before:
             rounds = self.rounds(entry, roles, cycle, where)
@@ -237,9 +254,46 @@ class Prompts(Section):
             opening=opening,
             vars=self.variables(entry.vars, where.at("vars")),
             settings=given_settings(entry),
+            order=entry.order,
+            moderator=moderator,
+            stops=stops,
+            voters=voters,
+            after=after,
+            look=listeners.look(entry, where),
         )
         if sound and len(self.problems) == before:
-            self.prompts[name] = PromptSource(where, prompt, tuple(texts))
+            self.prompts[name] = PromptSource(where, prompt, tuple(texts), tuple(inboxes), tuple(listeners.asked))
+
+    def inbox(self, entry: InboxEntry, where: Where, written: list[tuple[Written, Where]]) -> Inbox | None:
+        """Where a role's lines come from; None when that cannot be told."""
+        if (entry.file is None) == (entry.command is None):
+            self.note(
+                where, "an inbox is either a `file` or a `command`", 'such as `{file: "inbox/{{conversation}}.md"}`'
+            )
+            return None
+        if entry.file is not None:
+            written.append((Written(entry.file), where.at("file")))
+            return Inbox(file=entry.file)
+        words = entry.command or []
+        if not words[0].strip() or any("\0" in word for word in words):
+            self.note(where.at("command"), "this is no command: its first word is the program")
+            return None
+        written += [(Written(word), where.at("command", index)) for index, word in enumerate(words)]
+        return Inbox(command=tuple(words))
+
+    def references(self) -> list[tuple[str, Where]]:
+        """Every model that listens somewhere, as it is written, with its place."""
+        return [
+            (listener.model, at)
+            for found in self.prompts.values()
+            for listener, at in zip(found.prompt.listeners, found.asked, strict=True)
+        ]
+
+    def settle_listeners(self, carriers: Carriers) -> None:
+        """Find the models of all who listen, now that each has its name."""
+        for name, found in self.prompts.items():
+            prompt, asked = settled(found.prompt, found.asked, carriers)
+            self.prompts[name] = replace(found, prompt=prompt, asked=asked)
 
     def body_as_opening(self, body: Written, opening: str | None, where: Where) -> str | None:
         if len(parted(body)) > 1:
@@ -264,6 +318,8 @@ class Prompts(Section):
             )
         if role.label is not None:
             self.check_label(role.label, where.at("label"))
+        if role.script is not None and role.inbox is not None:
+            self.note(where.at("inbox"), "this role has a script, and needs no inbox", "keep one of them", key=True)
         if role.script is not None and role.opening is not None:
             self.note(
                 where.at("opening"), "a scripted role has its first line in its script", "keep one of them", key=True
@@ -284,10 +340,12 @@ class Prompts(Section):
             if beat.label is not None:
                 self.check_label(beat.label, at.at("label"))
             if beat.instruct is not None and not by_name[beat.by].live:
-                self.note(at.at("instruct"), f"`{beat.by}` is scripted: nobody would follow this instruction", key=True)
+                what = "is scripted" if by_name[beat.by].script is not None else "has an inbox"
+                self.note(at.at("instruct"), f"`{beat.by}` {what}: nobody would follow this instruction", key=True)
         live = [role for role in roles if role.live]
         if not live:
-            self.note(where.at("roles"), "every role is scripted: nothing would be asked of any model")
+            what = "is scripted" if all(role.script is not None for role in roles) else "is scripted or has an inbox"
+            self.note(where.at("roles"), f"every role {what}: nothing would be asked of any model")
         speaking = [beat.by for beat in cycle] or list(by_name)
         for role in roles:
             if role.name not in speaking:

@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 
 from runner.job.carriers import Carriers
 from runner.job.checks import ANY_DATE, Checks
+from runner.job.endpoint import exposed
 from runner.job.files import Files, Misread
-from runner.job.job import Job, merged
+from runner.job.job import Job, Notify, merged
 from runner.job.naming import reserved, slug
 from runner.job.pairings import Pairings
 from runner.job.problem import JobError, Problem, did_you_mean, listed
@@ -70,6 +71,7 @@ def _job(path: Path, top: Where, problems: list[Problem], library: Library) -> J
     header = head.header()
     name = head.name(header, path)
     head.check_run(header)
+    notify = head.notify(header)
     carriers = Carriers(problems, top)
     carriers.read_providers()
     carriers.read_models()
@@ -102,6 +104,8 @@ def _job(path: Path, top: Where, problems: list[Problem], library: Library) -> J
         rules=tuple(rule for rule, _ in rules),
         day_budget=None if header.budget is None else header.budget.day,
         month_budget=None if header.budget is None else header.budget.month,
+        deadline=header.deadline,
+        notify=notify,
     )
     checks = Checks(problems, top, prompts)
     checks.check_fields(job, paired)
@@ -138,6 +142,18 @@ class _Head(Section):
         elif reserved(header.name) or _BESIDE_JOBS.fullmatch(header.name):
             self.note(where, f"`{header.name}` is reserved, for this program or by some system")
         return header.name
+
+    def notify(self, header: Header) -> Notify | None:
+        entry, where = header.notify, self.top.at("notify")
+        if entry is None:
+            return None
+        if entry.command is None and entry.webhook is None:
+            self.note(where, "nobody is told: there is neither a `command` nor a `webhook`")
+        if entry.command is not None and (not entry.command[0].strip() or any("\0" in one for one in entry.command)):
+            self.note(where.at("command"), "this is no command: its first word is the program")
+        if entry.webhook is not None and (why := exposed(entry.webhook)):
+            self.note(where.at("webhook"), why, 'put it into the environment, and write `webhook: "${ITS_NAME}"`')
+        return Notify(tuple(dict.fromkeys(entry.when)), tuple(entry.command or ()), entry.webhook)
 
     def check_run(self, header: Header) -> None:
         key = header.run_key

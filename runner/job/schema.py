@@ -17,10 +17,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from runner.call import Effort
+from runner.conversation import Overflow
+from runner.job.job import Order, When
 from runner.job.problem import did_you_mean, listed
 from runner.job.source import Path
 from runner.money import MoneyError, Nanos, parse_dollars, parse_price
 from runner.providers import DIALECTS
+from runner.render import DEFAULT, STYLES
+from runner.stops import FAREWELL
 
 # --- values ------------------------------------------------------------------------------------------------------
 
@@ -29,6 +33,7 @@ _LONGEST: Final = 7 * 86_400
 _MOST_DOLLARS: Final = 1_000_000
 _LEAST_PRICE: Final = Decimal("0.0001")
 _TIMES: Final = re.compile(r"x(\d+(?:\.\d+)?)")
+_CLOCK: Final = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d")
 
 
 def _mistake(text: str, hint: str | None = None) -> PydanticCustomError:
@@ -51,6 +56,14 @@ def _some_duration(value: Any) -> float:
     if (length := _duration(value)) == 0:
         raise _mistake("this is no time at all")
     return length
+
+
+def _deadline(value: Any) -> float | str:
+    if isinstance(value, str) and _CLOCK.fullmatch(value):
+        return value
+    if isinstance(value, str) and not _DURATION.fullmatch(value):
+        raise _mistake("this is neither a time of day nor a duration", 'write it like `"06:30"`, `4h` or `1h30m`')
+    return _some_duration(value)
 
 
 def _number(value: Any, example: str) -> int | float:
@@ -144,6 +157,29 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _stop(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value != "farewell":
+        raise _mistake("a rule is a mapping, such as `{phrase: ...}`; of the words only `farewell` stands alone")
+    return {value: FAREWELL}
+
+
+def _style(value: Any) -> str:
+    if not isinstance(value, str) or (value not in STYLES and not value.endswith(".py")):
+        close = did_you_mean(value, STYLES) if isinstance(value, str) else None
+        raise _mistake(f"this is no style: {listed([*STYLES])}, or a Python file of your own", close)
+    return value
+
+
+def _schema(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise _mistake("a JSON Schema is expected here: a mapping, or {file: path} to a file of JSON")
+    if set(value) == {"file"} and isinstance(value["file"], str):
+        return FileText(value["file"])
+    return dict(value)
+
+
 def _whole(key: str, *kinds: type) -> Callable[[Any], Any]:
     """An entry that may be written as one value of these kinds, which is that of its key."""
 
@@ -168,6 +204,12 @@ _DURATION_SCHEMA: Final[dict[str, Any]] = {
     "type": "string",
     "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+(\.\d+)?s)?(\d+ms)?$",
     "minLength": 2,
+}
+_DEADLINE_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [_DURATION_SCHEMA, {"type": "string", "pattern": f"^{_CLOCK.pattern}$"}]
+}
+_STYLE_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "string", "enum": list(STYLES)}, {"type": "string", "pattern": r"\.py$"}]
 }
 _MONEY_SCHEMA: Final[dict[str, Any]] = {"type": "number", "minimum": 0, "maximum": _MOST_DOLLARS}
 
@@ -199,6 +241,14 @@ Names = Annotated[
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
 DialectName = Annotated[str, BeforeValidator(_dialect), WithJsonSchema({"type": "string", "enum": list(DIALECTS)})]
+StyleName = Annotated[str, BeforeValidator(_style), WithJsonSchema(_STYLE_SCHEMA)]
+Deadline = Annotated[float | str, BeforeValidator(_deadline), WithJsonSchema(_DEADLINE_SCHEMA)]
+ScoresSchema = Annotated[
+    Any,
+    BeforeValidator(_schema),
+    WithJsonSchema({"type": "object", "description": "a JSON Schema, or the `file` that holds it"}),
+]
+Share = Annotated[float, Field(gt=0, le=1)]
 PerWindow = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
 
 
@@ -221,8 +271,11 @@ class TimeoutEntry(_Entry):
 class HistoryEntry(_Entry):
     """What of the past goes into a request."""
 
-    reasoning: Literal["strip"] = "strip"
-    overflow: Literal["stop", "fail"] = Field(default="stop", description="what a full window means")
+    reasoning: Literal["strip", "keep"] = Field(default="strip", description="whether a model is shown its thoughts")
+    overflow: Overflow = Field(default="stop", description="what a full window means")
+    window: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="how many of the last turns a speaker is shown"
+    )
 
 
 class RuleEntry(_Entry):
@@ -377,6 +430,15 @@ class ModelEntry(SettingsEntry):
     context: int | None = Field(default=None, ge=256, le=1_000_000_000, description="the model's window in tokens")
 
 
+class InboxEntry(_Entry):
+    """Where the lines of a side come from that somebody else writes: one of these."""
+
+    file: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="a file, from the job file on")
+    command: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = Field(
+        default=None, description="a command and its arguments, which prints a line"
+    )
+
+
 class RoleEntry(_Entry):
     """One side of the conversation."""
 
@@ -386,6 +448,7 @@ class RoleEntry(_Entry):
         default=None, description="what this side says, turn by turn; in a prompt file `body` means the text below"
     )
     opening: Text | None = Field(default=None, description="what this side says in round 1, given and not generated")
+    inbox: InboxEntry | None = Field(default=None, description="where this side's lines come from, while they come")
 
 
 class TurnEntry(_Entry):
@@ -394,6 +457,56 @@ class TurnEntry(_Entry):
     by: str
     label: Label | None = None
     instruct: Text | None = None
+
+
+class RenderEntry(_Entry):
+    """How a transcript looks; a bare word is `style`. Besides this key, the texts that the style asks for."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Variable]
+    style: StyleName = DEFAULT
+
+
+class VoteEntry(SettingsEntry):
+    """Somebody who listens and may end the conversation."""
+
+    observer: str = Field(description="the model that is asked")
+    prompt: Text | None = Field(default=None, description="default: whether the conversation is over")
+    system: Text | None = None
+    every: int = Field(default=1, ge=1, le=10_000, description="after how many rounds it is asked, and again")
+
+
+class StopEntry(_Entry):
+    """What ends a conversation before its last turn: one of these."""
+
+    phrase: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    repetition: Share | None = Field(default=None, description="how much of a turn its speaker had said before")
+    echo: Share | None = Field(default=None, description="how much of a turn the others had said before")
+    farewell: Share | None = Field(default=None, description="how sure it is that the sides only say goodbye")
+    tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(default=None, description="of output, in all")
+    cost: Dollars | None = Field(default=None, description="of all turns together")
+    time: Duration | None = Field(default=None, description="since the first turn began")
+    vote: VoteEntry | None = None
+
+
+class ModeratorEntry(SettingsEntry):
+    """Who says in which order the sides speak, where `order` is `moderator`."""
+
+    model: str = Field(description="the model that is asked")
+    prompt: Text | None = Field(default=None, description="default: who should speak next")
+    system: Text | None = None
+
+
+class AfterEntry(SettingsEntry):
+    """Somebody who reads the finished conversation, and is heard by nobody."""
+
+    observer: str = Field(description="the model that is asked")
+    kind: Literal["notes", "titles", "scores"] = "notes"
+    prompt: Text | None = Field(default=None, description="what it is asked; titles need none")
+    system: Text | None = None
+    heading: Label | None = Field(default=None, description="above what it writes, in a transcript")
+    form: ScoresSchema | None = Field(default=None, alias="schema", description="the form of scores")
+    budget: Dollars | None = Field(default=None, description="for all that it costs in a run")
 
 
 class PromptEntry(SettingsEntry):
@@ -405,6 +518,13 @@ class PromptEntry(SettingsEntry):
     opening: Text | None = Field(default=None, description="a facilitator's line to all; no turn, not counted")
     rounds: int | None = Field(default=None, ge=1, le=10_000)
     turns: Annotated[list[TurnEntry], Field(min_length=1, max_length=10_000)] | None = None
+    order: Order = Field(default="round-robin", description="who speaks when, within a round")
+    moderator: ModeratorEntry | None = None
+    stop: list[Annotated[StopEntry, BeforeValidator(_stop)]] = Field(
+        default=[], description="what ends it before its last turn"
+    )
+    after: list[AfterEntry] = Field(default=[], description="who reads it when it is complete")
+    render: Annotated[RenderEntry, BeforeValidator(_whole("style", str))] | None = None
     vars: dict[str, Variable] = {}
 
 
@@ -444,6 +564,18 @@ class SetEntry(SettingsEntry):
     when: WhenEntry
 
 
+class NotifyEntry(_Entry):
+    """Who is told how a run ended."""
+
+    when: Annotated[list[When], Field(min_length=1), BeforeValidator(_listed)] = Field(
+        default=["always"], description="the ends that are told"
+    )
+    command: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = Field(
+        default=None, description="a command and its arguments"
+    )
+    webhook: str | None = Field(default=None, description="a URL, best as a variable of the environment: ${NAME}")
+
+
 class Header(_Entry):
     """What stands in a job file beside its entries."""
 
@@ -454,6 +586,10 @@ class Header(_Entry):
     seed: int = Field(default=0, ge=0, lt=2**53)
     send_seed: bool = Field(default=False, description="send a seed derived per conversation, turn and attempt")
     max_wait: DurationOrNone = Field(default="15m", validate_default=True, description="the wait for parked providers")
+    deadline: Deadline | None = Field(
+        default=None, description="no call starts after it: a time of day in `timezone`, or a duration"
+    )
+    notify: NotifyEntry | None = None
     vars: dict[str, Variable] = {}
     defaults: SettingsEntry = SettingsEntry()
 
@@ -482,13 +618,16 @@ def json_schema() -> dict[str, Any]:
     number: dict[str, Any] = {"type": "number", "minimum": 0}
     word: dict[str, Any] = {"enum": list(get_args(Effort))}
     for entry in (schema, *schema["$defs"].values()):
-        for name, short in (("budget", number), ("reasoning", word)):
-            found = entry.get("properties", {}).get(name, {})
-            if "$ref" in found or "anyOf" in found:
-                described = {k: found.pop(k) for k in ("default", "description", "title") if k in found}
-                options = found.pop("anyOf", None) or [dict(found)]
+        known = entry.get("properties", {})
+        for name, short in (("budget", number), ("reasoning", word), ("render", _STYLE_SCHEMA)):
+            found = known.get(name, {})
+            options = found.get("anyOf") or [{"$ref": found.get("$ref")}]
+            if any("$ref" in option and option["$ref"] for option in options):
+                described = {k: found[k] for k in ("default", "description", "title") if k in found}
                 found.clear()
                 found.update(described, anyOf=[short, *options])
+        if "items" in known.get("stop", {}):
+            known["stop"]["items"] = {"anyOf": [{"const": "farewell"}, known["stop"]["items"]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

@@ -12,6 +12,8 @@ from runner.job.source import Path as Steps
 from runner.job.source import Source
 
 _TEXT_KEYS: Final = frozenset({"system", "context", "opening", "script", "instruct", "vars"})
+_ASKED_KEYS: Final = frozenset({"prompt", "system", "schema", "phrase"})
+"""Keys of what stands in a `moderator`, `stop` or `after`."""
 
 
 def misplaced_strings(where: Where, prefix: Steps = ()) -> Iterator[Problem]:
@@ -26,8 +28,9 @@ def misplaced_strings(where: Where, prefix: Steps = ()) -> Iterator[Problem]:
                 "this looks like an API key",
                 "take it out of the file, put it into the environment or a .env file, and write ${ITS_NAME}",
             )
-        elif "${" in text and in_provider not in ("api_key", "headers", "base_url"):
-            yield where.at(*path).problem("variables of the environment stand in api_key, base_url and headers only")
+        elif "${" in text and in_provider not in ("api_key", "headers", "base_url") and whole != ("notify", "webhook"):
+            message = "variables of the environment stand in api_key, base_url, headers and webhook only"
+            yield where.at(*path).problem(message)
     for path in where.source.keys:
         if isinstance(path[-1], str) and looks_like_key(path[-1]) and not _is_text((*prefix, *path)):
             yield where.at(*path).problem("this looks like an API key", "take it out of the file", key=True)
@@ -50,4 +53,8 @@ def _is_text(path: Steps) -> bool:
         return path[-1] != "file"
     if path[:1] != ("prompts",) or path[-1] == "file":
         return False
+    if len(path) > 3 and path[2] in ("moderator", "stop", "after"):
+        return not _ASKED_KEYS.isdisjoint(path[3:])
+    if len(path) > 3 and path[2] == "render":
+        return path[3] != "style"
     return (len(path) > 2 and path[2] in _TEXT_KEYS) or (len(path) > 4 and path[4] in _TEXT_KEYS)

@@ -162,6 +162,8 @@ class Dialect(ABC):
     """The fields of a request that follow from the call, and that a job's `extra` may not touch."""
     takes: frozenset[str] = SETTINGS
     """The settings of a job that its requests can tell; all others are left out."""
+    takes_reasoning: bool = False
+    """True when a model can be told again what it thought."""
     priced: bool = False
     """True when its list of models says what they cost."""
 

@@ -6,15 +6,50 @@ the line of a conversation for programs and `summary` the page about the whole n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Final
 
-from runner.render import transcript
-from runner.render.style import Links, Style
+from runner.conversation import Look
+from runner.render import dialogue, letter, rounds, titled_rounds, transcript
+from runner.render.style import Links, ReadableStyle, ReadBack, Style, StyleError, own_style
 
 DEFAULT: Final = "transcript"
-STYLES: Final[Mapping[str, Style]] = {
+STYLES: Final[Mapping[str, ReadableStyle]] = {
     "transcript": transcript,
+    "rounds": rounds,
+    "dialogue": dialogue,
+    "titled-rounds": titled_rounds,
+    "letter": letter,
 }
 
-__all__ = ["DEFAULT", "STYLES", "Links", "Style"]
+
+def style_of(look: Look, load: Callable[[str], ModuleType]) -> Style:
+    """The style that a conversation is to have: one of ours by its name, or what `load` makes of the user's file."""
+    return STYLES[look.style] if look.style in STYLES else own_style(look, load)
+
+
+def recognised(markdown: str) -> str | None:
+    """The name of the style in which a file is; None where it is none of ours."""
+    # A letter is the least particular: it comes last.
+    for name, style in STYLES.items():
+        try:
+            if style.read(markdown).said:
+                return name
+        except ValueError:
+            continue
+    return None
+
+
+__all__ = [
+    "DEFAULT",
+    "STYLES",
+    "Links",
+    "ReadBack",
+    "ReadableStyle",
+    "Style",
+    "StyleError",
+    "own_style",
+    "recognised",
+    "style_of",
+]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeVar
+from zoneinfo import ZoneInfo
 
+from runner.conversation import Turn
 from runner.money import Nanos, dollars
 
 UNKNOWN: Final = "–"
@@ -27,6 +29,16 @@ def total(figures: Iterable[Number | None]) -> tuple[Number | None, str]:
     if not known:
         return None, ""
     return sum(known), "" if len(known) == len(every) else f" ({len(known)} of {len(every)})"
+
+
+def generated(turns: Iterable[Turn]) -> list[Turn]:
+    """The turns that a model wrote in this conversation: what figures and totals are about."""
+    return [t for t in turns if t.text is not None and not t.given and t.heard is None and not t.carried]
+
+
+def shown(turns: Iterable[Turn]) -> list[Turn]:
+    """The turns that were said or at least tried."""
+    return [t for t in turns if t.text is not None or t.outcome != "open" or t.error is not None]
 
 
 def counted(number: int, noun: str) -> str:
@@ -56,6 +68,11 @@ def duration(seconds: float) -> str:
 def stamp(epoch: float, timespec: Literal["seconds", "milliseconds"] = "seconds") -> str:
     """Seconds since the epoch as a UTC time: `2026-11-21T03:14:15Z`."""
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def local(epoch: float, zone: str) -> datetime:
+    """Seconds since the epoch as the time on the clocks of a zone."""
+    return datetime.fromtimestamp(epoch, ZoneInfo(zone))
 
 
 def difference(reported: Nanos | None, computed: Nanos | None) -> str | None:

@@ -6,25 +6,30 @@ stamps UTC with milliseconds. Texts are verbatim, but for lone surrogates, which
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
 
-from runner.conversation import Transcript, Turn
+from runner.call import Usage
+from runner.conversation import Note, Origin, Transcript, Turn
 from runner.foreign import storable
 from runner.money import NANOS_PER_DOLLAR, Nanos
-from runner.render.figures import counted, difference, stamp, total
+from runner.render.figures import counted, difference, generated, stamp, total
 
 SCHEMA: Final = 1
+_WEIGHED: Final = ("phrase", "repetition", "echo", "farewell", "tokens", "cost", "time", "vote")
+"""The rules that weigh a turn; each stands in every line, so that a reader finds the same columns everywhere."""
+
 _LARGEST_COUNT: Final = 2**53
 """Readers keep whole numbers exactly up to here; a provider that counts further does not count."""
 
 
 def line(t: Transcript) -> bytes:
     """The conversation as one line, without its newline."""
-    generated = [turn for turn in t.turns if turn.text is not None and not turn.given]
-    covered = sum(turn.usage.output is not None for turn in generated)
+    said = generated(t.turns)
+    covered = sum(turn.usage.output is not None for turn in said)
     return orjson.dumps(
         {
             "schema": SCHEMA,
@@ -49,16 +54,17 @@ def line(t: Transcript) -> bytes:
             ],
             "turns": [_turn(turn) for turn in t.turns],
             "totals": {
-                "tokens": _tokens(generated),
-                "cost": _dollars(total(turn.cost for turn in generated)[0]),
+                "tokens": _tokens(turn.usage for turn in said),
+                "cost": _dollars(total(turn.cost for turn in said)[0]),
                 "spent": _dollars(t.spent),
-                "seconds": _seconds(total(turn.seconds for turn in generated)[0]),
-                "turns": len(generated),
+                "seconds": _float(total(turn.seconds for turn in said)[0]),
+                "turns": len(said),
                 "turns_with_figures": covered,
-                "coverage": f"{covered} of {counted(len(generated), 'turn')} "
-                f"{'has' if len(generated) == 1 else 'have'} figures",
+                "coverage": f"{covered} of {counted(len(said), 'turn')} {'has' if len(said) == 1 else 'have'} figures",
             },
-            "after": [],
+            "after": [_note(note) for note in t.notes],
+            "origin": None if t.origin is None else _origin(t.origin),
+            "style": _text(t.look.style),
             "started": _stamp(t.started),
             "ended": _stamp(t.ended),
             "error": _error(t.error),
@@ -83,29 +89,68 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "reasoning": _text(turn.reasoning),
         "outcome": turn.outcome,
         "finish": _text(turn.stop),
-        "tokens": _tokens([turn]),
+        "tokens": _tokens([turn.usage]),
         "cost": _dollars(turn.cost),
         "cost_source": turn.cost_source,
         "cost_reported": _dollars(turn.usage.cost),
         "cost_computed": _dollars(turn.computed),
         "cost_differs": difference(turn.usage.cost, turn.computed),
-        "seconds_first_byte": _seconds(turn.first_byte),
-        "seconds": _seconds(turn.seconds),
-        "tokens_per_second": _seconds(turn.tokens_per_second),
+        "seconds_first_byte": _float(turn.first_byte),
+        "seconds": _float(turn.seconds),
+        "tokens_per_second": _float(turn.tokens_per_second),
         "attempts": turn.attempts,
         "generation": _text(turn.generation),
         "request": _text(turn.request),
+        "title": _text(turn.title),
+        "weighed": {kind: _weighed(kind, turn.weighed.get(kind)) for kind in _WEIGHED},
+        "carried": turn.carried,
+        "heard": _text(turn.heard),
+        "left_out": turn.left_out,
         "error": _error(turn.error),
     }
 
 
-def _tokens(turns: Sequence[Turn]) -> dict[str, int | None]:
+def _weighed(kind: str, figure: float | None) -> float | None:
+    return _dollars(round(figure)) if kind == "cost" and figure is not None else _float(figure)
+
+
+def _note(note: Note) -> dict[str, Any]:
     return {
-        "in": _count(total(turn.usage.input for turn in turns)[0]),
-        "out": _count(total(turn.usage.output for turn in turns)[0]),
-        "reasoning": _count(total(turn.usage.reasoning for turn in turns)[0]),
-        "cached_read": _count(total(turn.usage.cached_read for turn in turns)[0]),
-        "cached_write": _count(total(turn.usage.cached_write for turn in turns)[0]),
+        "kind": note.kind,
+        "heading": _text(note.heading),
+        "observer": {
+            "label": _text(note.observer),
+            "alias": _text(note.alias),
+            "id": _text(note.model),
+            "provider": _text(note.provider),
+        },
+        "status": note.status,
+        "reason": _text(note.reason),
+        "text": _text(note.text),
+        "data": None if note.data is None else storable(json.dumps(note.data, ensure_ascii=False)),
+        "tokens": _tokens([note.usage]),
+        "cost": _dollars(note.cost),
+        "cost_source": note.cost_source,
+        "spent": _dollars(note.spent),
+        "seconds": _float(note.seconds),
+        "attempts": note.attempts,
+        "request": _text(note.request),
+        "error": _error(note.error),
+    }
+
+
+def _origin(origin: Origin) -> dict[str, Any]:
+    return {"id": _text(origin.id), "name": _text(origin.name), "kind": origin.kind, "through": origin.through}
+
+
+def _tokens(usages: Iterable[Usage]) -> dict[str, int | None]:
+    every = list(usages)
+    return {
+        "in": _count(total(usage.input for usage in every)[0]),
+        "out": _count(total(usage.output for usage in every)[0]),
+        "reasoning": _count(total(usage.reasoning for usage in every)[0]),
+        "cached_read": _count(total(usage.cached_read for usage in every)[0]),
+        "cached_write": _count(total(usage.cached_write for usage in every)[0]),
     }
 
 
@@ -122,9 +167,9 @@ def _dollars(nanos: Nanos | None) -> float | None:
     return None if nanos is None else nanos / NANOS_PER_DOLLAR
 
 
-def _seconds(seconds: float | None) -> float | None:
-    # Whole seconds, too, are written with a point: a column has one type.
-    return None if seconds is None else float(seconds)
+def _float(figure: float | None) -> float | None:
+    # Whole figures, too, are written with a point: a column has one type.
+    return None if figure is None else float(figure)
 
 
 def _stamp(epoch: float | None) -> str | None:

@@ -14,13 +14,17 @@ it is code, since there nothing can be escaped: a span of one or two backticks t
 `|` (a table cell would end there) nor `]:` (a link definition is seen before code is); and a fence of backticks that is
 closed, is at most three spaces in, has nothing less indented inside it, and names no language that some renderer runs.
 All other backticks are escaped, so that at the start of each line no code is open.
+
+Where a text is not quoted but stands among our own lines, `embedded` takes the place of the third layer: its headings
+move below ours, and what would pass for a line of ours gets a backslash, too. On the way back headings stay where they
+are; all else is exact.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from runner.foreign import escape, obeyed, one_line, storable, visible
@@ -31,28 +35,55 @@ from runner.foreign import escape, obeyed, one_line, storable, visible
 def quoted(text: str) -> str:
     """The text as a block quote in which nothing can act; `unquoted` gives it back exactly."""
     lines = visible(text).split("\n")
-    fences = _fences(lines)
-    shown: list[str] = []
-    end = -1
-    for number, line in enumerate(lines):
-        fence = fences.get(number)
-        if fence is not None and fence.code:
-            end = fence.end
-        shown.append(line if number <= end else _escaped(line))
+    code = _code(lines, _fences(lines))
+    shown = (line if is_code else _escaped(line) for line, is_code in zip(lines, code, strict=True))
     return "\n".join(f"> {line}" if line else ">" for line in shown)
 
 
 def unquoted(quote: str) -> str:
     """The text that `quoted` was given."""
     shown = [line[2:] for line in quote.split("\n")]
-    fences = _fences(shown)
-    lines: list[str] = []
-    end = -1
-    for number, line in enumerate(shown):
-        if number in fences:
-            end = fences[number].end
-        lines.append(line if number <= end else _unescaped(line))
-    return obeyed("\n".join(lines))
+    code = _code(shown, _fences(shown))
+    return obeyed("\n".join(line if is_code else _unescaped(line) for line, is_code in zip(shown, code, strict=True)))
+
+
+# --- among our own lines ---------------------------------------------------------------------------------------------
+
+_OUTLINE: Final = 3
+"""How many levels of headings are ours."""
+
+_DEEPEST: Final = 6
+_MOVES: Final = re.compile(r"(#{1,6})(?=[ \t]|$)")
+_SEAM: Final = re.compile(r"## (?:Round \d|Session Statistics)|### Turn \d|\*\[tokens: |\*Archived |\*\*.+:\*\*[ \t]*$")
+"""Lines by which files are taken apart again: code that holds one is shown as text."""
+
+
+def embedded(text: str, labels: Collection[str] | None = ()) -> str:
+    """The text as lines that stand among ours: none acts, moves the outline, or passes for one of ours.
+
+    `labels` are the names that stand alone and bold over texts; None: any bold words alone on a line might be one.
+    """
+    lines = visible(text).split("\n")
+    code = is_code(lines)
+    levels = [
+        len(found[1]) for line, skip in zip(lines, code, strict=True) if not skip and (found := _MOVES.match(line))
+    ]
+    deeper = max(0, _OUTLINE + 1 - min(levels, default=_DEEPEST))
+    names = None if labels is None else {label.casefold() for label in labels}
+    return "\n".join(line if skip else _embedded(line, deeper, names) for line, skip in zip(lines, code, strict=True))
+
+
+def extracted(markdown: str) -> str:
+    """The text that `embedded` was given, its headings as they are shown."""
+    lines = markdown.split("\n")
+    return obeyed(
+        "\n".join(line if skip else _extracted(line) for line, skip in zip(lines, is_code(lines), strict=True))
+    )
+
+
+def is_code(lines: Sequence[str]) -> list[bool]:
+    """For each line of a file that is made of ours and of embedded texts: whether it is code."""
+    return _code(lines, _fences(lines, _SEAM))
 
 
 # --- fences ----------------------------------------------------------------------------------------------------------
@@ -78,12 +109,24 @@ class _Fence(NamedTuple):
     """False where the fence would be more than code: its two lines are text then."""
 
 
-def _fences(lines: Sequence[str]) -> dict[int, _Fence]:
-    """The fences that every renderer sees, by their first line; in escaped lines there are none."""
+def _code(lines: Sequence[str], fences: Mapping[int, _Fence]) -> list[bool]:
+    """For each line, whether it belongs to a fence that is code."""
+    code = [False] * len(lines)
+    for first, fence in fences.items():
+        if fence.code:
+            code[first : fence.end + 1] = [True] * (fence.end + 1 - first)
+    return code
+
+
+def _fences(lines: Sequence[str], seam: re.Pattern[str] | None = None) -> dict[int, _Fence]:
+    """The fences that every renderer sees, by their first line; in escaped lines there are none.
+
+    A fence that is not closed before the next seam is none.
+    """
     closers = [(number, run) for number, line in enumerate(lines) if (run := _run(line))]
     if not closers:
         return {}
-    outside = _next_lines_outside(lines)
+    outside = _next_lines_outside(lines, seam)
     first = dict.fromkeys(range(3, 9), 0)
     fences: dict[int, _Fence] = {}
     last = -1
@@ -115,14 +158,16 @@ def _run(line: str) -> int:
     return len(bare) if len(bare) >= 3 and not bare.strip("`") else 0
 
 
-def _next_lines_outside(lines: Sequence[str]) -> list[list[int]]:
-    """For each indentation up to three, and each line: the first line from there on that is indented less."""
+def _next_lines_outside(lines: Sequence[str], seam: re.Pattern[str] | None) -> list[list[int]]:
+    """For each indentation up to three, and each line: the first from there on that is indented less, or a seam."""
     following = [[len(lines)] * (len(lines) + 1) for _ in range(4)]
     for number in range(len(lines) - 1, -1, -1):
         spaces = len(lines[number]) - len(lines[number].lstrip(" "))
         blank = not lines[number].strip(" \t")
+        ends = seam is not None and seam.match(lines[number]) is not None
         for indent in range(4):
-            following[indent][number] = number if spaces < indent and not blank else following[indent][number + 1]
+            outside = ends or (spaces < indent and not blank)
+            following[indent][number] = number if outside else following[indent][number + 1]
     return following
 
 
@@ -186,6 +231,40 @@ def _rule(line: str) -> tuple[str, str, str] | None:
     return None if before.strip(_CONTAINERS) else (before, line[len(before) : start], line[start:])
 
 
+_OURS: Final = re.compile(
+    rf"(?P<before>[{re.escape(_CONTAINERS)}]*?)(?P<backslashes>\\*)(?P<ours>"
+    r"\*\[(?:[a-z ]+(?:=|: )|no (?:reply|notes))"  # figures, remarks, and what stands in the place of a text
+    r"|\*\([\d$][^()]*\)\*"
+    r"|\*Archived "
+    r"|\*\*(?:Rounds completed|Rounds|Total cost|Model|System prompt|Date):\*\*"
+    r"|\*\*(?P<label>.+):\*\*[ \t]*$"
+    r").*",
+    re.IGNORECASE,
+)
+_TOTAL: Final = re.compile(rf"([{re.escape(_CONTAINERS)}]*+Total):(?= [\d,]+ tokens)", re.IGNORECASE)
+
+
+def _embedded(line: str, deeper: int, labels: Collection[str] | None) -> str:
+    """One line of text that is no code, with its heading so much deeper."""
+    if found := _MOVES.match(line):
+        return "#" * min(_DEEPEST, len(found[1]) + deeper) + _escaped(line[found.end() :])
+    if (found := _OURS.fullmatch(line)) is not None:
+        before, backslashes, label = found["before"], found["backslashes"], found["label"]
+        # Where backslashes stand already, they double, label or not: the way back does not know the labels.
+        if backslashes or label is None or labels is None or plain(label).strip().casefold() in labels:
+            return f"{before}{backslashes * 2}\\{_escaped(line[found.start('ours') :])}"
+    # A backslash would not be seen here: `Total\:` looks like ours.
+    return _escaped(_TOTAL.sub(lambda found: found[1] + escape(":"), line))
+
+
+def _extracted(line: str) -> str:
+    if found := _MOVES.match(line):
+        return found[1] + _unescaped(line[found.end() :])
+    if (found := _OURS.fullmatch(line)) is not None and (backslashes := found["backslashes"]):
+        return found["before"] + backslashes[len(backslashes) // 2 + 1 :] + _unescaped(line[found.start("ours") :])
+    return _unescaped(line)
+
+
 # --- within our own lines --------------------------------------------------------------------------------------------
 
 _MAIL: Final = re.compile(r"(?<!\\)(\\*+)@")
@@ -193,9 +272,12 @@ _PUNCTUATION: Final = re.compile(r"[\\`*_\[\]()<>|~&$#]|:(?=//)|(?<=[wW]{3})\.")
 _PUNCTUATED: Final = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 
-def literal(text: str) -> str:
-    """The text within a line, heading or table cell of ours, as it is and without effect; `plain` gives it back."""
-    return _punctuated(visible(text, keep_newlines=False))
+def literal(text: str, apart: str = "") -> str:
+    """The text within a line, heading or table cell of ours, as it is and without effect; `plain` gives it back.
+
+    The sign with which `apart` begins is spelled out where all of `apart` stands, so that it can follow the text.
+    """
+    return _punctuated(visible(text, keep_newlines=False), apart)
 
 
 def plain(markdown: str) -> str:
@@ -203,13 +285,23 @@ def plain(markdown: str) -> str:
     return obeyed(_PUNCTUATED.sub(r"\1", markdown))
 
 
-def brief(text: str, limit: int = 200) -> str:
+def brief(text: str, limit: int = 200, apart: str = "") -> str:
     """The beginning of a text, on one line of ours and without effect."""
-    return _punctuated(one_line(text, limit))
+    return _punctuated(one_line(text, limit), apart)
 
 
-def _punctuated(shown: str) -> str:
+def failure(error: Mapping[str, Any] | None) -> str:
+    """What went wrong, `{"kind": ..., "message": ...}`, within a line of ours."""
+    known = error or {}
+    words = (known.get("kind"), known.get("message"))
+    return ": ".join(brief(str(word), 500) for word in words if word) or "no particulars"
+
+
+def _punctuated(shown: str, apart: str) -> str:
     spelled = _MAIL.sub(lambda found: found[1] * 2 + escape(_AT), shown)
+    if apart:
+        signs = re.compile(rf"(?<!\\)(\\*+){re.escape(apart[0])}(?={re.escape(apart[1:])})")
+        spelled = signs.sub(lambda found: found[1] * 2 + escape(apart[0]), spelled)
     return _PUNCTUATION.sub(lambda found: "\\" + found.group(), spelled)
 
 

@@ -1,11 +1,21 @@
-"""What a style of transcript is: a module that turns a conversation into the text of one file."""
+"""What a style of transcript is: a module that turns a conversation into the text of one file, and takes it out again.
+
+A user's own style is one Python file that the job names. It is the user's own code and runs as such; what goes wrong in
+it is told with its line.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Final, Protocol
 
-from runner.conversation import Transcript
+from runner.conversation import Look, Transcript
+from runner.foreign import one_line, storable
+from runner.money import Nanos
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +27,144 @@ class Links:
 
 
 class Style(Protocol):
-    """One member of the family; a module that has both is one."""
+    """What a conversation's file is made with."""
 
     @property
     def suffix(self) -> str:
         """How its files end: `.md`."""
         ...
 
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The texts that it takes from `render` in the job by their names, each with one line of what it is."""
+        ...
+
     def render(self, t: Transcript, links: Links) -> str:
         """The whole file; the same transcript gives the same text."""
         ...
+
+
+class ReadableStyle(Style, Protocol):
+    """One member of the family; a module that has all four is one."""
+
+    def read(self, markdown: str) -> ReadBack:
+        """What a file of this shape holds; ValueError where it has another one."""
+        ...
+
+
+# --- the way back ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a file tells of a turn, as exact as it is shown there; what it does not tell is None."""
+
+    input: int | None = None
+    output: int | None = None
+    reasoning: int | None = None
+    cached: int | None = None
+    cost: Nanos | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One turn of a file."""
+
+    number: int
+    speaker: str
+    """As the style names it: by its label, its alias or both."""
+    text: str | None
+    """None where there is no reply, whatever stands in its place."""
+    role: str | None = None
+    label: str | None = None
+    title: str | None = None
+    figures: Figures = Figures()
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What an observer wrote."""
+
+    heading: str
+    observer: str | None
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What can be read out of a file: exactly what it was made from, or as much of it as its style shows."""
+
+    said: tuple[Said, ...]
+    context: str | None = None
+    opening: str | None = None
+    system: str | None = None
+    notes: tuple[Noted, ...] = ()
+    model: str | None = None
+    """The model, or the models, as the head of the file names them."""
+    date: str | None = None
+    """As ISO 8601, as exact as it is shown; without a zone where the file names none."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """The texts of the style that are found in it."""
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Who speaks, in the order of their first turns."""
+        return tuple(dict.fromkeys(said.speaker for said in self.said))
+
+
+# --- a style of the user's own ---------------------------------------------------------------------------------------
+
+
+class StyleError(Exception):
+    """A user's own style that cannot be used: where in its file, and why."""
+
+
+_DEFAULT_SUFFIX: Final = ".md"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnStyle:
+    """A style that a user has written; whatever its code does wrong ends in a `StyleError`."""
+
+    path: str
+    module: ModuleType
+    suffix: str
+    texts: Mapping[str, str]
+
+    def render(self, t: Transcript, links: Links) -> str:
+        """The whole file as the user's function makes it."""
+        with _told(self.path):
+            text = self.module.render(t, links)
+        if not isinstance(text, str):
+            raise StyleError(f"{self.path}: `render` gave {type(text).__name__} for {t.name}; it must give a string")
+        return storable(text)
+
+
+def own_style(look: Look, load: Callable[[str], ModuleType]) -> OwnStyle:
+    """The style in the file that `look` names; StyleError where it is none."""
+    path = look.style
+    with _told(path):
+        module = load(path)
+    if not callable(getattr(module, "render", None)):
+        raise StyleError(f"{path}: there is no function `render(transcript, links)` in it")
+    suffix, texts = getattr(module, "suffix", _DEFAULT_SUFFIX), getattr(module, "texts", {})
+    if not isinstance(suffix, str) or not suffix.startswith(".") or not suffix[1:].isalnum():
+        raise StyleError(f"{path}: `suffix` must be a dot and letters or digits, such as `.md`")
+    if not isinstance(texts, Mapping) or not all(isinstance(word, str) for item in texts.items() for word in item):
+        raise StyleError(f"{path}: `texts` must be a mapping of names to one line each")
+    return OwnStyle(path, module, suffix, texts)
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    """An exception of the user's code as one line with its place; the last place in the user's own file is meant."""
+    try:
+        yield
+    except Exception as error:
+        line = error.lineno if isinstance(error, SyntaxError) else None
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename != __file__ and frame.filename.endswith(path.rpartition("/")[2]):
+                line = frame.lineno
+        place = path if line is None else f"{path}:{line}"
+        raise StyleError(f"{place}: {type(error).__name__}: {one_line(str(error)) or 'no particulars'}") from error

@@ -7,38 +7,49 @@ Only lines of ours begin with anything but `>`, and of the quotes only our callo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import orjson
 
-from runner.conversation import Participant, Transcript, Turn
+from runner.conversation import Note, Origin, Participant, Transcript, Turn
 from runner.foreign import visible
 from runner.money import dollars
-from runner.render.figures import UNKNOWN, counted, difference, duration, stamp, total, usd
-from runner.render.markdown import brief, link, literal, plain, quoted, row, unquoted
-from runner.render.style import Links
+from runner.render.figures import UNKNOWN, counted, difference, duration, generated, shown, stamp, total, usd
+from runner.render.markdown import brief, failure, link, literal, plain, quoted, row, unquoted
+from runner.render.shapes import COST, cost_of, count_of, noted, with_observer
+from runner.render.style import Figures, Links, Noted, ReadBack, Said
 
 suffix: Final = ".md"
+texts: Final[Mapping[str, str]] = {}
 
 _CONTEXT: Final = "## Context"
 _OPENING: Final = "## Opening"
+_STATISTICS: Final = "## Statistics"
 _CALLOUT: Final = "> [!"
+_DOT: Final = "·"
+"""What parts the figures of a line; in names that stand there it is spelled out."""
 
 
 def render(t: Transcript, links: Links) -> str:
     """The transcript as Markdown; `read` takes the texts out again."""
     blocks = [_front_matter(t), f"# {literal(t.name)}"]
+    if t.origin is not None:
+        blocks.append(_where_from(t.origin))
     if t.status != "complete":
         blocks.append(_callout("IMPORTANT", _why_incomplete(t)))
+    elif t.reason:
+        turns = f"{len(t.done)} of {counted(len(t.turns), 'turn')} were said."
+        blocks.append(_callout("NOTE", [f"**Ended by a rule.** {turns}", f"Reason: {brief(t.reason)}"]))
     for heading, text in ((_CONTEXT, t.context), (_OPENING, t.opening)):
         if text is not None:
             blocks += (heading, quoted(text))
-    for turn in t.turns:
-        if turn.text is not None or turn.outcome != "open" or turn.error is not None:
-            blocks += _turn(turn)
+    for turn in shown(t.turns):
+        blocks += _turn(turn)
     blocks += _statistics(t)
+    for note in t.notes:
+        blocks += _note(note)
     if neighbours := _neighbours(links):
         blocks.append(neighbours)
     blocks.append("*Computed from the journal. The verbatim texts are in `conversations.jsonl`.*")
@@ -49,7 +60,7 @@ def render(t: Transcript, links: Links) -> str:
 
 
 def _front_matter(t: Transcript) -> str:
-    tokens, _ = total(turn.usage.output for turn in _generated(t.turns))
+    tokens, _ = total(turn.usage.output for turn in generated(t.turns))
     flags = [flag for flag, count in (("truncated", t.truncated), ("refused", t.refused)) if count]
     fields = {
         "title": _scalar(t.name),
@@ -64,6 +75,10 @@ def _front_matter(t: Transcript) -> str:
         "tokens_out": None if tokens is None else str(tokens),
         "started": None if t.started is None else _scalar(stamp(t.started)),
         "duration_s": None if t.started is None or t.ended is None else f"{t.ended - t.started:.1f}",
+        "origin": None if t.origin is None else _scalar(t.origin.name),
+        "origin_id": None if t.origin is None else _scalar(t.origin.id),
+        "origin_kind": None if t.origin is None else _scalar(t.origin.kind),
+        "origin_lines": None if t.origin is None else str(t.origin.through),
         "tags": _list(_tag(word) for word in ("tertulia", t.job, t.prompt, t.status, *flags)),
     }
     return "\n".join(("---", *(f"{name}: {text}" for name, text in fields.items() if text is not None), "---"))
@@ -82,18 +97,21 @@ def _tag(word: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") or "unnamed"
 
 
+_KINDS: Final[Mapping[str, str]] = {"extend": "Goes on with", "fork": "Branches off", "redo": "Mends"}
+
+
+def _where_from(origin: Origin) -> str:
+    lines = "its first line is" if origin.through == 1 else f"its first {origin.through:,} lines are"
+    return f"*{_KINDS[origin.kind]} {literal(origin.name)} ({literal(origin.id)}): {lines} carried over.*"
+
+
 def _why_incomplete(t: Transcript) -> list[str]:
     lines = [f"**Not complete: {t.status}.** {len(t.done)} of {counted(len(t.turns), 'turn')} were said."]
     if t.reason:
         lines.append(f"Reason: {brief(t.reason)}")
     if t.error is not None and str(t.error.get("message") or "?") not in (t.reason or ""):
-        lines.append(f"Error: {_error(t.error.get('kind'), t.error.get('message'))}")
+        lines.append(f"Error: {failure(t.error)}")
     return lines
-
-
-def _error(kind: object, message: object) -> str:
-    words = [brief(str(word), 500) for word in (kind, message) if word]
-    return ": ".join(words) or "no particulars"
 
 
 def _callout(kind: str, lines: Iterable[str]) -> str:
@@ -107,7 +125,7 @@ def _callout(kind: str, lines: Iterable[str]) -> str:
 def _turn(turn: Turn) -> Iterator[str]:
     yield _heading(turn)
     if figures := _figures(turn):
-        yield f"*{' · '.join(figures)}*"
+        yield f"*{f' {_DOT} '.join(figures)}*"
     if turn.text is not None:
         yield quoted(turn.text)
     else:
@@ -119,7 +137,8 @@ def _turn(turn: Turn) -> Iterator[str]:
 _PLAIN_ROLE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _PART: Final = r"(?:[^\\()]|\\.)*"
 _HEADING: Final = re.compile(
-    rf"## (?P<number>\d+)\. (?:{_PART} \((?P<role>{_PART})\)|(?P<alone>(?:[A-Za-z0-9-]|\\_)+))(?: — .*)?"
+    rf"## (?P<number>\d+)\. (?:(?P<speaker>{_PART}) \((?P<role>{_PART})\)|(?P<alone>(?:[A-Za-z0-9-]|\\_)+))"
+    r"(?: — (?P<label>[^“]*?)(?: ?“(?P<title>.*)”)?)?"
 )
 
 
@@ -127,39 +146,58 @@ def _heading(turn: Turn) -> str:
     speaker = literal(turn.speaker)
     if turn.speaker != turn.role or not _PLAIN_ROLE.fullmatch(turn.role):
         speaker += f" ({literal(turn.role)})"
-    return f"## {turn.number}. {speaker}" + (f" — {literal(turn.label)}" if turn.label else "")
+    words = ([literal(turn.label, "“")] if turn.label else []) + ([f"“{literal(turn.title)}”"] if turn.title else [])
+    return f"## {turn.number}. {speaker}" + (f" — {' '.join(words)}" if words else "")
 
 
 def _figures(turn: Turn) -> list[str]:
-    if turn.given:
-        return ["given line"]
-    usage = turn.usage
-    figures = (
-        None if turn.model is None else literal(f"{turn.provider}/{turn.model}" if turn.provider else turn.model),
-        None if turn.served in (None, turn.model) else f"served {brief(turn.served or '')}",
-        None if turn.upstream is None else f"by {brief(turn.upstream)}",
-        None if usage.input is None else f"{usage.input:,} in",
-        None if usage.cached_read is None else f"{usage.cached_read:,} cached",
-        None if usage.cached_write is None else f"{usage.cached_write:,} cache written",
-        None if usage.output is None else f"{usage.output:,} out",
-        None if usage.reasoning is None else f"{usage.reasoning:,} reasoning",
-        None if turn.cost is None else f"{usd(turn.cost)} {_SOURCES[turn.cost_source]}",
-        None if turn.seconds is None else duration(turn.seconds),
-        None if turn.tokens_per_second is None else f"{turn.tokens_per_second:.1f} tok/s",
-        None if not turn.attempts else counted(turn.attempts, "attempt"),
-    )
-    return [figure for figure in figures if figure is not None]
+    if turn.given or turn.heard is not None:
+        told = "given line" if turn.heard is None else f"heard from {brief(turn.heard, apart=_DOT)}"
+        return [told, *(["carried over"] if turn.carried else [])]
+    served = None if turn.served in (None, turn.model) else f"served {brief(turn.served or '', apart=_DOT)}"
+    upstream = None if turn.upstream is None else f"by {brief(turn.upstream, apart=_DOT)}"
+    pace = None if turn.tokens_per_second is None else f"{turn.tokens_per_second:.1f} tok/s"
+    return [
+        *(figure for figure in _measured(turn, (served, upstream), pace) if figure is not None),
+        *(["carried over"] if turn.carried else []),
+        *([f"{counted(turn.left_out, 'oldest line')} left out"] if turn.left_out else []),
+        *([f"weighed {', '.join(_weighed(*figure) for figure in turn.weighed.items())}"] if turn.weighed else []),
+    ]
+
+
+def _measured(one: Turn | Note, names: Iterable[str | None], pace: str | None) -> Iterator[str | None]:
+    """What is known of a reply, or of what an observer wrote."""
+    usage = one.usage
+    if one.model is not None:
+        yield literal(f"{one.provider}/{one.model}" if one.provider else one.model, _DOT)
+    yield from names
+    yield None if usage.input is None else f"{usage.input:,} in"
+    yield None if usage.cached_read is None else f"{usage.cached_read:,} cached"
+    yield None if usage.cached_write is None else f"{usage.cached_write:,} cache written"
+    yield None if usage.output is None else f"{usage.output:,} out"
+    yield None if usage.reasoning is None else f"{usage.reasoning:,} reasoning"
+    yield None if one.cost is None else f"{usd(one.cost)} {_SOURCES[one.cost_source]}"
+    yield None if one.seconds is None else duration(one.seconds)
+    yield pace
+    yield None if not one.attempts else counted(one.attempts, "attempt")
 
 
 _SOURCES: Final = {"reported": "reported", "priced": "priced", "unknown": "assumed", None: "assumed"}
 """How a cost is known; where usage is unknown the reservation stays charged."""
 
 
+def _weighed(kind: str, figure: float) -> str:
+    if kind == "cost":
+        return f"cost {usd(round(figure))}"
+    if kind == "time":
+        return f"time {duration(figure)}"
+    return f"{literal(kind, _DOT)} {figure:,.0f}" if kind == "tokens" else f"{literal(kind, _DOT)} {figure:.2f}"
+
+
 def _what_happened(turn: Turn) -> list[str]:
     after = f" after {counted(turn.attempts, 'attempt')}" if turn.attempts else ""
     said = "No reply" if turn.outcome == "failed" else "No reply yet"
-    error = turn.error or {}
-    return [f"**{said}{after}.** {_error(error.get('kind'), error.get('message'))}"]
+    return [f"**{said}{after}.** {failure(turn.error)}"]
 
 
 def _remarks(turn: Turn) -> Iterator[str]:
@@ -176,26 +214,30 @@ def _remarks(turn: Turn) -> Iterator[str]:
 # --- statistics ------------------------------------------------------------------------------------------------------
 
 
-def _generated(turns: Iterable[Turn]) -> list[Turn]:
-    return [turn for turn in turns if turn.text is not None and not turn.given]
-
-
 def _statistics(t: Transcript) -> Iterator[str]:
-    live = [turn for turn in t.turns if not turn.given]
+    written = [p.role for p in t.participants if p.inbox is not None]
+    planned = [
+        turn
+        for turn in t.turns
+        if not turn.given and not turn.carried and turn.heard is None and turn.role not in written
+    ]
     rows = [row("Speaker", "Turns", "In", "Cached", "Out", "Reasoning", "Cost", "Time"), row(*["---", *["---:"] * 7])]
     for participant in t.participants:
         if participant.live:
-            rows.append(_statistics_row(_name(participant), [turn for turn in live if turn.role == participant.role]))
-    rows.append(_statistics_row("**Total**", live))
-    yield "## Statistics"
+            own = [turn for turn in planned if turn.role == participant.role]
+            rows.append(_statistics_row(_name(participant), own))
+    rows.append(_statistics_row("**Total**", planned))
+    yield _STATISTICS
     yield "\n".join(rows)
-    said = _generated(t.turns)
+    said = generated(t.turns)
     covered = sum(turn.usage.output is not None for turn in said)
     charged, _ = total(turn.cost for turn in said)
+    carried = sum(turn.carried for turn in t.turns)
     coverage = f"{covered} of {counted(len(said), 'turn')} {'has' if len(said) == 1 else 'have'} figures."
     yield (
         f"{coverage} Spent on all attempts: {usd(t.spent)}"
         + ("." if charged is None else f", of which {usd(charged)} on the turns above.")
+        + (f" What was carried over ({counted(carried, 'turn')}) is not in it." if carried else "")
     )
 
 
@@ -205,7 +247,7 @@ def _name(participant: Participant) -> str:
 
 
 def _statistics_row(name: str, planned: Sequence[Turn]) -> str:
-    said = _generated(planned)
+    said = generated(planned)
     columns = (
         [turn.usage.input for turn in said],
         [turn.usage.cached_read for turn in said],
@@ -224,6 +266,19 @@ def _statistics_row(name: str, planned: Sequence[Turn]) -> str:
     )
 
 
+def _note(note: Note) -> Iterator[str]:
+    if note.text is not None and note.kind == "titles":
+        return  # they stand in the headings
+    after = f" after {counted(note.attempts, 'attempt')}" if note.attempts else ""
+    yield f"## {with_observer(note)}"
+    if figures := [figure for figure in _measured(note, (), None) if figure is not None]:
+        yield f"*{f' {_DOT} '.join(figures)}*"
+    if note.text is not None:
+        yield quoted(note.text)
+    else:
+        yield _callout("WARNING", [f"**Nothing written{after}.** {failure(note.error or {'message': note.reason})}"])
+
+
 def _neighbours(links: Links) -> str:
     ways = (("Previous", links.previous), ("Next", links.next))
     return " · ".join(f"{way}: {link(path.removesuffix(suffix), path)}" for way, path in ways if path is not None)
@@ -232,33 +287,23 @@ def _neighbours(links: Links) -> str:
 # --- the way back ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One turn of a transcript that has a text."""
-
-    number: int
-    role: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBack:
-    """The texts of a transcript, exactly as they were."""
-
-    context: str | None
-    opening: str | None
-    said: tuple[Said, ...]
-
-
 def read(markdown: str) -> ReadBack:
-    """The texts that `render` was given; ValueError where somebody has moved a quote."""
-    texts: dict[str, str] = {}
-    heading = ""
+    """The texts that `render` was given, exactly; ValueError where somebody has moved a quote."""
+    texts: dict[str, str | None] = {}
+    figures: dict[str, str] = {}
+    notes: list[list[str]] = []
+    heading, ended = "", False
     lines = iter(markdown.split("\n"))
     line = next(lines, None)
     while line is not None:
         if line.startswith("## "):
-            heading = line
+            heading, ended = line, ended or line == _STATISTICS
+            if ended and line != _STATISTICS:
+                notes.append([line])
+            elif _HEADING.fullmatch(line):
+                texts.setdefault(line, None)
+        elif line.startswith("*") and heading:
+            figures.setdefault(heading, line)
         if not line.startswith(">"):
             line = next(lines, None)
             continue
@@ -268,15 +313,76 @@ def read(markdown: str) -> ReadBack:
             line = next(lines, None)
         if quote[0].startswith(_CALLOUT):
             continue
-        if not heading or heading in texts:
+        if ended and notes and len(notes[-1]) == 1:
+            notes[-1].append(unquoted("\n".join(quote)))
+            continue
+        if ended or not heading or texts.get(heading) is not None:
             raise ValueError(f"a quote stands where no turn is: {quote[0][:80]}")
         texts[heading] = unquoted("\n".join(quote))
     context, opening = texts.pop(_CONTEXT, None), texts.pop(_OPENING, None)
-    return ReadBack(context, opening, tuple(_said(heading, text) for heading, text in texts.items()))
+    head = _read_front_matter(markdown)
+    models = head.get("models")
+    started = head.get("started")
+    return ReadBack(
+        tuple(_said(heading, text, figures.get(heading, "")) for heading, text in texts.items()),
+        context,
+        opening,
+        notes=tuple(_noted(*note) for note in notes),
+        model=", ".join(map(str, models)) or None if isinstance(models, list) else None,
+        date=started if isinstance(started, str) else None,
+    )
 
 
-def _said(heading: str, text: str) -> Said:
+def _said(heading: str, text: str | None, figures: str) -> Said:
     found = _HEADING.fullmatch(heading)
     if found is None:
         raise ValueError(f"a quote stands under a heading that is not a turn: {heading[:80]}")
-    return Said(int(found["number"]), plain(found["alone"] if found["role"] is None else found["role"]), text)
+    alone, label, title = found["alone"], found["label"], found["title"]
+    return Said(
+        int(found["number"]),
+        plain(alone or found["speaker"]),
+        text,
+        role=plain(alone or found["role"]),
+        label=plain(label) if label else None,
+        title=None if title is None else plain(title),
+        figures=Figures() if text is None else _read_figures(figures),
+    )
+
+
+def _noted(heading: str, text: str | None = None) -> Noted:
+    return replace(noted([heading]), text=text)
+
+
+_FIGURES: Final = {
+    name: re.compile(rf"(\d[\d,]*) {word}")
+    for name, word in (("input", "in"), ("output", "out"), ("reasoning", "reasoning"), ("cached", "cached"))
+}
+_COST: Final = re.compile(rf"({COST}) (?:reported|priced|assumed)")
+_TIME: Final = re.compile(r"(?:(\d+) h )?(?:(\d+) min ?)?(?:([\d.]+) s)?")
+
+
+def _read_figures(line: str) -> Figures:
+    parts = line.strip("*").split(f" {_DOT} ")
+    counts = {
+        name: count_of(found[1])
+        for name, pattern in _FIGURES.items()
+        for part in parts
+        if (found := pattern.fullmatch(part))
+    }
+    cost = next((found[1] for part in parts if (found := _COST.fullmatch(part))), None)
+    time = next((found.groups() for part in parts if part and (found := _TIME.fullmatch(part))), None)
+    seconds = None if time is None else sum(float(n or 0) * unit for n, unit in zip(time, (3600, 60, 1), strict=True))
+    return Figures(**counts, cost=cost_of(cost), seconds=seconds)
+
+
+def _read_front_matter(markdown: str) -> Mapping[str, object]:
+    """The fields as `render` writes them; none where the file begins otherwise, what was edited is left out."""
+    head, end, _ = markdown.removeprefix("---\n").partition("\n---\n")
+    found: dict[str, object] = {}
+    for line in head.split("\n") if end and markdown.startswith("---\n") else ():
+        name, _, value = line.partition(": ")
+        try:
+            found[name] = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            continue
+    return found

@@ -387,6 +387,10 @@ def test_the_json_schema_knows_what_the_file_may_hold() -> None:
     assert {"type": "number", "minimum": 0} in schema["properties"]["budget"]["anyOf"]
     assert {"type": "number", "minimum": 0} in schema["$defs"]["PairingEntry"]["properties"]["budget"]["anyOf"]
     assert schema["$defs"]["ModelEntry"]["properties"]["timeout"]
+    prompt = schema["$defs"]["PromptEntry"]["properties"]
+    assert {"const": "farewell"} in prompt["stop"]["items"]["anyOf"]
+    assert {"$ref": "#/$defs/RenderEntry"} in prompt["render"]["anyOf"] and len(prompt["render"]["anyOf"]) == 3
+    assert "schema" in schema["$defs"]["AfterEntry"]["properties"]
     json.dumps(schema)
 
 

@@ -36,6 +36,21 @@ def problems(text: str, files: Mapping[str, str | bytes] | None = None, *sets: s
     return caught.value.problems
 
 
+def kind(keys: str) -> str:
+    """A job whose prompt says this, too."""
+    return f"prompts: {{t: {{opening: hi, rounds: 1, {keys}}}}}"
+
+
+def after(keys: str) -> str:
+    """A job with one observer, of whom this is said."""
+    return kind(f"after: [{{observer: sim/eli, prompt: p, {keys}}}]")
+
+
+def boxed(keys: str, more: str = "rounds: 1", pairing: str = "s: sim/ada") -> str:
+    """A job with a side `u` of this kind, and a live one."""
+    return f"prompts: {{t: {{roles: {{u: {keys}, s: {{}}}}, {more}}}}}\npairings: [{{prompt: t, {pairing}}}]"
+
+
 # A `»` stands before the place where the mistake is expected to be found.
 MISTAKES = {
     # the file as YAML
@@ -240,7 +255,25 @@ MISTAKES = {
     ),
     "growth without an x": ("defaults: {outcomes: {empty: {max_tokens: »2}}}", "from `x1` to `x16`"),
     "a rule for an unknown outcome": ("defaults: {outcomes: {»blank: {retry: 1}}}", "unknown key `blank`"),
-    "reasoning kept": ("defaults: {history: {reasoning: »keep}}", "must be `strip`"),
+    "reasoning in another way": ("defaults: {history: {reasoning: »hide}}", "must be `strip` or `keep`"),
+    "a full window in another way": ("defaults: {history: {overflow: »cut}}", "`trim`"),
+    "a window of nothing": ("defaults: {history: {window: »0}}", "at least 1"),
+    # the night
+    "a time that is none": ('deadline: »"25:00"', "neither a time of day nor a duration"),
+    "a deadline at once": ("deadline: »0s", "no time at all"),
+    "a deadline without a unit": ("deadline: »300", "needs its unit"),
+    "an end that nobody knows": ("notify: {when: [»success], command: [x]}", "this must be"),
+    "an end of nothing": ("notify: {when: »[], command: [x]}", "this is empty"),
+    "nobody to tell": ("notify: »{when: [failed]}", "nobody is told"),
+    "a command of nothing": ("notify: {command: »[' ']}", "its first word is the program"),
+    "a webhook that is no URL": ("notify: {webhook: »hooks.example.com}", "not a URL"),
+    "a webhook over http": ('notify: {webhook: »"http://hooks.example.com/x"}', "unencrypted"),
+    "a webhook with its secret": (
+        'notify: {webhook: »"https://hooks.example.com/services/T0/B0/abcdefgh12345678"}',
+        "whoever has this address can post there",
+    ),
+    "a webhook that is no variable": ('notify: {webhook: »"${HOOK-x}"}', "is no variable"),
+    "a variable in a command": ('notify: {command: [»"${HOME}/x"]}', "headers and webhook only"),
     # prompts
     "no prompts": (f"{PAIRINGS}\nprompts:»", "there are no prompts"),
     "a number as a text": ("prompts: {t: {opening: »5, rounds: 1}}", "a text is expected"),
@@ -322,6 +355,108 @@ MISTAKES = {
         "no name for a prompt",
     ),
     "no file for the pattern": (f"{PAIRINGS}\nprompts:\n  - »prompts/*.md", "no file fits"),
+    # kinds of conversation
+    "an order that nobody knows": (kind("order: »rendom"), "must be `round-robin`"),
+    "no moderator": (kind("order: »moderator"), "nobody is named who says"),
+    "a moderator who is not asked": (
+        kind("moderator: »{model: sim/eli}"),
+        "nobody would ask it: the order is round-robin",
+    ),
+    "a moderator of no model": (
+        kind("order: moderator, moderator: {model: »gml}"),
+        "there is no model `gml`",
+    ),
+    "somebody who may begin and has nothing to read": (
+        "prompts: {»t: {roles: {a: {opening: x}, b: {}}, rounds: 2, order: random}}",
+        "`b` may speak first and has nothing to read",
+    ),
+    "two rules in one": (kind("stop: [»{phrase: x, tokens: 5}]"), "each rule stands alone"),
+    "a rule that is no rule": (kind("stop: [»{}]"), "each rule stands alone"),
+    "a rule by another name": (kind("stop: [{»frase: x}]"), "unknown key `frase`"),
+    "a word that is no rule": (kind("stop: [»tokens]"), "only `farewell` stands alone"),
+    "a rule twice": (kind("stop: [{tokens: 9}, »{tokens: 8}]"), "there is a rule for `tokens` before"),
+    "a blank phrase": (kind("stop: [{phrase: »' '}]"), "this phrase is blank"),
+    "a phrase of nothing": (kind("stop: [»{phrase: null}]"), "`phrase` says nothing"),
+    "a share of more than all": (kind("stop: [{echo: »1.5}]"), "at most 1"),
+    "a stop before the start": (kind("stop: [{cost: »0}]"), "end it before the first turn"),
+    "a vote of nobody": (kind("stop: [{vote: »{every: 2}}]"), "`observer` is missing"),
+    "a vote of an unknown model": (kind("stop: [{vote: {observer: »eve}}]"), "there is no model `eve`"),
+    "the same vote twice": (
+        kind("stop: [{vote: {observer: sim/eli}}, {vote: »{observer: sim/eli}}]"),
+        "the same is asked before",
+    ),
+    "an observer of an unknown provider": (
+        kind("after: [{observer: »acme/x, prompt: p}]"),
+        "there is no provider `acme`",
+    ),
+    "an observer that may be several": (
+        kind("after: [{observer: »'m*', prompt: p}]"),
+        "a pattern may mean several models",
+    ),
+    "notes about nothing": (kind("after: [»{observer: sim/eli}]"), "nothing says what these notes are about"),
+    "notes of no kind": (after("kind: »note"), "must be `notes` or `titles` or `scores`"),
+    "scores without a schema": (
+        kind("after: [»{observer: sim/eli, prompt: p, kind: scores}]"),
+        "scores need a `schema`",
+    ),
+    "notes with a schema": (after("»schema: {}"), "notes have no schema"),
+    "a schema that is a word": (after("kind: scores, schema: »x"), "a JSON Schema is expected"),
+    "a schema that is none": (after("kind: scores, schema: »{type: objct}"), "this is no JSON Schema: "),
+    "an endless schema": (after("kind: scores, schema: »{maximum: .inf}"), "not finite"),
+    "a schema of no file": (after("kind: scores, schema: {file: »s.json}"), "there is no such file"),
+    "the same observer twice": (
+        kind("after: [{observer: sim/eli, prompt: p}, »{observer: sim/eli, prompt: p, heading: H}]"),
+        "the same is asked before",
+    ),
+    "an observer with a field of the call": (after("extra: {»stream: true}"), "`stream` follows from the call"),
+    "an observer with a least above its most": (
+        after("min_tokens: »9999"),
+        "min_tokens 9,999 is more than the max_tokens 4,096 of `eli`",
+    ),
+    "an unknown field for an observer": (after('system: »"{{c.label}}"'), "the field {{c.label}}"),
+    "a heading of two lines": (after('heading: »"a\\nb"'), "one line"),
+    "an unknown style": (kind("render: »transkript"), "this is no style: "),
+    "a style of no file": (kind("render: {style: »my.py}"), "there is no such file"),
+    "a style outside": (kind("render: »../../my.py"), "outside the project"),
+    "a text that the style does not take": (
+        kind("render: {style: transcript, »sbutitle: x}"),
+        "the style `transcript` has no text `sbutitle`",
+    ),
+    "an inbox of nothing": (boxed("{inbox: »{}}"), "either a `file` or a `command`"),
+    "an inbox of both": (boxed("{inbox: »{file: a, command: [b]}}"), "either a `file` or a `command`"),
+    "an inbox without a program": (boxed("{inbox: {command: »['']}}"), "its first word is the program"),
+    "an inbox with a script": (boxed("{script: [x], »inbox: {file: a}}"), "this role has a script"),
+    "an inbox with a system text": (boxed("{inbox: {file: a}, »system: x}"), "a role with an inbox has no model"),
+    "an inbox with a model": (
+        boxed("{inbox: {file: a}}", pairing="»u: sim/ada, s: sim/ada"),
+        "`u` has an inbox in `t`",
+    ),
+    "an instruction for an inbox": (
+        boxed("{inbox: {file: a}}", "turns: [{by: u, »instruct: go}, {by: s}]"),
+        "`u` has an inbox: nobody would follow",
+    ),
+    "nobody but inboxes": (
+        "prompts: {t: {roles: »{u: {inbox: {file: a}}}, rounds: 1}}\npairings: [{prompt: t}]",
+        "every role is scripted or has an inbox",
+    ),
+    "an inbox outside": (boxed("{inbox: {file: »'../../{{conversation}}.md'}}"), "outside the project"),
+    "an inbox with an unknown field": (
+        boxed("{inbox: {file: »'{{converse}}.md'}}"),
+        "nothing is known for the field {{converse}}",
+    ),
+    "an inbox of two conversations": (
+        boxed("{inbox: {file: »in.md}}", pairing="s: [sim/ada, sim/eli]"),
+        "`in.md` would be the inbox of `u` of t/eli and of `u` of t/ada",
+    ),
+    "an inbox of each repeat": (
+        boxed("{inbox: {file: »in.md}}", pairing="s: sim/ada, repeat: 2"),
+        "and of each of its repeats",
+    ),
+    "an inbox of two sides": (
+        boxed("{inbox: {file: in.md}}, v: {inbox: {file: »in.md}}"),
+        "and of `u` of t/ada",
+    ),
+    "a variable that names a drop-box": ("vars: {»conversation: x}", "reserved"),
     # pairings
     "no pairings": (f"{PROMPTS}\npairings: »[]", "there are no pairings"),
     "an unknown prompt": ("pairings: [{prompt: »tlak, a: sim/ada, b: sim/eli}]", "there is no prompt `tlak`"),
@@ -368,7 +503,7 @@ MISTAKES = {
     "settings without effect": ("set: [{when: »{a: basil}, max_tokens: 5}]", "this changes nothing"),
     "settings for nobody": ("set: [{when: »{}, max_tokens: 5}]", "this names nothing"),
     "settings that set nothing": ("set: [»{when: {prompt: talk}}]", "this sets nothing"),
-    "a variable out of place": ('models: {m: {use: sim/m, label: »"${HOME}"}}', "api_key, base_url and headers only"),
+    "a variable out of place": ('models: {m: {use: sim/m, label: »"${HOME}"}}', "headers and webhook only"),
     "a million and more": (
         "pairings: [{a: sim/x, b: sim/y}, »{a: [sim/ada, sim/eli], b: sim/cleo, repeat: 600000}]",
         "1,200,001 conversations",

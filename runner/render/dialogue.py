@@ -1,0 +1,212 @@
+"""`dialogue`: model to model, turn by turn with their pace, and what an observer made of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from runner.conversation import Transcript, Turn
+from runner.render.figures import counted, local, shown, total, usd
+from runner.render.markdown import embedded, literal, plain, quoted
+from runner.render.shapes import (
+    COST,
+    RULE,
+    Page,
+    body,
+    cost_of,
+    count_of,
+    ending,
+    labels,
+    names,
+    noted,
+    notes,
+    opening_of,
+    parted,
+    remarked,
+    text_of,
+    with_observer,
+)
+from runner.render.style import Figures, Links, ReadBack, Said
+
+suffix: Final = ".md"
+texts: Final[Mapping[str, str]] = {
+    "topic": "what it is about, in a few words",
+    "facilitator": "the name of who has set it up",
+    "facilitated": "what the facilitator did, in brackets after the name",
+    "intro": "an introduction, before the first turn",
+    "remark": "a remark on speed or hardware, after the introduction",
+}
+
+_TITLE: Final = "# Model-to-Model Dialogue: "
+_TOPIC: Final = "## Topic: "
+_FACILITATOR: Final = "## Facilitator: "
+_REMARK: Final = "Note: "
+_DASH: Final = " — "
+
+
+def render(t: Transcript, links: Links) -> str:
+    """The transcript turn by turn; `read` takes it apart again."""
+    called = names(t, lambda p: p.label)
+    blocks = [_head(t, called), *_introduction(t), RULE]
+    for turn in shown(t.turns):
+        speaker = literal(called.get(turn.role, turn.speaker), _DASH)
+        heading = f"### Turn {turn.number}: {speaker}{_DASH}{literal(turn.label or _part(turn, t))}"
+        blocks.append("\n".join((heading, *_figures(turn))))
+        blocks += (*body(turn, labels(t, called)), RULE)
+    written = list(notes(t, with_observer))
+    if written:
+        blocks.append(f"\n\n{RULE}\n\n".join(written))
+    blocks += (*_total(t), *ending(t))
+    return "\n\n".join(blocks).rstrip("\n") + "\n"
+
+
+def _head(t: Transcript, called: Mapping[str, str]) -> str:
+    lines = [_TITLE + " vs ".join(map(literal, called.values()))]
+    if t.started is not None:
+        began = local(t.started, t.zone)
+        lines.append(f"## {began:%Y-%m-%d} ({_part_of_day(began.hour)})")
+    given = t.look.texts
+    if topic := given.get("topic"):
+        lines.append(_TOPIC + literal(topic))
+    if facilitator := given.get("facilitator"):
+        did = given.get("facilitated")
+        lines.append(_FACILITATOR + literal(facilitator) + (f" ({literal(did)})" if did else ""))
+    return "\n".join(lines)
+
+
+def _part_of_day(hour: int) -> str:
+    return next(
+        part
+        for end, part in ((5, "Night"), (12, "Morning"), (18, "Afternoon"), (22, "Evening"), (24, "Night"))
+        if hour < end
+    )
+
+
+def _introduction(t: Transcript) -> Iterator[str]:
+    if intro := t.look.texts.get("intro"):
+        # The opening is the only quote in the head.
+        yield re.sub(r"^(\\*)>", r"\1\\>", embedded(intro.strip("\n")), flags=re.MULTILINE)
+    if remark := t.look.texts.get("remark"):
+        yield _REMARK + literal(remark)
+    if t.opening is not None:
+        yield quoted(t.opening)
+
+
+def _part(turn: Turn, t: Transcript) -> str:
+    """What a turn without a label is, by its place."""
+    if turn.number == 1:
+        return "Opening"
+    if turn.number == len(t.turns):
+        return "Closing"
+    return "Response" if turn.number == 2 else "Reply"
+
+
+def _figures(turn: Turn) -> Iterator[str]:
+    usage = turn.usage
+    parts = (
+        None if usage.output is None else f"{usage.output} tokens",
+        None if turn.tokens_per_second is None else f"{turn.tokens_per_second:.1f} tok/s",
+        None if turn.seconds is None else f"{turn.seconds:.1f}s",
+        # What a model waits or loads is not what it writes.
+        None if turn.first_byte is None or turn.seconds is None else f"first byte after {turn.first_byte:.1f}s",
+        None if not usage.reasoning else f"{usage.reasoning} of them reasoning",
+        None if not turn.cost else usd(turn.cost),
+        None if turn.attempts < 2 or turn.text is None else counted(turn.attempts, "attempt"),
+    )
+    if known := [part for part in parts if part is not None]:
+        yield f"*({', '.join(known)})*"
+
+
+def _total(t: Transcript) -> Iterator[str]:
+    said = t.done
+    tokens, _ = total(turn.usage.output for turn in said)
+    if tokens is None:
+        return
+    counts = sum(turn.usage.output is not None for turn in said)
+    times = [turn.seconds - (turn.first_byte or 0.0) for turn in said if turn.seconds is not None]
+    pace = ""
+    if times:
+        spent = sum(times)
+        around = counted(round(spent / 60), "minute") if spent >= 60 else counted(round(spent), "second")
+        covers = "" if len(times) == counts else f" in {counted(len(times), 'turn')}"
+        pace = f" (~{around} of generation{covers})"
+    covers = counted(len(said), "turn")
+    yield f"Total: {tokens} tokens across {covers if counts == len(said) else f'{counts} of {covers}'}{pace}"
+
+
+# --- the way back ----------------------------------------------------------------------------------------------------
+
+_TURN: Final = re.compile(r"### Turn (?P<number>\d+): (?P<heading>.+)")
+_HEADING: Final = re.compile(r"## .+")
+_DATE: Final = re.compile(r"## (?P<date>\d{4}-\d{2}-\d{2})\b.*")
+_FACILITATED: Final = re.compile(rf"{_FACILITATOR}(?P<name>.+?)(?: \((?P<did>.*)\))?")
+_TOTAL: Final = re.compile(r"Total: \d.*")
+_SPOKEN: Final = re.compile(
+    r"\*\((?:(?P<output>\d[\d,]*) tokens)?(?:, )?(?:[\d.]+ tok/s)?(?:, )?"
+    r"(?:(?P<seconds>\d+(?:\.\d+)?) ?s)?(?P<more>.*)\)\*"
+)
+_REASONING: Final = re.compile(r"(\d[\d,]*) of them reasoning")
+_COST: Final = re.compile(COST)
+
+
+def read(markdown: str) -> ReadBack:
+    """What a dialogue holds; ValueError where it is none."""
+    page = Page(markdown, _TOTAL)
+    if not page.lines[0].startswith(_TITLE.rstrip()):
+        raise ValueError("this is no dialogue: it needs a title `# Model-to-Model Dialogue: ...`")
+    turns = page.find(_TURN)
+    headings = [number for number in page.below_rules(page.find(_HEADING)) if turns and number > turns[0]]
+    head, *sections = page.cut(page.around(turns, headings))
+    date = next((found["date"] for line in head if (found := _DATE.fullmatch(line))), None)
+    return ReadBack(
+        tuple(_said(found, section[1:]) for section in sections if (found := _TURN.fullmatch(section[0]))),
+        opening=opening_of(head),
+        notes=tuple(noted(section) for section in sections if not _TURN.fullmatch(section[0])),
+        model=plain(page.lines[0].removeprefix(_TITLE)),
+        date=date,
+        texts=_texts(head),
+    )
+
+
+def _said(found: re.Match[str], lines: list[str]) -> Said:
+    figures = _SPOKEN.fullmatch(lines[0]) if lines else None
+    remarked(lines)
+    text = text_of(lines[figures is not None :])
+    speaker, label = parted(found["heading"], _DASH, " - ")
+    return Said(
+        int(found["number"]),
+        plain(speaker),
+        text,
+        label=None if label is None else plain(label),
+        figures=Figures() if figures is None or text is None else _read_figures(figures),
+    )
+
+
+def _read_figures(found: re.Match[str]) -> Figures:
+    reasoning, cost = _REASONING.search(found["more"]), _COST.search(found["more"])
+    return Figures(
+        output=count_of(found["output"]),
+        reasoning=None if reasoning is None else count_of(reasoning[1]),
+        cost=None if cost is None else cost_of(cost[0]),
+        seconds=None if found["seconds"] is None else float(found["seconds"]),
+    )
+
+
+def _texts(head: list[str]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    intro: list[str] = []
+    for line in head[1:]:
+        if line.startswith(_TOPIC):
+            found["topic"] = plain(line.removeprefix(_TOPIC))
+        elif who := _FACILITATED.fullmatch(line):
+            found["facilitator"] = plain(who["name"])
+            if who["did"] is not None:
+                found["facilitated"] = plain(who["did"])
+        elif line.startswith(_REMARK):
+            found["remark"] = plain(line.removeprefix(_REMARK))
+        elif not line.startswith((">", "#")):
+            intro.append(re.sub(r"^(\\*)\\>", r"\1>", line))
+    if text := text_of(intro):
+        found["intro"] = text.strip("\n")
+    return found

@@ -1,0 +1,184 @@
+"""`rounds`: a scripted or facilitated side against one model, round by round, its lines quoted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from itertools import groupby
+from typing import Final
+
+from runner.conversation import Transcript, Turn
+from runner.render.figures import local, shown
+from runner.render.markdown import literal, plain, quoted, unquoted
+from runner.render.shapes import (
+    RULE,
+    Page,
+    body,
+    ending,
+    figures_of,
+    iso_date,
+    labels,
+    names,
+    noted,
+    notes,
+    opening_of,
+    remarked,
+    remarks,
+    text_of,
+    token_line,
+    total_cost,
+    with_observer,
+)
+from runner.render.style import Links, ReadBack, Said
+
+suffix: Final = ".md"
+texts: Final[Mapping[str, str]] = {}
+
+_TITLE: Final = "# Voices Chat: "
+_BETWEEN: Final = " <-> "
+_STAMP: Final = "%Y-%m-%d %H:%M"
+_STATISTICS: Final = "## Session Statistics"
+_MODEL: Final = "**Model:** "
+_SYSTEM: Final = "**System prompt:** "
+
+
+def render(t: Transcript, links: Links) -> str:
+    """The transcript round by round; `read` takes it apart again."""
+    called = _names(t)
+    blocks = [_head(t, called)]
+    if t.opening is not None:
+        blocks.append(quoted(t.opening))
+    blocks.append(RULE)
+    # With more than two, a label is known by its look alone.
+    known = labels(t, called) if len(called) <= 2 else None
+    for number, turns in groupby(shown(t.turns), lambda turn: turn.round):
+        blocks.append(f"## Round {number}")
+        for turn in turns:
+            first = turn.role == t.participants[0].role
+            blocks += _turn(turn, called.get(turn.role, turn.speaker), known, first)
+        blocks.append(RULE)
+    for note in notes(t, with_observer):
+        blocks += (note, RULE)
+    blocks += (_STATISTICS, "\n".join(_statistics(t)), *ending(t))
+    return "\n\n".join(blocks).rstrip("\n") + "\n"
+
+
+def _names(t: Transcript) -> Mapping[str, str]:
+    """The first side is known by its label, the others by the aliases of their models."""
+    return names(t, lambda p: p.label if p == t.participants[0] else p.alias or p.label)
+
+
+def _models(t: Transcript) -> list[str]:
+    return list(dict.fromkeys(p.model for p in t.participants[1:] or t.participants if p.live))
+
+
+_PLAIN: Final = re.compile(r"[\w./:@+-]+", re.ASCII)
+
+
+def _as_code(model: str) -> str:
+    return f"`{model}`" if _PLAIN.fullmatch(model) else literal(model)
+
+
+def _head(t: Transcript, called: Mapping[str, str]) -> str:
+    sides = [p.model if p.live and place else called[p.role] for place, p in enumerate(t.participants)]
+    lines = [_TITLE + _BETWEEN.join(literal(side, _BETWEEN) for side in sides)]
+    if t.started is not None:
+        lines.append(f"*{local(t.started, t.zone):{_STAMP}}*")
+    lines.append("")
+    if models := _models(t):
+        lines.append(_MODEL + " and ".join(map(_as_code, models)))
+    lines.append(f"**Rounds:** {t.rounds_planned}")
+    if (cost := total_cost(t)) is not None:
+        lines.append(f"**Total cost:** {cost}")
+    if t.system is not None:
+        lines.append(f"{_SYSTEM}{literal(t.system)}")
+    return "\n".join(lines)
+
+
+def _turn(turn: Turn, name: str, labels: Collection[str] | None, first: bool) -> Iterator[str]:
+    label = f"**{literal(name)}:**\n"
+    if first and turn.text is not None:
+        yield label + quoted(turn.text)
+        yield from remarks(turn)
+    else:
+        text, *others = body(turn, labels)
+        yield label + text
+        yield from others
+    yield from token_line(turn)
+
+
+def _statistics(t: Transcript) -> Iterator[str]:
+    whole = t.rounds_done == t.rounds_planned
+    yield f"- **Rounds completed:** {t.rounds_done}{'' if whole else f' of {t.rounds_planned}'}"
+    if (cost := total_cost(t)) is not None:
+        yield f"- **Total cost:** {cost}"
+    if t.started is not None:
+        yield f"- **Date:** {local(t.started, t.zone):{_STAMP}}"
+    if models := _models(t):
+        yield f"- **Model:** {' and '.join(map(literal, models))}"
+
+
+# --- the way back ----------------------------------------------------------------------------------------------------
+
+_ROUND: Final = re.compile(r"## Round \d+[ \t]*")
+_HEADING: Final = re.compile(r"## .+")
+_CODE: Final = re.compile(r"(?<!\\)`([^`]*)`")
+_LABEL: Final = re.compile(r"\*\*(?P<label>.+):\*\*[ \t]*")
+_DATE: Final = re.compile(r"\*(?P<date>[^*]+)\*")
+
+
+def read(markdown: str) -> ReadBack:
+    """What a file of rounds holds; ValueError where it is none."""
+    page = Page(markdown)
+    if not page.lines[0].startswith(_TITLE.rstrip()):
+        raise ValueError("these are no rounds: they need a title `# Voices Chat: ...`")
+    starts = page.around(page.find(_ROUND), page.below_rules(page.find(_HEADING)))
+    head, *sections = page.cut(starts)
+    rounds = [section[1:] for section in sections if _ROUND.fullmatch(section[0])]
+    others = [section for section in sections if not _ROUND.fullmatch(section[0]) and section[0] != _STATISTICS]
+    sides = [plain(side) for side in page.lines[0].removeprefix(_TITLE).split(_BETWEEN)]
+    first, labels = _sides(sides, [line for section in rounds for line in section])
+    turns = [turn for section in rounds for turn in _turns(section, labels)]
+    date = next((found["date"] for line in head if (found := _DATE.fullmatch(line))), None)
+    model = next((line.removeprefix(_MODEL) for line in head if line.startswith(_MODEL)), None)
+    system = next((line.removeprefix(_SYSTEM) for line in head if line.startswith(_SYSTEM)), None)
+    return ReadBack(
+        tuple(_said(number, turn, first) for number, turn in enumerate(turns, 1)),
+        opening=opening_of(head),
+        system=None if system is None else plain(system),
+        notes=tuple(map(noted, others)),
+        model=None if model is None else plain(_CODE.sub(r"\1", model)),
+        date=None if date is None else iso_date(date, _STAMP),
+    )
+
+
+def _sides(sides: list[str], lines: list[str]) -> tuple[str, set[str]]:
+    """Who is quoted, and every label: of two sides the second is the first that is named beside the first."""
+    named = list(dict.fromkeys(label for line in lines if (label := _label(line)) is not None))
+    first = sides[0] if sides[0] in named else next(iter(named), "")
+    if len(sides) > 2:
+        return first, set(named)
+    return first, {first, *[name for name in named if name != first][: len(sides) - 1]}
+
+
+def _label(line: str) -> str | None:
+    found = _LABEL.fullmatch(line)
+    return None if found is None else plain(found["label"])
+
+
+def _turns(section: list[str], labels: Collection[str]) -> Iterator[tuple[str, list[str]]]:
+    """The lines of each turn of a round below their label."""
+    starts = [number for number, line in enumerate(section) if _label(line) in labels]
+    for start, end in zip(starts, [*starts[1:], len(section) + 1], strict=True):
+        yield _label(section[start]) or "", section[start + 1 : end - 1]
+
+
+def _said(number: int, turn: tuple[str, list[str]], first: str) -> Said:
+    speaker, lines = turn
+    said = remarked(lines)
+    quote = [line if line.startswith("> ") else f"> {line[1:]}" for line in lines if line.startswith(">")]
+    if speaker == first and quote:
+        text: str | None = unquoted("\n".join(quote))
+    else:
+        text = text_of(lines, blank_first=False)
+    return Said(number, speaker, text, figures=figures_of(said, text))
