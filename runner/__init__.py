@@ -29,8 +29,8 @@ says, and that stands above it:
 | `prices`        | what a call costs at most, and what it did cost    | call, money
 | `forecast`      | what conversations will cost, and how long they    | conversation, limits, money, prices
 |                 | take                                               |
-| `judge`         | what becomes of a turn after an attempt: the one   | call, conversation, events, money, observers,
-|                 | owner of retries                                   | prices
+| `judge`         | what becomes of a turn after an attempt: the one   | call, conversation, events, observers, prices
+|                 | owner of retries                                   |
 | `providers/`    | one file per dialect: a call to a request, an      | call, foreign, money, world
 |                 | answer to an outcome                               |
 | `catalogue`     | prices that no job gives: the list that a provider | money, providers, world
@@ -40,7 +40,7 @@ says, and that stands above it:
 | `render/`       | one file per format; no clock, no path, no state   | call, conversation, foreign, money
 | `job/`          | the job file: read, checked, all mistakes with     | call, conversation, limits, money, providers,
 |                 | their lines                                        | render, sim, stops, world
-| `plan`          | a job to its cells: ids, names, order, budgets     | call, conversation, job, money
+| `plan`          | a job to its cells: ids, names, order, budgets     | conversation, events, job, money
 | `ledger`        | day and month money of all jobs and processes,     | events, limits, lines, money, world
 |                 | drawn in slices                                    |
 | `journal`       | the append-only file: lock, record, sync, read     | events, lines, money, world
@@ -61,31 +61,35 @@ says, and that stands above it:
 | `inbox`         | lines that come from outside, out of a file or a   | call, conversation, foreign, job, run, talk,
 |                 | command                                            | world
 | `outputs`       | the files of a run, computed from its journal      | call, conversation, events, forecast, foreign,
-|                 |                                                    | job, journal, ledger, limits, money, observers,
-|                 |                                                    | plan, render, talk, world
+|                 |                                                    | job, journal, ledger, limits, money,
+|                 |                                                    | observers, plan, render, talk, world
 | `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
-|                 | what is new or changed, its cost, its time         | limits, money, plan
+|                 | what is new or changed, its cost, its time         | limits, money, plan, stops
 | `compare`       | two runs held against each other: what is new,     | conversation, foreign, money, outlook, render
 |                 | gone, changed, better or worse                     |
 | `exports/`      | one file per shape in which other programs read    | conversation, render
 |                 | conversations                                      |
-| `notify`        | who is told how a run ended, and what              | conversation, foreign, job, money, render, world
+| `notify`        | who is told how a run ended, and what              | conversation, foreign, job, money, render,
+|                 |                                                    | world
 | `preflight`     | what must be known before anything is sent:        | catalogue, conversation, events, job, limits,
 |                 | prices, keys, addresses, lanes                     | money, plan, prices, providers, sim, world
-| `selection`     | what a life is about: which run of a job, which of | events, job, money, outputs, plan, preflight,
-|                 | its conversations, whether they may be held        | world
+| `branches`      | conversations that go on with others of their run: | events, job, plan, preflight, render, talk
+|                 | longer, branched, or mended                        |
+| `selection`     | what a life is about: which run of a job, which of | branches, events, job, money, outputs, plan,
+|                 | its conversations, whether they may be held        | preflight, world
 | `waiting`       | until a part of the lanes is free for this process | foreign, limits, run, shares, world
-| `night`         | from job files to runs: journals, lanes and the    | catalogue, events, foreign, gate, inbox, job,
-|                 | gate; the one entry for every world                | journal, ledger, limits, lines, lookups, money,
-|                 |                                                    | outputs, plan, preflight, providers, roster, run,
-|                 |                                                    | selection, shares, transports, waiting, world
+| `night`         | from job files to runs: journals, lanes and the    | branches, catalogue, events, foreign, gate,
+|                 | gate; the one entry for every world                | inbox, job, journal, ledger, limits, lines,
+|                 |                                                    | lookups, money, notify, outputs, plan,
+|                 |                                                    | preflight, providers, render, roster, run,
+|                 |                                                    | selection, shares, talk, transports, waiting,
+|                 |                                                    | world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, ledger, limits, lines, money, night,
 |                 |                                                    | outputs, plan, render, run, world
-| `verify`        | every figure and every hash, computed again        | call, conversation, events, foreign, job,
-|                 |                                                    | journal, ledger, lines, money, outputs, plan,
-|                 |                                                    | prices, providers, render, talk, transports,
-|                 |                                                    | world
+| `verify`        | every figure and every hash, computed again        | conversation, events, foreign, job, journal,
+|                 |                                                    | ledger, lines, money, outputs, plan,
+|                 |                                                    | providers, render, talk, world
 | `spending`      | what was spent by day, job, provider or model, and | events, ledger, money
 |                 | what room is left                                  |
 | `evidence`      | what became known of calls whose cost was assumed  | events, foreign, money, plan

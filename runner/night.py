@@ -55,7 +55,7 @@ from runner.shares import Shares
 from runner.talk import talk_of
 from runner.transports.http import HttpTransport
 from runner.waiting import Tell, take_turn, the_rest
-from runner.world import Clock, Disk, LockHeld, World
+from runner.world import Clock, Disk, LockHeld, Wire, World
 
 VERSION: Final = __version__
 EXIT_HELD: Final = 7
@@ -89,6 +89,8 @@ class Place:
     """How many calls this machine allows at the same time; None for any number."""
     price_list: PriceList | None = None
     """Prices for models that neither a job nor their provider's own list has."""
+    notices: Wire | None = None
+    """Over which those are told who want to know of the end, where the wire of the calls is recorded."""
 
 
 @dataclass(slots=True)
@@ -134,7 +136,7 @@ async def night(
     except CannotBegin as why:
         for source in sources:
             key = options.key or source.job.key(date_of(world.clock.wall(), source.job.timezone))
-            await _notify(world, source, End(source.job.name, key, why.code), tell)
+            await _notify(world, place, source, End(source.job.name, key, why.code), tell)
         raise
 
 
@@ -170,7 +172,7 @@ async def _night(
         if working:
             codes.append(await _work(world, working, options, place, tell, watch))
         for one in working:
-            await _notify(world, one.source, _end(one), tell)
+            await _notify(world, place, one.source, _end(one), tell)
         return worst(codes)
 
 
@@ -190,13 +192,13 @@ def _end(one: Ready) -> End:
     )
 
 
-async def _notify(world: World, source: Source, end: End, tell: Tell) -> None:
+async def _notify(world: World, place: Place, source: Source, end: End, tell: Tell) -> None:
     if source.job.notify is not None:
         folder, environ = Path(source.file).parent, source.environ
         await send(
             source.job.notify,
             end,
-            wire=world.wire,
+            wire=place.notices or world.wire,
             programs=world.programs,
             environ=environ,
             folder=folder,

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from runner.conversation import Conversation, Participant
+from runner.conversation import Aside, Conversation, Participant
 from runner.events import Progress, State
 from runner.forecast import AT_MOST, FIRST_OUTPUT_SHARE, Load, Pace, Total, expecting, loads, minutes_alone, pace
 from runner.foreign import one_line
 from runner.job import Job
 from runner.limits import Limits
-from runner.money import Nanos, Price
+from runner.money import Nanos, Price, dollars
 from runner.plan import Cell, Plan, make_plan
+from runner.stops import Rule
 
 Standing: TypeAlias = Literal["done", "failed", "unfinished", "changed", "new", "replaced"]
 STANDINGS: Final[tuple[Standing, ...]] = ("new", "changed", "unfinished", "failed", "done", "replaced")
@@ -379,11 +380,17 @@ def differences(before: Conversation, after: Conversation) -> list[str]:
         if now.role in then:
             found += _sides(then[now.role], now)
     found += _value("rounds", before.rounds, after.rounds)
+    found += _value("stop", *(", ".join(map(_rule, c.stops)) or None for c in (before, after)))
+    for what in ("moderator", "voters"):
+        old, new = (_asides(c, what) for c in (before, after))
+        if old != new:
+            told = list(_value(what, *(", ".join(map(_listener, some)) or None for some in (old, new))))
+            found += told or [f"{what}: asked otherwise"]
     if before.rounds == after.rounds and [x.role for x in before.lines] != [x.role for x in after.lines]:
         found.append("turns: another order of speaking")
     for role in (p.role for p in after.participants if p.role in then):
-        old, new = ([x for x in c.lines if x.role == role] for c in (before, after))
-        for number, (one, other) in enumerate(zip_longest(old, new), 1):
+        own = ([x for x in c.lines if x.role == role] for c in (before, after))
+        for number, (one, other) in enumerate(zip_longest(*own), 1):
             if one is not None and other is not None:
                 found += _text(f"line {number} of {role}", one.given, other.given)
                 found += _text(f"instruction {number} of {role}", one.instruct, other.instruct)
@@ -394,21 +401,45 @@ def differences(before: Conversation, after: Conversation) -> list[str]:
     return found
 
 
+def _rule(rule: Rule) -> str:
+    if rule.kind == "phrase":
+        return f"phrase {rule.phrase!r}"
+    return f"{rule.kind} ${dollars(round(rule.most))}" if rule.kind == "cost" else f"{rule.kind} {rule.most:g}"
+
+
+def _asides(conversation: Conversation, what: str) -> list[Aside]:
+    """Those who are asked while it goes on, without the ids that follow from the conversation's own."""
+    moderator = () if conversation.moderator is None else (conversation.moderator,)
+    return [replace(aside, id="") for aside in (moderator if what == "moderator" else conversation.voters)]
+
+
+def _listener(aside: Aside) -> str:
+    return f"{aside.by.provider}/{aside.by.model}"
+
+
 def _yes(value: bool) -> str:
     return "true" if value else "false"
 
 
 def _sides(before: Participant, after: Participant) -> Iterator[str]:
     role = after.role
-    yield from _value(f"{role} is", *("live" if p.live else "scripted" for p in (before, after)))
+    kinds = ("live" if p.live else "scripted" if p.inbox is None else "heard from outside" for p in (before, after))
+    yield from _value(f"{role} is", *kinds)
     if not (before.live and after.live):
         return
     yield from _text(f"system text of {role}", before.system, after.system)
     yield from _value(f"model of {role}", f"{before.provider}/{before.model}", f"{after.provider}/{after.model}")
     yield from _value(f"max_tokens of {role}", before.max_tokens, after.max_tokens)
-    for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty"):
+    for name in ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty"):
         yield from _value(f"{name} of {role}", getattr(before.sampling, name), getattr(after.sampling, name))
+    stops = (", ".join(map(repr, p.sampling.stop)) or None for p in (before, after))
+    yield from _value(f"texts that stop {role}", *stops)
+    for name in ("effort", "tokens"):
+        was, now = (getattr(p.reasoning, name) for p in (before, after))
+        yield from _value(f"reasoning {name} of {role}", was, now)
     yield from _value(f"overflow of {role}", before.overflow, after.overflow)
+    yield from _value(f"window of {role}", before.window, after.window)
+    yield from _value(f"own reasoning shown to {role}", *(_yes(p.keeps_reasoning) for p in (before, after)))
 
 
 def _value(what: str, before: object, after: object) -> Iterator[str]:

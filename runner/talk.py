@@ -102,7 +102,8 @@ class Talk:
         return Spoken(
             role=line.role,
             text=text,
-            given=isinstance(event, Heard),
+            # What its origin said is compared with, and ends no branch.
+            given=isinstance(event, Heard) or line.number <= self._carried,
             output=event.usage.get("output") if event.usage.get("trusted", True) else None,
             cost=event.cost or 0,
             after=0.0 if self.started is None else max(0.0, said.at - self.started),

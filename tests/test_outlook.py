@@ -229,6 +229,14 @@ CHANGES = [
     (("name: talk", "name: talk\nsend_seed: true"), "the seed that is sent"),
     (("rounds: 2", "turns: [{by: a}, {by: b, instruct: Now}], rounds: 2"), "instruction 1 of b: added"),
     (("rounds: 2", "turns: [{by: b}, {by: a}], rounds: 2"), "turns: another order of speaking"),
+    (("max_tokens: 500", "max_tokens: 500, top_k: 40"), "top_k of a: none -> 40"),
+    (("max_tokens: 500", "max_tokens: 500, stop_strings: END"), "texts that stop a: none -> 'END'"),
+    (("max_tokens: 500", "max_tokens: 500, reasoning: {effort: low}"), "reasoning effort of a: none -> low"),
+    (("max_tokens: 500", "max_tokens: 500, history: {window: 6}"), "window of a: none -> 6"),
+    (("rounds: 2", "rounds: 2, stop: [{repetition: 0.6}, {cost: 0.2}]"), "stop: none -> repetition 0.6, cost $0.2"),
+    (("rounds: 2", "rounds: 2, stop: [{phrase: END}]"), "stop: none -> phrase 'END'"),
+    (("rounds: 2", "rounds: 2, stop: [{vote: {observer: bo}}]"), "voters: none -> sim/n"),
+    (("rounds: 2", "rounds: 2, order: moderator, moderator: {model: bo}"), "moderator: none -> sim/n"),
 ]
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 
 from runner.cli.door import answered, emit, ended, json_option, outputs_option, say
-from runner.cli.hold import JOBS, SETS, dollars_of, load_all
+from runner.cli.hold import JOBS, SETS, dollars_of, load_all, seconds_of
 
 if TYPE_CHECKING:
     from runner.catalogue import Sources
+    from runner.cli.runs import Run
     from runner.doctor import Finding
     from runner.events import State
     from runner.money import Nanos, Price
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _ROWS: Final = 40
 _NAMES: Final = 20
 _NAME_WIDTH: Final = 56
+_EXIT_STALE: Final = 3
 
 
 @click.command()
@@ -536,20 +538,34 @@ def _amount(nanos: Nanos) -> float:
 @outputs_option
 @SETS
 @click.option("--online", is_flag=True, help="Ask the providers, too: what costs nothing to ask.")
+@click.option("--max-age", metavar="DURATION", help="Fail when no run that made calls has finished within: 26h.")
 @json_option
 @answered
 @ended
-def check(jobs: tuple[Path, ...], outputs: Path, sets: tuple[str, ...], online: bool, as_json: bool) -> int:
+def check(
+    jobs: tuple[Path, ...],
+    outputs: Path,
+    sets: tuple[str, ...],
+    online: bool,
+    max_age: str | None,
+    as_json: bool,
+) -> int:
     """Find everything that can be known without spending: mistakes, prices, keys, budgets, the outputs folder.
 
     With --online also whether each key is accepted and each model there, with its window and its price, what credit is
     left, and what local servers have loaded. Only such questions are sent; none of them costs anything.
+
+    With --max-age also whether the job is being run at all: exit code 3 when none of its runs has made calls and come
+    to an end, whatever that was, within this time. It says when the last one did.
     """
     findings = _Findings(as_json)
+    oldest = None if max_age is None else seconds_of("--max-age", max_age)
     seen: dict[Path, Path] = {}
     for path in jobs:
         findings.file = str(path)
         folder = _check_job(findings, path, sets, outputs, online=online)
+        if folder is not None and oldest is not None:
+            _check_age(findings, folder.parent, oldest)
         if folder in seen:
             findings.problem(2, f"its run {folder} is also that of {seen[folder]}: give one of them another name")
         elif folder is not None:
@@ -598,7 +614,7 @@ class _Findings:
 
     def count(self, code: int) -> None:
         self.problems += 1
-        # The codes are 2, 6 and 8, and the larger one is the worse.
+        # The codes are 2, 3, 6 and 8, and the larger one is the worse.
         self.code = max(self.code, code)
 
     def _tell(self, grade: str, text: str) -> None:
@@ -781,6 +797,77 @@ def _check_changes(findings: _Findings, standing: Standing) -> None:
             f"{several} of {standing.name} would be bought again, and run refuses that unasked; "
             f"{command('plan --why', standing.source.file)} says what has changed",
         )
+
+
+class _Finished(NamedTuple):
+    """A life of a run that made calls and came to an end."""
+
+    name: str
+    at: float
+    exit: int
+    calls: int
+
+
+def _check_age(findings: _Findings, home: Path, oldest: float) -> None:
+    """Whether a run of the job that made calls has finished within so many seconds."""
+    import time
+
+    from runner.render.figures import counted, duration, stamp
+
+    last = _finished_last(home)
+    if last is None:
+        findings.problem(_EXIT_STALE, f"no run of it that made calls has ever finished in {home.parent}")
+        return
+    age = max(0.0, time.time() - last.at)
+    told = f"{last.name}, {duration(age)} ago ({stamp(last.at)}), {counted(last.calls, 'call')}, exit code {last.exit}"
+    if age <= oldest:
+        findings.ok(f"the last run that finished: {told}")
+    else:
+        findings.problem(
+            _EXIT_STALE, f"no run of it that made calls has finished for {duration(oldest)}; the last one: {told}"
+        )
+
+
+def _finished_last(home: Path) -> _Finished | None:
+    """The life that ended last, of those that made calls; of a journal as far as it can be read."""
+    from runner.cli.runs import Run, last_record
+    from runner.journal import FILE
+
+    newest: _Finished | None = None
+    for path in home.glob(f"*/{FILE}"):
+        run = Run(path.parent)
+        try:
+            end = last_record(run)
+            if end is None or (newest is not None and end[1] <= newest.at):
+                continue  # nothing in it can be younger than its last record
+            found = _lives(run)
+        except OSError:
+            continue  # what we may not read is another's, who has to check it
+        newest = max((one for one in (newest, found) if one is not None), key=lambda one: one.at, default=None)
+    return newest
+
+
+def _lives(run: Run) -> _Finished | None:
+    """The last life of a run that made calls and came to an end."""
+    from runner.events import Closed, Opened, Sent
+    from runner.journal import decode
+    from runner.lines import TooNew, split
+    from runner.world import RealDisk
+
+    calls, last = 0, None
+    for offset, line, whole in split(RealDisk(), run.journal):
+        try:
+            record = decode(line, offset) if whole else None
+        except TooNew:
+            break
+        event = None if record is None else record.event
+        if isinstance(event, Opened):
+            calls = 0
+        elif isinstance(event, Sent):
+            calls += 1
+        elif isinstance(event, Closed) and record is not None and calls:
+            last = _Finished(run.name, record.at, event.exit, calls)
+    return last
 
 
 def _check_folder(findings: _Findings, outputs: Path) -> None:

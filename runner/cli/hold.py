@@ -216,6 +216,7 @@ async def _hold(
                     if provider.base_url == BUILT_IN:
                         engine = Engine(sim_config(provider))
                         built_in[source.job.name, name] = await stack.enter_async_context(serve(engine))
+        plain = wire
         if tape.record is not None:
             wire = recorder = _recorder(wire, tape.record, sources, tell)
         world = World(RealClock(), RealDisk(), wire, Random(), RealSignals(), RealPrograms())
@@ -224,7 +225,7 @@ async def _hold(
         stack.callback(progress.close)
         here = Path() if outputs.is_absolute() else Path.cwd()
         most_calls = _most_calls(bool(built_in))
-        place = Place(outputs, me(), built_in, own_state(), here, most_calls, price_list())
+        place = Place(outputs, me(), built_in, own_state(), here, most_calls, price_list(), plain)
         async with recorder or nullcontext():
             code = await night(
                 world, sources, options, place, tell=progress.tell, watch=progress.watch, found=progress.found

@@ -25,7 +25,7 @@ from runner.verify import verify
 from runner.world import RealDisk, World
 from tests.memory import MemoryDisk
 from tests.nights import ROOT, START
-from tests.virtual import ScriptedSignals, VirtualClock, run_virtual
+from tests.virtual import ScriptedPrograms, ScriptedSignals, VirtualClock, run_virtual
 
 HOME = Path(__file__).parents[2]
 JOBS = sorted((HOME / "jobs").glob("*.yaml"))
@@ -71,7 +71,7 @@ def held(path: Path) -> Held:
     async def live() -> int:
         bases = {(job.name, name): f"http://{name}.sim/v1" for name in engines}
         wire = SimWire({bases[job.name, name]: engine for name, engine in engines.items()}, (0.001, 0.01), Random(5))
-        world = World(VirtualClock(START), disk, wire, Random(1), ScriptedSignals())
+        world = World(VirtualClock(START), disk, wire, Random(1), ScriptedSignals(), ScriptedPrograms())
         place = Place(ROOT, '{"pid": 1}', bases)
         return await night(world, [Source(job, path.name, {})], Options(), place, tell=told.append)
 
