@@ -174,7 +174,7 @@ class Session:
             moderator = talk.moderator()
             if moderator is not None:
                 await self._ask_aside(held, moderator, line.number)
-                line = talk.conversation.lines[line.number - 1]
+                continue  # it may be the turn of a given line now
             if talk.conversation.participant(line.role).live:
                 await self._turn(Turn(held, line.number, talk.conversation.participant(line.role), line))
             else:
@@ -194,16 +194,19 @@ class Session:
     async def _ask_aside(self, held: Held, aside: Aside, turn: int) -> None:
         """Ask somebody who only listens. One who fails is asked no more, and the conversation goes on without."""
         progress = self.journal.state.of(aside.id)
-        if progress.status == "failed":
-            return
-        if turn not in progress.replies:
+        if turn not in progress.replies and progress.status != "failed":
             try:
                 await self._turn(Turn(held, turn, aside.by, aside=aside))
             except Refused as why:
                 if why.status != "failed":
                     raise
                 self.journal.record(Stopped(aside.id, "failed", why.reason))
-                return
+        progress = self.journal.state.of(aside.id)
+        if turn not in progress.replies:
+            if aside.kind != "pick":
+                return  # no vote is none
+            # In whose stead the given order holds has to be on record: what is said next depends on it.
+            self.journal.record(Heard(aside.id, turn, "", "in the given order: the moderator failed"))
         held.talk.answered(aside, turn, self._read(self.journal.state.of(aside.id).replies[turn])[0].text)
 
     async def _comment(self, held: Held, aside: Aside) -> None:

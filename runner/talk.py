@@ -74,6 +74,7 @@ class Talk:
         if aside.kind == "pick":
             self.picks[turn] = text
             self.conversation = arranged(self.planned, self.picks)
+            self._follow()
         elif aside.kind == "vote":
             self.votes.setdefault(turn, {})[aside.id] = bool(understood(aside, text, turn).data)
 
@@ -86,7 +87,7 @@ class Talk:
         while len(self.history) < len(self.conversation.lines):
             line = self.conversation.lines[len(self.history)]
             said = self.said.get(line.number)
-            if line.given is None and said is None:
+            if said is None and (line.given is None or self.moderator() is not None):
                 return
             text = line.given if said is None else said.event.text
             assert text is not None

@@ -187,7 +187,7 @@ def jobs(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
         prompt["context"] = draw(TEXTS)
     if draw(st.booleans()):
         prompt["turns"] = [{"by": role, **({"instruct": draw(TEXTS)} if role in live else {})} for role in roles]
-    if "host" not in roles and draw(st.booleans()):
+    if draw(st.booleans()):
         prompt |= {"order": "moderator", "moderator": {"model": draw(st.sampled_from("xyz"))}}
     elif draw(st.booleans()):
         prompt["order"] = "random"
