@@ -1,16 +1,15 @@
 """What people and programs read of a night: one file per format, pure functions of what they are given.
 
-`STYLES` are the looks a transcript can have; a new one is a file of its own and one line here. Beside them, `jsonl` is
-the line of a conversation for programs and `summary` the page about the whole night; both exist once, not by choice.
+`STYLES` are the looks a transcript can have; a new one is a file of its own and one line here. `own_style` is one that
+a user has written. Beside them, `jsonl` is the line of a conversation for programs and `summary` the page about the
+whole night; both exist once, not by choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import ModuleType
+from collections.abc import Mapping
 from typing import Final
 
-from runner.conversation import Look
 from runner.render import dialogue, letter, rounds, titled_rounds, transcript
 from runner.render.style import Links, ReadableStyle, ReadBack, Style, StyleError, own_style
 
@@ -22,11 +21,6 @@ STYLES: Final[Mapping[str, ReadableStyle]] = {
     "titled-rounds": titled_rounds,
     "letter": letter,
 }
-
-
-def style_of(look: Look, load: Callable[[str], ModuleType]) -> Style:
-    """The style that a conversation is to have: one of ours by its name, or what `load` makes of the user's file."""
-    return STYLES[look.style] if look.style in STYLES else own_style(look, load)
 
 
 def recognised(markdown: str) -> str | None:
@@ -51,5 +45,4 @@ __all__ = [
     "StyleError",
     "own_style",
     "recognised",
-    "style_of",
 ]

@@ -48,13 +48,14 @@ _DASH: Final = " — "
 def render(t: Transcript, links: Links) -> str:
     """The transcript turn by turn; `read` takes it apart again."""
     called = names(t, lambda p: p.label)
+    known = labels(t, called)
     blocks = [_head(t, called), *_introduction(t), RULE]
     for turn in shown(t.turns):
         speaker = literal(called.get(turn.role, turn.speaker), _DASH)
         heading = f"### Turn {turn.number}: {speaker}{_DASH}{literal(turn.label or _part(turn, t))}"
         blocks.append("\n".join((heading, *_figures(turn))))
-        blocks += (*body(turn, labels(t, called)), RULE)
-    written = list(notes(t, with_observer))
+        blocks += (*body(turn, known), RULE)
+    written = list(notes(t, with_observer, known))
     if written:
         blocks.append(f"\n\n{RULE}\n\n".join(written))
     blocks += (*_total(t), *ending(t))
@@ -143,7 +144,7 @@ _DATE: Final = re.compile(r"## (?P<date>\d{4}-\d{2}-\d{2})\b.*")
 _FACILITATED: Final = re.compile(rf"{_FACILITATOR}(?P<name>.+?)(?: \((?P<did>.*)\))?")
 _TOTAL: Final = re.compile(r"Total: \d.*")
 _SPOKEN: Final = re.compile(
-    r"\*\((?:(?P<output>\d[\d,]*) tokens)?(?:, )?(?:[\d.]+ tok/s)?(?:, )?"
+    r"\*\((?=[\d$])(?:(?P<output>\d[\d,]*) tokens)?(?:, )?(?:[\d.]+ tok/s)?(?:, )?"
     r"(?:(?P<seconds>\d+(?:\.\d+)?) ?s)?(?P<more>.*)\)\*"
 )
 _REASONING: Final = re.compile(r"(\d[\d,]*) of them reasoning")
@@ -205,7 +206,7 @@ def _texts(head: list[str]) -> Mapping[str, str]:
                 found["facilitated"] = plain(who["did"])
         elif line.startswith(_REMARK):
             found["remark"] = plain(line.removeprefix(_REMARK))
-        elif not line.startswith((">", "#")):
+        elif not line.startswith((">", "# ", "## ")):
             intro.append(re.sub(r"^(\\*)\\>", r"\1>", line))
     if text := text_of(intro):
         found["intro"] = text.strip("\n")

@@ -36,6 +36,11 @@ def generated(turns: Iterable[Turn]) -> list[Turn]:
     return [t for t in turns if t.text is not None and not t.given and t.heard is None and not t.carried]
 
 
+def read_in(turns: Iterable[Turn]) -> list[Turn]:
+    """The turns that a model wrote elsewhere, as a file tells: what they took was paid there, and is in no total."""
+    return [t for t in turns if t.text is not None and t.heard is not None and t.alias is not None and not t.carried]
+
+
 def shown(turns: Iterable[Turn]) -> list[Turn]:
     """The turns that were said or at least tried."""
     return [t for t in turns if t.text is not None or t.outcome != "open" or t.error is not None]

@@ -39,6 +39,7 @@ _STAMP: Final = "%Y-%m-%d %H:%M:%S"
 def render(t: Transcript, links: Links) -> str:
     """The transcript as a letter and its answer; `read` takes it apart again."""
     called = names(t, lambda p: p.label)
+    known = labels(t, called)
     head = [f"{_TITLE}{' and '.join(literal(model) for model in dict.fromkeys(p.model for p in live(t)))}".rstrip()]
     if t.started is not None:
         head.append(f"*{local(t.started, t.zone):{_STAMP}}*")
@@ -48,8 +49,8 @@ def render(t: Transcript, links: Links) -> str:
     blocks.append(RULE)
     for turn in shown(t.turns):
         label = literal(called.get(turn.role, turn.speaker))
-        blocks += (f"**{label}:**", *body(turn, labels(t, called)), *token_line(turn), RULE)
-    for note in notes(t, with_observer):
+        blocks += (f"**{label}:**", *body(turn, known), *token_line(turn), RULE)
+    for note in notes(t, with_observer, known):
         blocks += (note, RULE)
     blocks += ending(t)
     return "\n\n".join(blocks).rstrip("\n") + "\n"

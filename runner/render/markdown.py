@@ -232,7 +232,7 @@ def _rule(line: str) -> tuple[str, str, str] | None:
 
 
 _OURS: Final = re.compile(
-    rf"(?P<before>[{re.escape(_CONTAINERS)}]*?)(?P<backslashes>\\*)(?P<ours>"
+    r"(?P<before>(?:[ \t>+0-9.)-]|\*[ \t])*+)(?P<backslashes>\\*)(?P<ours>"
     r"\*\[(?:[a-z ]+(?:=|: )|no (?:reply|notes))"  # figures, remarks, and what stands in the place of a text
     r"|\*\([\d$][^()]*\)\*"
     r"|\*Archived "
@@ -241,13 +241,18 @@ _OURS: Final = re.compile(
     r").*",
     re.IGNORECASE,
 )
-_TOTAL: Final = re.compile(rf"([{re.escape(_CONTAINERS)}]*+Total):(?= [\d,]+ tokens)", re.IGNORECASE)
+_TOTAL: Final = re.compile(rf"^([{re.escape(_CONTAINERS)}]*+Total):(?= [\d,]+ tokens)", re.IGNORECASE)
 
 
 def _embedded(line: str, deeper: int, labels: Collection[str] | None) -> str:
     """One line of text that is no code, with its heading so much deeper."""
     if found := _MOVES.match(line):
-        return "#" * min(_DEEPEST, len(found[1]) + deeper) + _escaped(line[found.end() :])
+        level = min(_DEEPEST, len(found[1]) + deeper)
+        return "#" * level + _embedded_words(line[found.end() :], labels)
+    return _embedded_words(line, labels)
+
+
+def _embedded_words(line: str, labels: Collection[str] | None) -> str:
     if (found := _OURS.fullmatch(line)) is not None:
         before, backslashes, label = found["before"], found["backslashes"], found["label"]
         # Where backslashes stand already, they double, label or not: the way back does not know the labels.
@@ -258,11 +263,13 @@ def _embedded(line: str, deeper: int, labels: Collection[str] | None) -> str:
 
 
 def _extracted(line: str) -> str:
-    if found := _MOVES.match(line):
-        return found[1] + _unescaped(line[found.end() :])
-    if (found := _OURS.fullmatch(line)) is not None and (backslashes := found["backslashes"]):
-        return found["before"] + backslashes[len(backslashes) // 2 + 1 :] + _unescaped(line[found.start("ours") :])
-    return _unescaped(line)
+    """The line that `_embedded` was given, but for the level of its heading."""
+    start = 0 if (heading := _MOVES.match(line)) is None else heading.end()
+    marks, words = line[:start], line[start:]
+    if (found := _OURS.fullmatch(words)) is not None and (backslashes := found["backslashes"]):
+        kept = found["before"] + backslashes[len(backslashes) // 2 + 1 :]
+        return marks + kept + _unescaped(words[found.start("ours") :])
+    return marks + _unescaped(words)
 
 
 # --- within our own lines --------------------------------------------------------------------------------------------

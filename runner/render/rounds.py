@@ -57,7 +57,7 @@ def render(t: Transcript, links: Links) -> str:
             first = turn.role == t.participants[0].role
             blocks += _turn(turn, called.get(turn.role, turn.speaker), known, first)
         blocks.append(RULE)
-    for note in notes(t, with_observer):
+    for note in notes(t, with_observer, known):
         blocks += (note, RULE)
     blocks += (_STATISTICS, "\n".join(_statistics(t)), *ending(t))
     return "\n\n".join(blocks).rstrip("\n") + "\n"
@@ -178,7 +178,7 @@ def _said(number: int, turn: tuple[str, list[str]], first: str) -> Said:
     said = remarked(lines)
     quote = [line if line.startswith("> ") else f"> {line[1:]}" for line in lines if line.startswith(">")]
     if speaker == first and quote:
-        text: str | None = unquoted("\n".join(quote))
+        text = unquoted("\n".join(quote)) if any(line[2:].strip() for line in quote) else None
     else:
         text = text_of(lines, blank_first=False)
     return Said(number, speaker, text, figures=figures_of(said, text))

@@ -20,7 +20,7 @@ from typing import Final
 
 from runner.conversation import Note, Participant, Transcript, Turn
 from runner.money import NANOS_PER_DOLLAR, Nanos
-from runner.render.figures import counted, generated, total, usd
+from runner.render.figures import counted, generated, read_in, total, usd
 from runner.render.markdown import brief, embedded, extracted, failure, is_code, literal, plain, unquoted
 from runner.render.style import Figures, Noted
 
@@ -136,6 +136,9 @@ def total_cost(t: Transcript) -> str | None:
     """What the turns cost, how many of them that covers, and what all attempts cost where it is something else."""
     cost, covers = total(turn.cost for turn in generated(t.turns))
     parts = [] if cost is None else [f"{usd(cost)}{covers}"]
+    elsewhere, of = total(turn.cost for turn in read_in(t.turns))
+    if elsewhere is not None:
+        parts.append(f"{usd(elsewhere)}{of} by the file that was read in")
     if t.spent != (cost or 0):
         parts.append(f"{usd(t.spent)} on all attempts")
     return ", ".join(parts) or None
@@ -151,13 +154,13 @@ def ending(t: Transcript) -> Iterator[str]:
         yield f"*[ended: after {turns}{reason}]*"
 
 
-def notes(t: Transcript, headed: Callable[[Note], str]) -> Iterator[str]:
+def notes(t: Transcript, headed: Callable[[Note], str], labels: Collection[str] | None) -> Iterator[str]:
     """What observers wrote of the whole, or what happened to them, each below its heading."""
     for note in t.notes:
         if note.kind == "titles":
             continue
         if note.text is not None:
-            yield f"## {headed(note)}\n\n{embedded(note.text)}"
+            yield f"## {headed(note)}\n\n{embedded(note.text, labels)}"
         elif note.attempts or note.error is not None or note.reason is not None:
             after = f" after {counted(note.attempts, 'attempt')}" if note.attempts else ""
             why = failure(note.error or {"message": note.reason})
@@ -167,7 +170,8 @@ def notes(t: Transcript, headed: Callable[[Note], str]) -> Iterator[str]:
 def with_observer(note: Note) -> str:
     """`Observer's Notes (opus, Claude Opus)`: a heading that says who wrote what is below it."""
     who = dict.fromkeys(name for name in (note.alias, note.observer) if name)
-    return f"{literal(note.heading or 'Notes')} ({', '.join(map(literal, who))})"
+    heading = literal(note.heading or "Notes")
+    return f"{heading} ({', '.join(map(literal, who))})" if who else heading
 
 
 # --- the way back ----------------------------------------------------------------------------------------------------

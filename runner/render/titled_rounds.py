@@ -46,12 +46,13 @@ _CONTEXT: Final = "## Context"
 def render(t: Transcript, links: Links) -> str:
     """The transcript under its titles; `read` takes it apart again."""
     called = names(t, lambda p: p.label)
+    known = labels(t, called)
     blocks = [*_head(t), RULE]
     if t.context is not None:
-        blocks += (_CONTEXT, embedded(t.context), RULE)
+        blocks += (_CONTEXT, embedded(t.context, known), RULE)
     for turn in shown(t.turns):
-        blocks += (_heading(turn, t, called), *body(turn, labels(t, called)), RULE)
-    for note in notes(t, lambda note: literal(note.heading or "Notes")):
+        blocks += (_heading(turn, t, called), *body(turn, known), RULE)
+    for note in notes(t, lambda note: literal(note.heading or "Notes"), known):
         blocks += (note, RULE)
     blocks.append("\n".join(_archived(t)))
     if closing := t.look.texts.get("closing"):

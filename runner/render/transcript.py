@@ -16,7 +16,18 @@ import orjson
 from runner.conversation import Note, Origin, Participant, Transcript, Turn
 from runner.foreign import visible
 from runner.money import dollars
-from runner.render.figures import UNKNOWN, counted, difference, duration, generated, shown, stamp, total, usd
+from runner.render.figures import (
+    UNKNOWN,
+    counted,
+    difference,
+    duration,
+    generated,
+    read_in,
+    shown,
+    stamp,
+    total,
+    usd,
+)
 from runner.render.markdown import brief, failure, link, literal, plain, quoted, row, unquoted
 from runner.render.shapes import COST, cost_of, count_of, noted, with_observer
 from runner.render.style import Figures, Links, Noted, ReadBack, Said
@@ -41,7 +52,7 @@ def render(t: Transcript, links: Links) -> str:
         blocks.append(_callout("IMPORTANT", _why_incomplete(t)))
     elif t.reason:
         turns = f"{len(t.done)} of {counted(len(t.turns), 'turn')} were said."
-        blocks.append(_callout("NOTE", [f"**Ended by a rule.** {turns}", f"Reason: {brief(t.reason)}"]))
+        blocks.append(_callout("NOTE", [f"**Ended early.** {turns}", f"Reason: {brief(t.reason)}"]))
     for heading, text in ((_CONTEXT, t.context), (_OPENING, t.opening)):
         if text is not None:
             blocks += (heading, quoted(text))
@@ -151,18 +162,26 @@ def _heading(turn: Turn) -> str:
 
 
 def _figures(turn: Turn) -> list[str]:
-    if turn.given or turn.heard is not None:
-        told = "given line" if turn.heard is None else f"heard from {brief(turn.heard, apart=_DOT)}"
-        return [told, *(["carried over"] if turn.carried else [])]
+    pace = None if turn.tokens_per_second is None else f"{turn.tokens_per_second:.1f} tok/s"
+    carried = ["carried over"] if turn.carried else []
+    if turn.heard is not None:
+        # Whatever it took, it was not taken from the model that has its place here.
+        told = _measured(replace(turn, model=None), (), pace)
+        return [_source(turn.heard), *(figure for figure in told if figure is not None), *carried]
+    if turn.given:
+        return ["given line", *carried]
     served = None if turn.served in (None, turn.model) else f"served {brief(turn.served or '', apart=_DOT)}"
     upstream = None if turn.upstream is None else f"by {brief(turn.upstream, apart=_DOT)}"
-    pace = None if turn.tokens_per_second is None else f"{turn.tokens_per_second:.1f} tok/s"
     return [
         *(figure for figure in _measured(turn, (served, upstream), pace) if figure is not None),
-        *(["carried over"] if turn.carried else []),
+        *carried,
         *([f"{counted(turn.left_out, 'oldest line')} left out"] if turn.left_out else []),
         *([f"weighed {', '.join(_weighed(*figure) for figure in turn.weighed.items())}"] if turn.weighed else []),
     ]
+
+
+def _source(heard: str) -> str:
+    return f"heard from {brief(heard, apart=_DOT)}"
 
 
 def _measured(one: Turn | Note, names: Iterable[str | None], pace: str | None) -> Iterator[str | None]:
@@ -237,8 +256,23 @@ def _statistics(t: Transcript) -> Iterator[str]:
     yield (
         f"{coverage} Spent on all attempts: {usd(t.spent)}"
         + ("." if charged is None else f", of which {usd(charged)} on the turns above.")
+        + _elsewhere(t.turns)
         + (f" What was carried over ({counted(carried, 'turn')}) is not in it." if carried else "")
     )
+
+
+def _elsewhere(turns: Iterable[Turn]) -> str:
+    """What the turns took that were read in, and how many of them say so."""
+    told = read_in(turns)
+    if not told:
+        return ""
+    out, out_covers = total(turn.usage.output for turn in told)
+    cost, cost_covers = total(turn.cost for turn in told)
+    parts = ([] if out is None else [f"{out:,} out{out_covers}"]) + (
+        [] if cost is None else [f"{usd(cost)}{cost_covers}"]
+    )
+    took = f" took {' and '.join(parts)} by their file" if parts else " have no figures"
+    return f" {counted(len(told), 'turn')} that {'was' if len(told) == 1 else 'were'} read in{took}; none of it is above."
 
 
 def _name(participant: Participant) -> str:
@@ -271,7 +305,8 @@ def _note(note: Note) -> Iterator[str]:
         return  # they stand in the headings
     after = f" after {counted(note.attempts, 'attempt')}" if note.attempts else ""
     yield f"## {with_observer(note)}"
-    if figures := [figure for figure in _measured(note, (), None) if figure is not None]:
+    source = [] if note.heard is None else [_source(note.heard)]
+    if figures := [*source, *(figure for figure in _measured(note, (), None) if figure is not None)]:
         yield f"*{f' {_DOT} '.join(figures)}*"
     if note.text is not None:
         yield quoted(note.text)

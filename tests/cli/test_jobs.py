@@ -18,6 +18,7 @@ from runner.night import Place, Source, night
 from runner.outlook import outlook
 from runner.plan import Plan, Provider, make_plan
 from runner.preflight import DEFAULT_CONCURRENCY, prices, sim_config
+from runner.render import STYLES, recognised
 from runner.selection import Options
 from runner.sim.engine import Engine
 from runner.sim.wire import SimWire
@@ -25,6 +26,7 @@ from runner.verify import verify
 from runner.world import RealDisk, World
 from tests.memory import MemoryDisk
 from tests.nights import ROOT, START
+from tests.render.golden import assert_golden
 from tests.virtual import ScriptedPrograms, ScriptedSignals, VirtualClock, run_virtual
 
 HOME = Path(__file__).parents[2]
@@ -107,6 +109,26 @@ def test_each_job_to_copy_runs_to_its_end_and_what_it_left_behind_holds(path: Pa
     assert round(status["spent"]["total"] * 1e9) >= ended.billed > 0
     if path.stem in FAULT_FREE:
         assert round(status["spent"]["total"] * 1e9) == ended.billed
+
+
+@pytest.mark.parametrize(
+    ("name", "style"),
+    [("letter", "letter"), ("interview", "rounds"), ("dialogue", "dialogue"), ("titled-rounds", "titled-rounds")],
+)
+def test_the_jobs_in_the_old_shapes_lie_beside_the_old_files_and_read_back(name: str, style: str) -> None:
+    """Labels, order, rules and blank lines are those of the golden file; what is read out of it is what was said."""
+    ended = held(HOME / "jobs" / f"{name}.yaml")
+    line = orjson.loads(ended.disk.read(ended.folder / "conversations.jsonl").split(b"\n")[0])
+    page = ended.disk.read(ended.folder / "conversations" / f"{line['name']}.md").decode()
+    assert_golden(f"job-{name}.md", page)
+    assert recognised(page) == style
+    back = STYLES[style].read(page)
+    assert [said.text for said in back.said] == [turn["text"] for turn in line["turns"]]
+    assert len(back.speakers) == len({turn["role"] for turn in line["turns"]})
+    figures = [said.figures.output for said in back.said if said.figures.output is not None]
+    if style in ("rounds", "dialogue"):
+        assert figures == [turn["tokens"]["out"] for turn in line["turns"] if not turn["given"]]
+    assert [note.text for note in back.notes] == [note["text"] for note in line["after"] if note["kind"] == "notes"]
 
 
 @pytest.mark.parametrize("name", FAULT_FREE)

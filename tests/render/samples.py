@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Final
 
 from runner.call import Message, Usage
-from runner.conversation import STATUSES, Participant, Transcript, Turn
+from runner.conversation import STATUSES, Look, Note, Origin, Participant, Transcript, Turn
 from runner.render.summary import Account, Ceiling, CostDifference, Life, Night, Row, Spend, Stopped
 
 NIGHT_BEGAN: Final = 1_795_222_800.25
@@ -28,6 +28,21 @@ FRAGMENTS: Final = (
     *("## 2. Ada (a)\n", "> ", ">> ", "- ", "1. ", "10) ", "|a|b|\n|---|---|\n", "*1 in · 2 out*", "title: x\n"),
     *("word ", "é", "中", "🙂", "`code`", "``a`b``", "`|`", "`[t]:`", "**bold**", "~~gone~~"),
     *("\\u{1b}", "u{", "\\\\u{41}"),
+    *(
+        "**GLM 5:**",
+        "\n**glm-5:**\n",
+        "\n\n---\n\n**USER:**\n\n",
+        "\n---\n\n## Round 3: GLM 5's Opening\n\n",
+        "\n## Round 2\n",
+    ),
+    *("\n### Turn 2: GLM 5 — Reply\n", "\n---\n\n## Session Statistics\n\n", "\n- **Rounds completed:** 8\n"),
+    *(
+        "\n*[tokens: prompt=0, completion=0, cost=$0.0000]*\n",
+        "\n*[no reply: x]*\n",
+        "\n*(240 tokens, 75.0 tok/s, 3.2s)*\n",
+    ),
+    *("\nTotal: 9 tokens across 3 turns", "\n---\n\n*Archived November 1, 1999*\n", "\n\n---\n\n## Synthesis\n\n"),
+    *("\n*By A, in dialogue with B (c)*\n", "\n---\n\n## Context\n\n", "\n*[not complete: failed, 1 of 2 turns]*\n"),
 )
 
 
@@ -186,7 +201,41 @@ def varied(count: int, seed: int) -> list[Transcript]:
             attempts=random.randint(0, 3),
             generation=perhaps("gen-1"),
             request=perhaps("0" * 64),
+            title=perhaps(*texts),
+            weighed=random.choice(
+                (
+                    {},
+                    {"farewell": 0.5, "cost": 3_600_000},
+                    {"tokens": 7, "phrase": 0.0, "vote": 1, "time": 9, "echo": 1, "repetition": 0},
+                )
+            ),
+            carried=random.random() < 0.2,
+            heard=perhaps("inbox/host.md"),
+            left_out=random.choice((0, 0, 3)),
             error=perhaps({"kind": "error", "message": "no"}, {"kind": "lost"}, {"message": 5}, {}),
+        )
+
+    def any_note() -> Note:
+        text = perhaps(*texts)
+        return Note(
+            kind=random.choice(("notes", "titles", "scores")),
+            heading=random.choice(("", "Synthesis", *texts[:9])),
+            observer="Ada",
+            alias="ada",
+            provider="sim",
+            model="ada",
+            status="failed" if text is None else "complete",
+            reason=perhaps("refused"),
+            text=text,
+            data=perhaps(["one"], {"warmth": 3}, {"1": "x"}),
+            usage=Usage(output=perhaps(0, 7)),
+            cost=perhaps(0, 1),
+            cost_source=perhaps("reported", "priced"),
+            seconds=perhaps(0, 2.5),
+            attempts=random.randint(0, 2),
+            spent=random.choice((0, 5)),
+            request=perhaps("0" * 64),
+            error=perhaps({"kind": "empty", "message": "no"}),
         )
 
     return [
@@ -203,6 +252,9 @@ def varied(count: int, seed: int) -> list[Transcript]:
             started=perhaps(NIGHT_BEGAN, 0, 5),
             ended=perhaps(NIGHT_BEGAN + 1),
             error=perhaps({"kind": "error", "message": "no"}),
+            notes=tuple(any_note() for _ in range(random.randint(0, 2))),
+            look=random.choice((Look(), Look("dialogue", {"topic": "x"}))),
+            origin=perhaps(Origin("0123456789abcdef", "a|b", random.choice(("extend", "fork", "redo")), 2)),
         )
         for _ in range(count)
     ]

@@ -6,8 +6,12 @@ from typing import Any
 import orjson
 
 from runner.call import Usage
+from runner.conversation import Origin
 from runner.render.jsonl import SCHEMA, line
 from tests.render.samples import NIGHT_BEGAN, conversation, eventful, turn, varied
+from tests.render.talks import note
+
+WEIGHED = ("phrase", "repetition", "echo", "farewell", "tokens", "cost", "time", "vote")
 
 
 def unified(one: Any, other: Any, path: str = "$") -> Any:
@@ -49,15 +53,19 @@ def test_thirty_varied_transcripts_have_one_schema() -> None:
     assert schema["turns"][0]["tokens"] == schema["totals"]["tokens"] == dict.fromkeys(kinds, "int")
     assert schema["turns"][0]["cost"] == schema["turns"][0]["seconds"] == "float"
     assert schema["error"] == schema["turns"][0]["error"] == {"kind": "str", "message": "str"}
-    assert schema["after"] == []
+    assert schema["turns"][0]["weighed"] == dict.fromkeys(WEIGHED, "float")
+    assert schema["origin"] == {"id": "str", "name": "str", "kind": "str", "through": "int"}
+    assert schema["after"][0]["data"] == schema["style"] == "str"
+    assert schema["after"][0]["tokens"]["out"] == "int"
+    assert schema["after"][0]["cost"] == schema["after"][0]["seconds"] == "float"
 
 
 def test_a_line_holds_the_conversation_in_full() -> None:
     """The keys of schema 1, with their figures."""
     loaded = orjson.loads(line(eventful()))
     assert " ".join(loaded) == (
-        "schema id name job run prompt models repeat status reason flags rounds messages turns totals after started"
-        " ended error"
+        "schema id name job run prompt models repeat status reason flags rounds messages turns totals after origin"
+        " style started ended error"
     )
     assert loaded["schema"] == SCHEMA == 1
     assert loaded["models"] == [
@@ -125,3 +133,43 @@ def test_unknown_is_null_and_never_zero() -> None:
     loaded = orjson.loads(line(conversation([turn(1, "x")], started=NIGHT_BEGAN)))
     assert set(loaded["turns"][0]["tokens"].values()) == set(loaded["totals"]["tokens"].values()) == {None}
     assert (loaded["turns"][0]["cost"], loaded["totals"]["cost"], loaded["ended"]) == (None, None, None)
+
+
+def test_what_observers_wrote_stands_after_the_conversation_with_its_figures() -> None:
+    """One object for each, complete or not; titles and scores as a JSON string, so that the column has one type."""
+    scores = note('{"warmth": 3}', kind="scores", heading="Scores", data={"warmth": 3}, cost=5_000_000, spent=7_000_000)
+    silent = note(None, status="failed", attempts=2, error={"kind": "refused", "message": "no"})
+    written, failed = orjson.loads(line(conversation([turn(1, "x")], notes=(scores, silent))))["after"]
+    assert (written["kind"], written["heading"], written["data"]) == ("scores", "Scores", '{"warmth": 3}')
+    assert written["observer"] == {
+        "label": "Claude Opus 4.6",
+        "alias": "opus-4.6",
+        "id": "opus-4-6",
+        "provider": "anthropic",
+    }
+    assert (written["status"], written["text"], written["cost"], written["spent"]) == (
+        "complete",
+        '{"warmth": 3}',
+        0.005,
+        0.007,
+    )
+    assert (failed["status"], failed["text"], failed["data"], failed["attempts"]) == ("failed", None, None, 2)
+    assert failed["error"] == {"kind": "refused", "message": "no"}
+    assert list(written) == list(failed)
+
+
+def test_what_was_carried_over_or_heard_is_told_and_not_counted_again() -> None:
+    """Totals are about what was written in this conversation; the rest says where it is from."""
+    turns = [
+        turn(1, "x", carried=True, usage=Usage(output=100), cost=5),
+        turn(2, "y", heard="inbox/basil.md"),
+        turn(3, "z", usage=Usage(output=7), cost=2, title="End", left_out=1, weighed={"cost": 2, "farewell": 0.25}),
+    ]
+    loaded = orjson.loads(line(conversation(turns, origin=Origin("0" * 16, "memory/old", "fork", 1))))
+    assert loaded["origin"] == {"id": "0" * 16, "name": "memory/old", "kind": "fork", "through": 1}
+    assert (loaded["totals"]["tokens"]["out"], loaded["totals"]["turns"]) == (7, 1)
+    assert [one["carried"] for one in loaded["turns"]] == [True, False, False]
+    assert [one["heard"] for one in loaded["turns"]] == [None, "inbox/basil.md", None]
+    last = loaded["turns"][2]
+    assert (last["title"], last["left_out"]) == ("End", 1)
+    assert last["weighed"] == dict.fromkeys(WEIGHED) | {"cost": 0.000000002, "farewell": 0.25}

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.render.markdown import brief, fenced, link, literal, plain, quoted, row, unquoted
+from runner.render.markdown import brief, embedded, extracted, fenced, link, literal, plain, quoted, row, unquoted
 from tests.render.reader import see
 from tests.render.samples import FRAGMENTS, hostile_texts
 
@@ -100,25 +102,110 @@ def test_a_link_definition_within_code_is_not_one_either() -> None:
     assert (seen.definitions, seen.links) == ([], [])
 
 
+INVITING = (
+    "\\",
+    "`",
+    "``x```",
+    "```a\n",
+    "````a\n```\n",
+    "   ```a\n",
+    "- ",
+    "[",
+    "a@",
+    "&a",
+    "> ",
+    "=\n",
+    "   ```\nx\n",
+)
+"""Signs that invite a search from every place."""
+NEARLY_OURS = ("**", "**a:**", "*[a ", "*(1", "* ", "Total: ", "**a:** ", "*[a: x]* ", "> *(1)*", "# ")
+
+
 def test_quoting_a_long_hostile_text_takes_linear_work() -> None:
     """Two hundred thousand signs of each kind that invites a search from every place are quoted and read back."""
-    for piece in (
-        "\\",
-        "`",
-        "``x```",
-        "```a\n",
-        "````a\n```\n",
-        "   ```a\n",
-        "- ",
-        "[",
-        "a@",
-        "&a",
-        "> ",
-        "=\n",
-        "   ```\nx\n",
-    ):
+    for piece in INVITING:
         text = piece * (200_000 // len(piece)) + "x"
         assert unquoted(quoted(text)) == text
+
+
+def test_embedding_a_long_hostile_text_takes_linear_work() -> None:
+    """Thirty thousand of these signs, and of the beginnings of our own lines, come back."""
+    for piece in (*INVITING, *NEARLY_OURS):
+        text = "x" + piece * (30_000 // len(piece)) + "x"
+        assert extracted(embedded(text, None)) == text
+        assert on_one_level(extracted(embedded(text[1:], None))) == on_one_level(text[1:])
+
+
+def on_one_level(text: str) -> str:
+    return re.sub(r"^#{1,6}(?=[ \t]|$)", "#", text, flags=re.MULTILINE)
+
+
+@given(ANY_TEXT | WORST, st.none() | st.just(("GLM 5",)) | st.just(()))
+@settings(max_examples=500, deadline=None)
+@example("*[ftp://e.x: ]*", ())
+@example("\\**GLM 5:**", ())
+@example("- \\\\**Rounds completed:** 8", ())
+@example("# **GLM 5:**", ("GLM 5",))
+@example("```\n*[tokens: x\n```", ())
+@example("```\n# x\n```\n# y", ())
+def test_an_embedded_text_comes_back_but_for_the_levels_of_its_headings(
+    text: str, labels: tuple[str, ...] | None
+) -> None:
+    """Whoever takes it out again need not know the labels of the conversation."""
+    assert on_one_level(extracted(embedded(text, labels))) == on_one_level(text)
+
+
+@given(ANY_TEXT | WORST)
+@settings(max_examples=300, deadline=None)
+def test_an_embedded_text_has_no_heading_of_ours_no_rule_and_no_statistic(text: str) -> None:
+    """Among our own lines nothing of it is live, on our levels, or looks like our figures and labels."""
+    seen = see(f"# ours\n\n{embedded(text, ('GLM 5', 'glm-5'))}\n\n[ours](ours)\n")
+    assert (seen.outline, seen.links, seen.forbidden, seen.definitions) == (["ours"], ["ours"], [], [])
+    assert (seen.statistics, {"GLM 5", "glm-5"} & set(seen.labels)) == ([], set())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("# a\n\n### b\n\n###### c", "#### a\n\n###### b\n\n###### c"),
+        ("#### a\n\n##### b", "#### a\n\n##### b"),
+        ("## a ##", "#### a ##"),
+        ("#tag and #1", "\\#tag and #1"),
+        ("  # a", "  \\# a"),
+        ("a\n===", "a\n\\==="),
+        ("- a\n---", "- a\n\\---"),
+        ("**GLM 5:**", "\\**GLM 5:**"),
+        ("**glm 5:** ", "\\**glm 5:** "),
+        ("**GLM 5:** yes", "**GLM 5:** yes"),
+        ("**Key points:**", "**Key points:**"),
+        ("*[tokens: prompt=0]*", "\\*[tokens: prompt=0]*"),
+        ("*[no reply after 2 attempts: x]*", "\\*[no reply after 2 attempts: x]*"),
+        ("*[pauses]* and *(softly)*", "*[pauses]* and *(softly)*"),
+        ("*(240 tokens, 3.2s)*", "\\*(240 tokens, 3.2s)*"),
+        ("- **Rounds completed:** 8", "- \\**Rounds completed:** 8"),
+        ("Total: 1,546 tokens across 4 turns", "Total\\u{3a} 1,546 tokens across 4 turns"),
+        ("Total: nothing", "Total: nothing"),
+        ("*Archived November 1, 1999*", "\\*Archived November 1, 1999*"),
+        ("```md\n# a\n---\n```", "```md\n# a\n---\n```"),
+        ("```md\n## Round 1\n```", "\\`\\`\\`md\n#### Round 1\n\\`\\`\\`"),
+        ("see [here](https://e.x) or ![it](x)", "see [here]\\(https\\://e.x) or ![it]\\(x)"),
+        ("> a quote, *emphasis*, `code`", "> a quote, *emphasis*, `code`"),
+    ],
+)
+def test_an_embedded_text_is_escaped_only_where_it_could_pass_for_ours(text: str, shown: str) -> None:
+    """Headings move below the outline with their order kept, and ordinary prose stays as it is."""
+    assert embedded(text, ("GLM 5",)) == shown
+
+
+@given(ANY_TEXT | WORST)
+@settings(max_examples=100, deadline=None)
+@example("a\\ — b")
+@example("\\\\ — \\u{2014} — ")
+def test_what_follows_a_literal_can_be_told_from_it(text: str) -> None:
+    """The first dash after a name is ours, whatever dashes the name has."""
+    name, dash, rest = f"{literal(text, ' — ')} — x".partition(" — ")
+    assert (plain(name), rest) == (text, "x")
+    assert dash
 
 
 @given(ANY_TEXT | WORST)

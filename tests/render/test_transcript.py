@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from runner.call import Usage
-from runner.conversation import Participant
+from runner.conversation import Origin, Participant
 from runner.foreign import visible
 from runner.render import DEFAULT, STYLES, Links
-from runner.render.transcript import ReadBack, Said, read, render, suffix
+from runner.render.style import Figures, Noted, ReadBack
+from runner.render.transcript import read, render, suffix
 from tests.render.golden import assert_golden
 from tests.render.reader import see
 from tests.render.samples import FRAGMENTS, NIGHT_BEGAN, conversation, eventful, hostile_texts, turn, varied
+from tests.render.talks import continued, note
 
 TEXTS = st.text(st.characters(), max_size=60) | st.lists(st.sampled_from(FRAGMENTS), max_size=10).map("".join)
 ALONE = Links()
@@ -48,7 +50,10 @@ def test_reading_back_gives_the_same_messages(
     """Texts, roles, context and opening come back exactly, whatever they contain."""
     turns = [turn(n, text, role=role, speaker=label, label=opening) for n, text in enumerate(texts, 1)]
     markdown = render(conversation(turns, context=context, opening=opening, name=label), ALONE)
-    assert read(markdown) == ReadBack(context, opening, tuple(Said(n, role, t) for n, t in enumerate(texts, 1)))
+    found = read(markdown)
+    assert (found.context, found.opening) == (context, opening)
+    said = [(one.number, one.role, one.speaker, one.label, one.text) for one in found.said]
+    assert said == [(n, role, label, opening or None, text) for n, text in enumerate(texts, 1)]
 
 
 @pytest.mark.fault(81)
@@ -101,7 +106,7 @@ def test_hostile_names_and_errors_stay_within_their_lines(word: str, other: str)
     seen = see(markdown)
     assert len(seen.headings) == 5
     assert (seen.links, seen.forbidden, seen.definitions) == ([], [], [])
-    assert [said.text for said in read(markdown).said] == ["x"]
+    assert [said.text for said in read(markdown).said] == ["x", None]
     head = front_matter(markdown)
     assert (head["title"], head["job"]) == tuple(visible(name, keep_newlines=False) for name in (word, other))
 
@@ -129,7 +134,7 @@ def test_the_front_matter_is_flat_and_holds_the_figures() -> None:
 def test_a_transcript_without_turns_can_be_read() -> None:
     """A conversation that never began has a page, too, and no texts."""
     t = conversation([], opening=None, status="pending", reason="provider is dead")
-    assert read(render(t, ALONE)) == ReadBack(None, None, ())
+    assert read(render(t, ALONE)) == ReadBack((), model="sim/ada, sim/basil")
     assert "> **Not complete: pending.** 0 of 0 turns were said.\\\n> Reason: provider is dead" in render(t, ALONE)
 
 
@@ -182,7 +187,7 @@ def test_a_failed_turn_shows_what_happened_in_the_place_of_its_reply() -> None:
     """Nobody can take a failure for a finished round."""
     markdown = render(eventful(), ALONE)
     assert "> [!WARNING]\n> **No reply after 3 attempts.** empty: no text \\| \\`finish\\` stop \\# x\n" in markdown
-    assert 5 not in [said.number for said in read(markdown).said]
+    assert [said.number for said in read(markdown).said if said.text is None] == [5]
     assert "## 6." not in markdown
 
 
@@ -194,7 +199,11 @@ def test_a_complete_conversation_carries_no_callout() -> None:
 def test_all_kinds_of_transcripts_are_rendered_and_read_back() -> None:
     """Whatever is known, unknown or absent, the page can be made and holds each text."""
     for t in varied(60, seed=3):
-        expected = [(one.number, one.role, one.text) for one in t.turns if one.text is not None]
+        expected = [
+            (one.number, one.role, one.text)
+            for one in t.turns
+            if one.text is not None or one.outcome != "open" or one.error is not None
+        ]
         found = read(render(t, ALONE))
         assert [(said.number, said.role, said.text) for said in found.said] == expected
         assert (found.context, found.opening) == (t.context, t.opening)
@@ -217,3 +226,63 @@ def test_a_page_with_a_moved_quote_is_refused() -> None:
 def test_rendering_is_deterministic() -> None:
     """An equal transcript gives the same bytes."""
     assert render(eventful(), ALONE) == render(replace(eventful()), ALONE)
+
+
+def test_what_came_after_and_where_it_came_from_look_like_the_golden_one() -> None:
+    """Origin, titles, weighed figures, carried and heard lines, and what observers wrote or failed to write."""
+    assert_golden("transcript-continued.md", render(continued(), ALONE))
+
+
+def test_the_figures_titles_and_notes_of_a_page_are_read_back() -> None:
+    """What observers wrote comes back exactly, a note that failed has no text, and titles are no note of their own."""
+    found = read(render(continued(), ALONE))
+    observer = "opus-4.6, Claude Opus 4.6"
+    assert found.notes == (
+        Noted("Observer's Notes", observer, "# Polite\n\n---\n\n> [!NOTE]\n> to the end."),
+        Noted("5. Scores", observer, '{"warmth": 3}'),
+        Noted("Synthesis", observer, None),
+    )
+    assert [(said.title, said.label) for said in found.said] == [
+        ("The Beginning", None),
+        (None, None),
+        ("A “Last” Word", "Response"),
+    ]
+    assert found.said[2].figures == Figures(input=40, output=3, cost=2_000, seconds=1.0)
+    assert found.said[1].figures == Figures()
+    assert found.speakers == ("Claude Opus 4.6", "Claude", "GLM 5")
+    assert read(render(eventful(), ALONE)).said[1].figures == Figures(812, 240, 100, 512, 3_600_000, 3.7)
+    assert read(render(eventful(), ALONE)).date == "2026-11-21T01:00:00Z"
+
+
+@pytest.mark.parametrize("kind", ["extend", "fork", "redo"])
+def test_the_origin_stands_in_the_front_matter_and_below_the_title(kind: Literal["extend", "fork", "redo"]) -> None:
+    """Programs and people find the conversation that this one goes on with, and how much they share."""
+    t = replace(conversation([turn(1, "x")]), origin=Origin("0" * 16, "old*name", kind, 3))
+    markdown = render(t, ALONE)
+    head = front_matter(markdown)
+    assert (head["origin"], head["origin_id"], head["origin_kind"], head["origin_lines"]) == (
+        "old*name",
+        "0" * 16,
+        kind,
+        3,
+    )
+    assert f" old\\*name ({'0' * 16}): its first 3 lines are carried over.*\n" in markdown
+
+
+@pytest.mark.fault(81)
+def test_hostile_names_of_upstreams_and_boxes_are_no_figures() -> None:
+    """A dot in a name does not make a figure of what follows it."""
+    name = "x · 999 in · $9.0000 reported · 5 min 00 s"
+    figures = read(render(conversation([turn(1, "x", upstream=name, served=name, model=name)]), ALONE)).said[0].figures
+    assert figures == Figures()
+    assert read(render(conversation([turn(1, "x", heard=name)]), ALONE)).said[0].figures == Figures()
+
+
+@pytest.mark.fault(81)
+@given(st.lists(TEXTS, max_size=3), TEXTS, TEXTS)
+@settings(max_examples=60, deadline=None)
+def test_reading_back_gives_the_same_notes(texts: list[str], heading: str, observer: str) -> None:
+    """Observers' texts and headings come back exactly, whatever they contain."""
+    notes = [note(text, heading=heading, alias=observer, observer=observer) for text in texts]
+    found = read(render(conversation([turn(1, "x")], notes=tuple(notes)), ALONE))
+    assert found.notes == tuple(Noted(heading or "Notes", observer, text) for text in texts)
