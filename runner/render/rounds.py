@@ -153,11 +153,9 @@ def read(markdown: str) -> ReadBack:
 
 
 def _sides(sides: list[str], lines: list[str]) -> tuple[str, set[str]]:
-    """Who is quoted, and every label: of two sides the second is the first that is named beside the first."""
+    """Who is quoted, and every label: the first names that stand beside that one, as many as there are sides."""
     named = list(dict.fromkeys(label for line in lines if (label := _label(line)) is not None))
     first = sides[0] if sides[0] in named else next(iter(named), "")
-    if len(sides) > 2:
-        return first, set(named)
     return first, {first, *[name for name in named if name != first][: len(sides) - 1]}
 
 

@@ -171,7 +171,7 @@ def with_observer(note: Note) -> str:
     """`Observer's Notes (opus, Claude Opus)`: a heading that says who wrote what is below it."""
     who = dict.fromkeys(name for name in (note.alias, note.observer) if name)
     heading = literal(note.heading or "Notes")
-    return f"{heading} ({', '.join(map(literal, who))})" if who else heading
+    return heading if note.observer is None else f"{heading} ({', '.join(map(literal, who))})"
 
 
 # --- the way back ----------------------------------------------------------------------------------------------------

@@ -110,6 +110,18 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Silent:
+    """Somebody who listens to a conversation and has not said what was asked."""
+
+    conversation: str
+    who: str
+    status: Status
+    reason: str | None
+    comments: bool = True
+    """False for one who was asked while it went on, and whom nothing waits for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Night:
     """All that `index.md` shows of a run."""
 
@@ -132,6 +144,12 @@ class Night:
     replaced: int = 0
     """Conversations of an earlier job file whose cells have changed."""
     replaced_cost: Nanos = 0
+    mended: int = 0
+    """Conversations in whose place others stand, which say some of their turns again."""
+    mended_cost: Nanos = 0
+    observers: int = 0
+    """Comments that complete conversations should have."""
+    silent: tuple[Silent, ...] = ()
     command: str | None = None
     """The command that continues the run; None when nothing is left to do."""
 
@@ -194,6 +212,23 @@ def _conversations_by_status(night: Night) -> Iterator[str]:
         yield (
             f"Replaced: {night.replaced:,}, {usd(night.replaced_cost)}. "
             "Their cells have changed since; their money counts, their transcripts are not listed."
+        )
+    if night.mended:
+        yield (
+            f"Mended: {night.mended:,}, {usd(night.mended_cost)}. Some of their turns were said again by others, which "
+            "stand in their place; their money counts, their transcripts are kept as `.old`."
+        )
+    if night.observers:
+        heard = night.observers - sum(one.comments for one in night.silent)
+        yield f"Observers: {heard:,} of {night.observers:,} have commented."
+    if night.silent:
+        yield _table(
+            ("Who listens", "Conversation", "Status", "Reason"),
+            4,
+            (
+                row(literal(one.who), literal(one.conversation), one.status, brief(one.reason or "", 120))
+                for one in night.silent
+            ),
         )
 
 

@@ -34,6 +34,7 @@ texts: Final[Mapping[str, str]] = {
     "title": "its title, after the name of the model",
     "subtitle": "a line below the date",
     "by": "who signs it; without it the label of the first role",
+    "archived": "the day on which it was archived, where that is not the day of its end",
     "closing": "the closing line, below everything",
 }
 
@@ -50,8 +51,9 @@ def render(t: Transcript, links: Links) -> str:
     blocks = [*_head(t), RULE]
     if t.context is not None:
         blocks += (_CONTEXT, embedded(t.context, known), RULE)
+    last = {turn.role: turn.number for turn in t.turns}
     for turn in shown(t.turns):
-        blocks += (_heading(turn, t, called), *body(turn, known), RULE)
+        blocks += (_heading(turn, last, called), *body(turn, known), RULE)
     for note in notes(t, lambda note: literal(note.heading or "Notes"), known):
         blocks += (note, RULE)
     blocks.append("\n".join(_archived(t)))
@@ -81,24 +83,25 @@ def _head(t: Transcript) -> Iterator[str]:
         yield quoted(t.opening)
 
 
-def _heading(turn: Turn, t: Transcript, called: Mapping[str, str]) -> str:
+def _heading(turn: Turn, last: Mapping[str, int], called: Mapping[str, str]) -> str:
     speaker = literal(called.get(turn.role, turn.speaker), _WHOSE)
     title = f" ({literal(turn.title)})" if turn.title else ""
-    return f"## Round {turn.round}: {speaker}{_WHOSE}{literal(turn.label or _part(turn, t))}{title}"
+    return f"## Round {turn.round}: {speaker}{_WHOSE}{literal(turn.label or _part(turn, last))}{title}"
 
 
-def _part(turn: Turn, t: Transcript) -> str:
-    """What a turn without a label is, by its place."""
+def _part(turn: Turn, last: Mapping[str, int]) -> str:
+    """What a turn without a label is, by its place among all and among those of its role."""
     if turn.number == 1:
         return "Opening"
-    if turn.number == len(t.turns):
+    if turn.number == max(last.values()):
         return "Closing Transmission"
-    own_last = max(other.number for other in t.turns if other.role == turn.role)
-    return "Final Transmission" if turn.number == own_last else "Response"
+    return "Final Transmission" if turn.number == last[turn.role] else "Response"
 
 
 def _archived(t: Transcript) -> Iterator[str]:
-    if t.ended is not None:
+    if archived := t.look.texts.get("archived"):
+        yield f"*Archived {literal(archived)}*"
+    elif t.ended is not None:
         yield f"*Archived {long_date(local(t.ended, t.zone))}*"
     subject = _subject(t)
     by = t.look.texts.get("by") or next((p.label for p in t.participants if p != subject), None)
@@ -115,6 +118,7 @@ _PART: Final = re.compile(rf"(?P<part>{PART}?)(?: \((?P<title>.*)\))?")
 _HEADING: Final = re.compile(r"## .+")
 _LAST: Final = re.compile(r"\*(?:Archived|By|For) .*\*")
 _BY: Final = re.compile(rf"\*By (?P<by>{PART})(?:, in dialogue with {PART} \((?P<model>.*)\))?\*")
+_ARCHIVED: Final = re.compile(r"\*Archived (?P<day>.*)\*")
 _ITALIC: Final = re.compile(r"\*(?P<words>(?:[^*\\]|\\.)+)\*")
 
 
@@ -133,8 +137,11 @@ def read(markdown: str) -> ReadBack:
     by = next((found for line in archived if (found := _BY.fullmatch(line))), None)
     label, title = parted(page.lines[0].removeprefix(_TITLE.rstrip()).strip(), _DASH)
     date, subtitle = _lines_of(head)
+    day = next((found["day"] for line in archived if (found := _ARCHIVED.fullmatch(line))), None)
     closing = None if RULE not in archived else text_of(archived[archived.index(RULE) + 1 :])
     given = {"title": title, "subtitle": subtitle, "by": None if by is None else by["by"]}
+    if day is not None and iso_date(day) != date:
+        given["archived"] = day
     return ReadBack(
         tuple(_said(number, section) for number, section in enumerate(said, 1)),
         context=text_of(context[1:]),

@@ -272,7 +272,8 @@ def _elsewhere(turns: Iterable[Turn]) -> str:
         [] if cost is None else [f"{usd(cost)}{cost_covers}"]
     )
     took = f" took {' and '.join(parts)} by their file" if parts else " have no figures"
-    return f" {counted(len(told), 'turn')} that {'was' if len(told) == 1 else 'were'} read in{took}; none of it is above."
+    were = "was" if len(told) == 1 else "were"
+    return f" {counted(len(told), 'turn')} that {were} read in{took}; none of it is above."
 
 
 def _name(participant: Participant) -> str:

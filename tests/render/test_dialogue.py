@@ -168,3 +168,10 @@ def test_the_total_of_a_dialogue_says_what_its_time_covers(seconds: tuple[float 
     turns = [talks.line(n, talks.FLASH, "x", n, usage=usage, seconds=s) for n, s in enumerate(seconds, 1)]
     t = conversation(turns, participants=(talks.FLASH, talks.QWEN))
     assert f"Total: 1200 tokens {shown}" in render(t, ALONE)
+
+
+def test_the_total_of_a_dialogue_leaves_out_what_a_model_waited() -> None:
+    """A model that took long to load has not generated for as long."""
+    usage = talks.dialogue().turns[1].usage
+    turns = [talks.line(1, talks.FLASH, "x", 1, usage=usage, seconds=100.0, first_byte=90.0)]
+    assert "(~10 seconds of generation)\n" in render(conversation(turns, participants=(talks.FLASH,)), ALONE)

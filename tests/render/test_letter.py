@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from runner.render import Links
 from runner.render.letter import read, render
 from runner.render.style import Figures, Said
@@ -101,6 +103,8 @@ def test_a_letter_without_an_answer_says_why() -> None:
         "*[not complete: failed, 1 of 2 turns: turn 2]*\n"
     )
     assert read(markdown).said[1] == Said(2, "ASSISTANT", None)
+    waiting = replace(turns[1], outcome="open", attempts=1)
+    assert "*[no reply yet after 1 attempt: empty: no text]*" in render(replace(t, turns=(turns[0], waiting)), ALONE)
 
 
 def test_an_answer_that_was_cut_or_refused_or_heard_in_part_says_so() -> None:

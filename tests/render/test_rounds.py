@@ -118,6 +118,11 @@ def test_old_rounds_are_read_as_they_stand() -> None:
     assert read(OLD.replace("\n", "\r\n")) == found
 
 
+def test_a_quoted_side_that_said_nothing_has_no_text() -> None:
+    """A blank line of a script is a turn without a text, like a blank reply."""
+    assert read(OLD.replace("> And then?", ">")).said[4] == Said(5, "Sal", None)
+
+
 def test_a_first_side_that_is_a_model_keeps_its_figures() -> None:
     """A facilitator that was paid for is quoted like a script, and counted like a model."""
     turns = [

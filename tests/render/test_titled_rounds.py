@@ -105,7 +105,13 @@ def test_old_titled_rounds_are_read_as_they_stand() -> None:
     assert found.context == "They had met before.\n\n### And after"
     assert found.notes == (Noted("Synthesis", None, "They met."),)
     assert (found.model, found.date) == ("some/model-1", "2025-03-04")
-    assert found.texts == {"title": "The Long Way", "subtitle": "In three rounds", "by": "Sal", "closing": "*Stay.*"}
+    assert found.texts == {
+        "title": "The Long Way",
+        "subtitle": "In three rounds",
+        "by": "Sal",
+        "archived": "April 5, 2025",
+        "closing": "*Stay.*",
+    }
     assert read(OLD.replace("\n", "\r\n")) == found
 
 
@@ -121,6 +127,15 @@ def test_without_words_of_the_job_the_rest_stands_alone() -> None:
     assert read(render(t, ALONE)).said[1] == Said(2, "GLM 5", "y", label="Reply (short)")
 
 
+def test_a_day_of_archiving_that_the_job_names_stands_instead_of_the_end() -> None:
+    """What was archived later than it was held says when; the day of the conversation needs no naming."""
+    look = Look("titled-rounds", {"archived": "May 1, 2030"})
+    markdown = render(replace(talks.titled(), look=look), ALONE)
+    assert "\n*Archived May 1, 2030*\n" in markdown
+    assert read(markdown).texts["archived"] == "May 1, 2030"
+    assert "archived" not in read(render(talks.titled(), ALONE)).texts
+
+
 def test_a_synthesis_that_failed_says_what_happened() -> None:
     """The dialogue is complete; where the observer's text would stand is why it is not there."""
     error = {"kind": "refused", "message": "I will not."}
@@ -134,6 +149,12 @@ def test_a_synthesis_that_failed_says_what_happened() -> None:
     ) in markdown
     assert "not complete" not in markdown
     assert read(markdown).notes == (Noted("Synthesis", None, None), Noted("Afterword", None, None))
+
+
+def test_an_old_closing_line_may_be_a_heading() -> None:
+    """Nobody takes it for an observer's."""
+    found = read(OLD.replace("*Stay.*", "## Stay."))
+    assert (found.texts["closing"], len(found.notes)) == ("## Stay.", 1)
 
 
 @pytest.mark.parametrize("closing", ["*By now*", "*For you*", "# End\n\n---\n\n*Archived November 1, 1999*"])
