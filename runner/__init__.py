@@ -58,8 +58,8 @@ says, and that stands above it:
 | `run`           | one task per started conversation; when to stop    | call, conversation, events, gate, journal,
 |                 |                                                    | judge, ledger, limits, lines, lookups, money,
 |                 |                                                    | plan, prices, roster, talk, world
-| `inbox`         | lines that come from outside, out of a file or a   | call, conversation, foreign, job, run, talk,
-|                 | command                                            | world
+| `inbox`         | lines that come from outside, out of a file or a   | call, conversation, events, foreign, job, run,
+|                 | command                                            | talk, world
 | `outputs`       | the files of a run, computed from its journal      | call, conversation, events, forecast, foreign,
 |                 |                                                    | job, journal, ledger, limits, money,
 |                 |                                                    | observers, plan, render, talk, world
@@ -69,6 +69,8 @@ says, and that stands above it:
 |                 | gone, changed, better or worse                     |
 | `exports/`      | one file per shape in which other programs read    | conversation, render
 |                 | conversations                                      |
+| `imports`       | old transcripts taken apart: the job and the lines | call, events, foreign, job, plan, render
+|                 | that they tell of                                  |
 | `notify`        | who is told how a run ended, and what              | conversation, foreign, job, money, render,
 |                 |                                                    | world
 | `preflight`     | what must be known before anything is sent:        | catalogue, conversation, events, job, limits,

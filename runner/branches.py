@@ -6,7 +6,6 @@ then on: it has an id, a budget, a transcript, and goes on at the next `run` if 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -16,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 from runner.events import Branched, State
 from runner.job.job import Prompt
 from runner.job.problem import did_you_mean, listed
-from runner.plan import Cell, Plan
+from runner.plan import Cell, Plan, fits, script_end
 from runner.preflight import EXIT_JOB, CannotBegin
 from runner.render.figures import counted
 from runner.talk import Talk
@@ -77,7 +76,7 @@ def _branch(wish: Wish, plan: Plan, state: State, cell: Cell, talk: Talk) -> Bra
         prompt=prompt.name,
         pairing=cell.pairing,
         models=_models(wish, plan, cell, prompt),
-        rounds=_rounds(wish, talk, prompt),
+        rounds=_rounds(wish, talk, prompt, through),
         roles=tuple(line.role for line in talk.conversation.lines[:through]),
     )
     words = [branch.origin, branch.how, branch.through, branch.number, branch.prompt, branch.pairing, branch.rounds]
@@ -88,13 +87,9 @@ def _branch(wish: Wish, plan: Plan, state: State, cell: Cell, talk: Talk) -> Bra
 
 def _same_place(other: Branched, how: str, cell: Cell, state: State) -> bool:
     """True for a branch that is counted before the next of this conversation; one that was mended keeps its name."""
-    if other.how != how:
-        return False
-    if how != "redo":
-        return other.origin == cell.id
     mended: str | None = cell.id
-    while mended is not None:
-        if other.cell == mended:
+    while mended is not None and other.how == how:
+        if mended == (other.cell if how == "redo" else other.origin):
             return True
         before = state.branches.get(mended)
         mended = before.origin if before is not None and before.how == "redo" else None
@@ -106,6 +101,8 @@ def _through(wish: Wish, state: State, cell: Cell, talk: Talk) -> int:
     spoken, progress = len(talk.history), state.of(cell.id)
     if progress.open is not None:
         raise _CannotBranchError("a call of it is still open: `tertulia run` closes it")
+    if progress.started is None and not progress.carried:
+        raise _CannotBranchError("it has not begun")
     if wish.how == "extend":
         if progress.status != "complete":
             raise _CannotBranchError(f"it is {progress.status or 'not at its end'}; only what is complete grows longer")
@@ -148,24 +145,18 @@ def _models(wish: Wish, plan: Plan, cell: Cell, prompt: Prompt) -> dict[str, str
     return {role: models[role] for role in prompt.live_roles}
 
 
-def _rounds(wish: Wish, talk: Talk, prompt: Prompt) -> int:
+def _rounds(wish: Wish, talk: Talk, prompt: Prompt, through: int) -> int:
     """How many rounds it has in the end; what was said must fit its prompt, and its scripts must reach."""
     conversation, spoken = talk.conversation, len(talk.history)
     if wish.how == "extend" and spoken:
         rounds = conversation.lines[spoken - 1].round + wish.more_rounds
     else:
         rounds = (conversation.rounds if prompt.name == conversation.prompt else prompt.rounds) + wish.more_rounds
-    for role in prompt.roles:
-        most = len(role.script or ()) // max(1, sum(beat.by == role.name for beat in prompt.cycle))
-        if role.script is not None and most < rounds:
-            raise _CannotBranchError(f"the script of {role.name} ends after round {most}, and this has {rounds}")
-    kept = conversation.lines[: spoken if wish.turn is None else wish.turn]
-    beats = [beat.by for _ in range(rounds) for beat in prompt.cycle]
-    for number in range(0, len(kept), len(prompt.cycle)):
-        size = min(len(prompt.cycle), len(kept) - number)
-        there = Counter(line.role for line in kept[number : number + size])
-        if there - Counter(beats[number : number + len(prompt.cycle)]):
-            raise _CannotBranchError(f"its turns do not fit {prompt.name}, in which {listed(beats[:8])} speak in turn")
-    if len(beats) <= len(kept) and wish.how != "redo":
+    if (ends := script_end(prompt, rounds)) is not None:
+        raise _CannotBranchError(f"the script of {ends[0]} ends after round {ends[1]}, and this has {rounds}")
+    if not fits(prompt, [line.role for line in conversation.lines[:through]]):
+        beats = [beat.by for beat in prompt.cycle]
+        raise _CannotBranchError(f"its turns do not fit {prompt.name}, in which {listed(beats, 8)} speak in turn")
+    if rounds * len(prompt.cycle) <= through:
         raise _CannotBranchError("nothing would be left to say: add --rounds")
     return rounds

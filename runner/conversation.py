@@ -228,6 +228,19 @@ def said_by(lines: Sequence[Line], roles: Sequence[str]) -> tuple[Line, ...]:
     return tuple(found)
 
 
+def going_on(said: Sequence[Line], planned: Sequence[Line]) -> tuple[Line, ...]:
+    """These lines, said in the first rounds of a plan, and then what is left of it: of a round begun, who has not."""
+    rounds = [list(beats) for beats in _rounds(planned)]
+    found: list[Line] = []
+    for line in said:
+        rest = next(beats for beats in rounds if beats)
+        beat = next(beat for beat in rest if beat.role == line.role)
+        rest.remove(beat)
+        found.append(replace(line, round=beat.round))
+    left = (beat for rest in rounds for beat in rest)
+    return (*found, *(replace(beat, number=number) for number, beat in enumerate(left, len(found) + 1)))
+
+
 def may_speak(conversation: Conversation, number: int) -> tuple[str, ...]:
     """The roles among whom a moderator may choose for this line of an arranged conversation."""
     now = conversation.lines[number - 1].round
@@ -444,11 +457,11 @@ class Note:
 
     kind: Literal["notes", "titles", "scores"]
     heading: str
-    observer: str
-    """The label of its model."""
-    alias: str
-    provider: str
-    model: str
+    observer: str | None
+    """The label of its model; of one who has no model here, its name."""
+    alias: str | None
+    provider: str | None
+    model: str | None
     status: Status
     reason: str | None = None
     text: str | None = None
@@ -463,6 +476,8 @@ class Note:
     spent: Nanos = 0
     request: str | None = None
     error: Mapping[str, Any] | None = None
+    heard: str | None = None
+    """Where its text came from, when nobody wrote it in this run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
 
 from runner.call import Finish, Kind, Money, Scope, Usage
-from runner.conversation import Status
+from runner.conversation import Conversation, Status
 from runner.money import Nanos
 
 LASTING: Final[frozenset[Status]] = frozenset({"complete", "failed"})
@@ -135,6 +135,23 @@ class Heard:
     cost: Nanos | None = None
     reasoning: str | None = None
     seconds: float | None = None
+    label: str | None = None
+    title: str | None = None
+    when: float | None = None
+    """When it was said, where the line came out of a file that was imported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What somebody made of a conversation came with it out of a file that was imported."""
+
+    kind: ClassVar[str] = "noted"
+    cell: str
+    heading: str
+    observer: str | None
+    """As the file names him."""
+    text: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +261,38 @@ class Repaired:
 
 
 Event: TypeAlias = (
-    Opened | Sent | Started | Replied | Heard | Failed | Settled | Branched | Engaged | Stopped | Closed | Repaired
+    Opened
+    | Sent
+    | Started
+    | Replied
+    | Heard
+    | Noted
+    | Failed
+    | Settled
+    | Branched
+    | Engaged
+    | Stopped
+    | Closed
+    | Repaired
 )
 
 KINDS: Final[Mapping[str, type[Any]]] = {
     event.kind: event
-    for event in (Opened, Sent, Started, Replied, Heard, Failed, Settled, Branched, Engaged, Stopped, Closed, Repaired)
+    for event in (
+        Opened,
+        Sent,
+        Started,
+        Replied,
+        Heard,
+        Noted,
+        Failed,
+        Settled,
+        Branched,
+        Engaged,
+        Stopped,
+        Closed,
+        Repaired,
+    )
 }
 _FIELDS: Final = {kind: tuple(f.name for f in fields(event)) for kind, event in KINDS.items()}
 _TUPLES: Final = {
@@ -401,6 +444,10 @@ class Progress:
     """Turns whose reply was accepted although its finish was not ok."""
     corrected: dict[tuple[int, int], Nanos] = field(default_factory=dict)
     """What calls cost, by (turn, attempt), where that became known afterwards."""
+    noted: list[Place] = field(default_factory=list)
+    """What was read in with it that others have made of it."""
+    told: bool = False
+    """True while the time of its last line is what a file told: when it ended, no record knows."""
     started: float | None = None
     ended: float | None = None
 
@@ -460,6 +507,13 @@ class Recent(NamedTuple):
     alias: str
     input: int
     max_tokens: int
+
+
+class Done(NamedTuple):
+    """For what of a conversation no call is made any more."""
+
+    turns: frozenset[int]
+    observers: frozenset[str]
 
 
 class Additions(NamedTuple):
@@ -541,6 +595,15 @@ class State:
             self._groups[cell] = (*self._groups.get(cell, ()), total)
         self.scopes[kind, name] = total
         return total
+
+    def done(self, conversation: Conversation) -> Done:
+        """For what of a conversation no call is made any more."""
+        progress = self.of(conversation.id)
+        is_over = progress.status == "complete"
+        return Done(
+            frozenset(line.number for line in conversation.lines) if is_over else frozenset(progress.replies),
+            frozenset(aside.id for aside in conversation.after if self.of(aside.id).lasting),
+        )
 
     @property
     def additions(self) -> Additions:
@@ -629,6 +692,7 @@ class State:
             )
         if progress.started is None:
             progress.started = at
+        progress.told = False
         progress.open = Open(event, at, self._today())
         progress.left_out[event.role] = event.left_out
         progress.tried.attempts += 1
@@ -757,13 +821,17 @@ class State:
             if not self.repaired:
                 raise HistoryError(f"{event.cell} heard turn {event.turn}, which has its reply")
             self._forget(progress, event.turn)
+        progress.told = event.when is not None
         if progress.started is None:
-            progress.started = at
+            progress.started = at if event.when is None else event.when
         progress.replies[event.turn] = place
-        progress.ended = at
+        progress.ended = None if progress.told else at
         progress.tried = Tried()
         if event.finish != "ok":
             progress.flagged[event.turn] = event.finish
+
+    def _noted(self, event: Noted, at: float, place: Place) -> None:
+        self.cells.setdefault(event.cell, Progress()).noted.append(place)
 
     def _branched(self, event: Branched, at: float, place: Place) -> None:
         origin = self.cells.get(event.origin)
@@ -833,7 +901,7 @@ class State:
     def _stopped(self, event: Stopped, at: float, place: Place) -> None:
         progress = self.cells.setdefault(event.cell, Progress())
         progress.status, progress.reason = event.status, event.reason
-        if progress.started is not None:
+        if progress.started is not None and not progress.told:
             progress.ended = at
 
     def _closed(self, event: Closed, at: float, place: Place) -> None:
@@ -890,6 +958,7 @@ _APPLY: Final[Mapping[str, Callable[[State, Any, float, Place], None]]] = {
     "started": State._started,
     "replied": State._replied,
     "heard": State._heard,
+    "noted": State._noted,
     "branched": State._branched,
     "engaged": State._engaged,
     "failed": State._failed,

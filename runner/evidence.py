@@ -46,23 +46,19 @@ class Assumed(NamedTuple):
 def assumed_calls(state: State, plan: Plan, at_work: bool = False) -> list[Assumed]:
     """The calls of a run whose cost is assumed, oldest first; those in flight count as lost unless it is at work."""
 
-    def name(cell: str) -> str:
-        return plan.by_id[cell].name if cell in plan.by_id else cell
-
-    found = [Assumed(id_, name(id_.cell), known) for id_, known in state.unsettled.items()]
+    found = [Assumed(id_, plan.name_of(id_.cell), known) for id_, known in state.unsettled.items()]
     for call in () if at_work else state.open_calls():
         sent = call.sent
         known = Unsettled(sent, call.at, call.day, sent.reserved, call.generation, _IN_FLIGHT)
-        found.append(Assumed(CallId(sent.cell, sent.turn, sent.attempt), name(sent.cell), known, in_flight=True))
+        found.append(
+            Assumed(CallId(sent.cell, sent.turn, sent.attempt), plan.name_of(sent.cell), known, in_flight=True)
+        )
     return sorted(found, key=lambda call: (call.known.at, call.name))
 
 
 def settled_calls(state: State, plan: Plan) -> list[Assumed]:
     """The calls of a run whose cost was assumed once and has been settled, oldest first."""
-    found = [
-        Assumed(id_, plan.by_id[id_.cell].name if id_.cell in plan.by_id else id_.cell, known, settled=True)
-        for id_, known in state.settled.items()
-    ]
+    found = [Assumed(id_, plan.name_of(id_.cell), known, settled=True) for id_, known in state.settled.items()]
     return sorted(found, key=lambda call: (call.known.at, call.name))
 
 
@@ -107,8 +103,11 @@ def _lost(call: Assumed, plan: Plan) -> Iterator[Failed | Stopped]:
         detail=_IN_FLIGHT,
         generation=call.known.generation,
     )
-    cell = plan.by_id.get(sent.cell)
-    if cell is not None and plan.conversation(cell).participant(sent.role).outcomes.lost.retry == 0:
+    cell, aside = plan.by_id.get(sent.cell), plan.aside(sent.cell)
+    speaker = None if cell is None else plan.conversation(cell).participant(sent.role)
+    if aside is not None:
+        speaker = aside[1].by
+    if speaker is not None and speaker.outcomes.lost.retry == 0:
         yield Stopped(sent.cell, "failed", "lost when the run broke off, and not to be asked again")
 
 

@@ -16,6 +16,7 @@ import orjson
 
 from runner.call import has_text
 from runner.conversation import Line
+from runner.events import Heard
 from runner.foreign import one_line
 from runner.job.texts import Written, normal, parted
 from runner.run import Letter, NotYet
@@ -38,7 +39,8 @@ class Inboxes:
         """The text of a line, or why there is none yet."""
         inbox = talk.conversation.participant(line.role).inbox
         assert inbox is not None
-        earlier = sum(one.role == line.role and one.given is None for one in talk.conversation.lines[: line.number - 1])
+        before = [one for one in talk.conversation.lines[: line.number - 1] if one.role == line.role]
+        earlier = sum(one.given is None and not _read_in(talk, one) for one in before)
         if inbox.file is not None:
             return self._from_file(inbox.file, earlier)
         return await self._from_command(inbox.command, talk, line)
@@ -46,7 +48,7 @@ class Inboxes:
     def _from_file(self, name: str, earlier: int) -> Letter | NotYet:
         path = self.folder / name
         try:
-            text = self.disk.read(path, 0, _MOST_BYTES).decode("utf-8")
+            text = self.disk.read(path, 0, _MOST_BYTES).decode("utf-8-sig")
         except FileNotFoundError:
             return NotYet(f"{path} is not there")
         except OSError as error:
@@ -86,3 +88,9 @@ class Inboxes:
             )
         text = normal(ran.output.decode("utf-8", "replace")).strip("\n")
         return Letter(text, shown) if has_text(text) else NotYet(f"`{shown}` gave none")
+
+
+def _read_in(talk: Talk, line: Line) -> bool:
+    """True for a line that came with its conversation out of a file: no drop-box has ever held it."""
+    said = talk.said.get(line.number)
+    return said is not None and isinstance(said.event, Heard) and said.event.when is not None

@@ -219,6 +219,11 @@ class Journal:
         """The number of the last record."""
         return self._seq
 
+    @property
+    def is_ahead(self) -> bool:
+        """True when something is recorded that is not on the disk yet."""
+        return bool(self._unwritten)
+
     def record(self, event: Event) -> None:
         """Take an event into the state and queue its line; `flushed` tells when it is durable."""
         # Stamps never go back, so that a clock that is set during a run cannot reopen a minute or a day.

@@ -87,6 +87,9 @@ def made_sense(outcome: Outcome, aside: Aside, lines: int) -> Outcome:
     """The outcome, or a failure where somebody was asked for something that is not in the answer."""
     if not isinstance(outcome, Reply):
         return outcome
+    if outcome.finish == "refused":
+        # A refusal is a line of a talk, but no comment on it.
+        return _no_reply(outcome, "refused", "call", "refused answer")
     problem = understood(aside, outcome.text, lines).problem
     return outcome if problem is None else _no_reply(outcome, "error", "call", problem)
 

@@ -48,6 +48,7 @@ from runner.preflight import (
 )
 from runner.providers import Endpoint
 from runner.render import STYLES, StyleError
+from runner.render.figures import counted
 from runner.roster import Roster
 from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
 from runner.selection import Options, date_of, first_of, key_of, look_through, unfinished_elsewhere
@@ -209,8 +210,12 @@ async def _notify(world: World, place: Place, source: Source, end: End, tell: Te
 def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
     closed = one.journal.state.closed
     failed = sum(one.journal.state.of(cell.id).status == "failed" for cell in one.selected)
-    if failed:
-        tell(f"{one.name}: 0 calls; {failed} failed, and nothing else is missing")
+    listeners = (aside for cell in one.selected for aside in one.plan.after(cell))
+    silent = sum(one.journal.state.of(aside.id).status == "failed" for aside in listeners)
+    if failed or silent:
+        observers = [f"{counted(silent, 'observer')} failed"] if silent else []
+        what = ", ".join([*([f"{failed} failed"] if failed else []), *observers])
+        tell(f"{one.name}: 0 calls; {what}, and nothing else is missing")
         tell(f"  to take them up again: {one.views.reading.command()}")
         return EXIT_UNFINISHED
     since = closed[-1][0] if closed else clock.wall()
@@ -221,8 +226,8 @@ def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
 
 
 def _has_news(one: Ready) -> bool:
-    """True when the job says something that the journal does not: a label, a price, a ceiling."""
-    return one.opened.job is not None and one.journal.seq > 0
+    """True when something is to be kept that the journal file has not: a label, a price, a ceiling, an observer."""
+    return (one.opened.job is not None and one.journal.seq > 0) or one.journal.is_ahead
 
 
 async def _work(
@@ -328,9 +333,8 @@ def _say_what_was_lost(one: Ready, tell: Tell) -> None:
 
 
 def _not_kept(plan: Plan, event: Replied | Failed) -> str:
-    cell = plan.by_id.get(event.cell)
     what = "the reply" if isinstance(event, Replied) else f"an attempt that failed ({event.failure})"
-    return f"not kept: turn {event.turn} of {cell.name if cell else event.cell}, {what}, {shown(event.cost)}"
+    return f"not kept: turn {event.turn} of {plan.name_of(event.cell)}, {what}, {shown(event.cost)}"
 
 
 async def _write_transcript(one: Ready, cell: Cell) -> None:
@@ -384,7 +388,7 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
         date = state.jobs[0].date if state.jobs else today
         if date != today or any(state.additions):
             plan = make_plan(job, date, state.additions)
-        if options.engaged is not None:
+        if options.engaged is not None and options.engaged not in state.engaged:
             journal.record(options.engaged)
             plan = make_plan(job, date, state.additions)
         if options.wish is not None:
@@ -665,7 +669,8 @@ def _shares(
     for one, mine in zip(working, by_alias, strict=True):
         scenes = {(cell.prompt, cell.pairing, cell.models): cell for cell in one.missing}
         for cell in scenes.values():
-            for speaker in one.plan.conversation(cell).participants:
+            conversation = one.plan.conversation(cell)
+            for speaker in (*conversation.participants, *(aside.by for aside in conversation.asides)):
                 lane = mine.get(speaker.alias) if speaker.live else None
                 if lane is not None and lane.identity is not None and place.state is not None:
                     lanes[lane.identity] = lane

@@ -191,13 +191,15 @@ def outlook(
             reason=progress.reason,
             changes=() if old is None else tuple(old.differences(conversation)),
         )
-        if standing in TO_HOLD:
-            key = (cell.prompt, cell.pairing, cell.models, frozenset(progress.replies))
+        done = state.done(conversation)
+        is_silent = tuple(observer.id not in done.observers for observer in conversation.after)
+        # Of what is complete those are left who are to comment on it and have not.
+        if standing in TO_HOLD or (standing == "done" and any(is_silent)):
+            key = (cell.prompt, cell.pairing, cell.models, done.turns, is_silent)
             if key not in worked:
-                done = progress.replies
                 worked[key] = (
-                    loads(conversation, prices.__getitem__, guess, done),
-                    loads(conversation, prices.__getitem__, AT_MOST, done),
+                    loads(conversation, prices.__getitem__, guess, *done),
+                    loads(conversation, prices.__getitem__, AT_MOST, *done),
                 )
             row = replace(row, expected=worked[key][0], most=worked[key][1])
         rows.append(row)
@@ -356,14 +358,20 @@ class _Held:
 
 def _predecessors(plan: Plan, state: State) -> list[_Held]:
     """What was held and is planned no more, the oldest version first."""
-    left = {i: p.account.held for i, p in state.cells.items() if p.started is not None and i not in plan.by_id}
+    left = {
+        id_: progress.account.held
+        for id_, progress in state.cells.items()
+        if progress.started is not None and id_ not in plan.by_id and plan.aside(id_) is None
+    }
     found: list[_Held] = []
     for opened in reversed(state.jobs):
         if not left:
             break
         assert opened.job is not None
-        earlier = make_plan(Job.from_record(opened.job, state.texts), opened.date)
-        there = [cell for cell in earlier.cells if cell.id in left]
+        earlier = make_plan(Job.from_record(opened.job, state.texts), opened.date, state.additions)
+        for id_ in [id_ for id_ in left if earlier.aside(id_) is not None]:
+            del left[id_]  # who listened is no conversation
+        there = [cell for cell in (*earlier.cells, *earlier.superseded) if cell.id in left]
         found += [_Held(cell.id, left.pop(cell.id), cell, earlier.conversation(cell)) for cell in there]
     return [*(_Held(id_, spent) for id_, spent in left.items()), *reversed(found)]
 

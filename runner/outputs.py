@@ -8,29 +8,29 @@ Every view is a function of it, so two processes that read the same journal writ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path, PurePosixPath
 from shlex import quote
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio.lowlevel
 import orjson
 
 from runner.call import Message, Usage
-from runner.conversation import STATUSES, Aside, Conversation, Line, Note, Status, Transcript, Turn, view
-from runner.events import Failed, Heard, Place, Progress, Replied, Sent, State, usage_of
+from runner.conversation import DURING, STATUSES, Aside, Conversation, Line, Note, Status, Transcript, Turn, view
+from runner.events import LASTING, Failed, Heard, Noted, Place, Progress, Replied, Sent, State, usage_of
 from runner.forecast import AT_MOST, expecting, loads
 from runner.foreign import one_line
-from runner.job import Job
+from runner.job import Job, JobError
 from runner.journal import FILE, Journal, Record, Scan, read_record, scan
 from runner.ledger import BUDGETS, Scope
 from runner.limits import RUN_BUDGET, Lane
 from runner.money import Nanos, Price, dollars
 from runner.observers import understood
-from runner.plan import Cell, Plan, make_plan
+from runner.plan import Cell, Plan, make_plan, who_of
 from runner.render import DEFAULT, STYLES, Links, Style, StyleError, jsonl, own_style, summary
 from runner.talk import Talk, rounds_done, talk_of
 from runner.world import Clock, Disk
@@ -49,6 +49,22 @@ VIEW_SHARE: Final = 20.0
 """The views of a large run are written so seldom that they take no more than one part in this of the time."""
 
 
+class Past(NamedTuple):
+    """Conversations that are kept and not counted any more."""
+
+    conversations: int
+    cost: Nanos
+
+
+class Observer(NamedTuple):
+    """Somebody who listens to a conversation, and how that stands."""
+
+    cell: Cell
+    aside: Aside
+    status: Status
+    reason: str | None
+
+
 @dataclass(slots=True)
 class Reading:
     """A run as its journal tells it."""
@@ -64,6 +80,9 @@ class Reading:
     """Loads a style of the user's own. Its code is only run where the user names the job or the style: without this,
     transcripts in such a style are left as they are."""
     _own: dict[str, Style | None] = field(default_factory=dict)
+    _looked_up: set[str] = field(default_factory=set)
+    _listeners: set[str] = field(default_factory=set)
+    """Of the ids that were looked up in earlier versions of the job, those of somebody who listened."""
 
     @property
     def job(self) -> str:
@@ -83,14 +102,58 @@ class Reading:
             counts[self.status(cell)[0]] += 1
         return counts
 
-    def replaced(self) -> list[Progress]:
-        """Conversations that were held, but that the job in force does not plan any more, and what was said of them."""
+    def replaced(self) -> Past:
+        """What was held, and the job in force does not plan any more, with what was said of it."""
+        found = self._beside()
+        conversations = len(found.keys() - self._listened_once(found.keys()))
+        return Past(conversations, sum(progress.account.held for progress in found.values()))
+
+    def mended(self) -> Past:
+        """What was said and stands beside the conversations that took its place."""
+        past = self.plan.superseded
+        held = (self.state.of(aside.id).account.held for cell in past for aside in self.plan.after(cell))
+        return Past(len(past), sum(self.spent(cell) for cell in past) + sum(held))
+
+    def _beside(self) -> dict[str, Progress]:
+        """What was begun and belongs to no conversation of the plan, nor to one that was mended."""
         plan = self.plan
-        return [
-            progress
+        known = plan.by_id.keys() | {cell.id for cell in plan.superseded}
+        return {
+            id_: progress
             for id_, progress in self.state.cells.items()
-            if id_ not in plan.by_id and plan.aside(id_) is None and progress.started is not None
-        ]
+            if id_ not in known and plan.aside(id_) is None and progress.started is not None
+        }
+
+    def _listened_once(self, ids: Set[str]) -> set[str]:
+        """Those of these ids under which an earlier version of the job had somebody listen."""
+        if not ids <= self._looked_up:
+            self._looked_up |= ids
+            for opened in self.state.jobs:
+                try:
+                    job = Job.from_record(opened.job or {}, self.state.texts)
+                    earlier = make_plan(job, opened.date, self.state.additions)
+                except (KeyError, JobError):
+                    continue  # a repair lost one of its texts
+                self._listeners |= {id_ for id_ in ids if earlier.aside(id_) is not None}
+        return self._listeners
+
+    def observers(self) -> Iterator[Observer]:
+        """Those who comment on what is complete, and of the others those who failed while it went on."""
+        for cell in self.plan.cells:
+            yield from self.observers_of(cell)
+
+    def observers_of(self, cell: Cell) -> Iterator[Observer]:
+        """The same of one conversation."""
+        if not self.plan.job.prompts[cell.prompt].listeners:
+            return
+        state = self.state
+        complete = state.of(cell.id).status == "complete"
+        for aside in self.plan.conversation(cell).asides:
+            progress = state.of(aside.id)
+            if aside.kind in DURING and progress.status == "failed":
+                yield Observer(cell, aside, "failed", progress.reason)
+            elif aside.kind not in DURING and complete:
+                yield Observer(cell, aside, progress.status or "pending", progress.reason)
 
     # -- one conversation --------------------------------------------------------------------------------------------
 
@@ -101,6 +164,7 @@ class Reading:
         conversation = talk.conversation
         status, reason = self.status(cell)
         notes = tuple(self._note(talk, aside) for aside in conversation.after if self._is_asked(cell, aside))
+        notes += tuple(self._heard_note(place) for place in progress.noted)
         titles: Mapping[str, str] = next((note.data for note in notes if note.kind == "titles" and note.data), {})
         turns = tuple(self._turn(talk, line, progress, titles) for line in conversation.lines)
         error = next((turn.error for turn in turns if turn.error is not None), None) if status != "complete" else None
@@ -174,6 +238,22 @@ class Reading:
             error=None if failed is None else {"kind": failed.failure, "message": failed.detail},
         )
 
+    def _heard_note(self, place: Place) -> Note:
+        """What came with a conversation that was read in."""
+        event = self._record(place).event
+        assert isinstance(event, Noted)
+        return Note(
+            kind="notes",
+            heading=event.heading,
+            observer=event.observer,
+            alias=None,
+            provider=None,
+            model=None,
+            status="complete",
+            text=event.text,
+            heard=event.source,
+        )
+
     def _turn(self, talk: Talk, line: Line, progress: Progress, titles: Mapping[str, str]) -> Turn:
         planned = _planned(talk, line, titles)
         if line.number > len(talk.history):
@@ -186,6 +266,9 @@ class Reading:
         if isinstance(reply, Heard):
             return replace(
                 planned,
+                given=False,
+                label=reply.label or planned.label,
+                title=reply.title or planned.title,
                 text=reply.text,
                 outcome=reply.finish,
                 reasoning=reply.reasoning,
@@ -223,6 +306,8 @@ class Reading:
         tried = progress.tried
         failed = None if tried.last is None else self._failed(tried.last)
         sent = self._sent(tried.sent)
+        if failed is None and progress.told and progress.status == "failed":
+            return replace(planned, outcome="failed", error={"kind": "empty", "message": progress.reason})
         return replace(
             planned,
             outcome="open" if failed is None else "failed",
@@ -301,7 +386,8 @@ class Reading:
         state = self.state
         closed = state.closed[-1][1] if state.closed and not state.is_open else None
         ends = {event.life: (at, event.exit) for at, event in state.closed}
-        replaced = self.replaced()
+        replaced, mended = self.replaced(), self.mended()
+        observers = list(self.observers())
         return summary.Night(
             job=self.job,
             run=self.key,
@@ -322,18 +408,28 @@ class Reading:
                 for alias, t in state.tallies.items()
                 if t.compared
             ),
-            replaced=len(replaced),
-            replaced_cost=sum(p.account.held for p in replaced),
+            replaced=replaced.conversations,
+            replaced_cost=replaced.cost,
+            mended=mended.conversations,
+            mended_cost=mended.cost,
+            observers=sum(one.aside.kind not in DURING for one in observers),
+            silent=tuple(
+                summary.Silent(one.cell.name, who_of(one.aside), one.status, one.reason, one.aside.kind not in DURING)
+                for one in observers
+                if one.status != "complete"
+            ),
             command=self.command(),
         )
 
     def command(self) -> str | None:
         """The command that goes on with the run; None when nothing is left to do."""
-        if all(self.status(cell)[0] == "complete" for cell in self.plan.cells):
+        left = {self.status(cell)[0] for cell in self.plan.cells}
+        left |= {one.status for one in self.observers() if one.aside.kind not in DURING}
+        if left <= {"complete"}:
             return None
         # Where not even the first record could be kept, the command is that of any run.
         options = self.state.opened[-1][1].options if self.state.opened else {}
-        missing = any(self.status(cell)[0] not in ("complete", "failed") for cell in self.plan.cells)
+        missing = left - {"complete", "failed"}
         more = self.more_budget()
         return " ".join(
             [
@@ -352,26 +448,37 @@ class Reading:
 
         It has room for what the rest is expected to cost and a quarter more, and for the largest call at its most.
         """
-        most, state = self.plan.budget.run, self.state
-        left = [cell for cell in self.plan.cells if self.status(cell)[0] not in ("complete", "failed")]
-        if most is None or not any(self.status(cell) == ("budget", RUN_BUDGET) for cell in left):
+        most, state, plan = self.plan.budget.run, self.state, self.plan
+        left = [cell for cell in plan.cells if self.status(cell)[0] not in ("complete", "failed")]
+        silent = [one for one in self.observers() if one.aside.kind not in DURING and one.status not in LASTING]
+        reasons = {self.status(cell) for cell in left} | {(one.status, one.reason) for one in silent}
+        if most is None or ("budget", RUN_BUDGET) not in reasons:
             return None
+        left += dict.fromkeys(one.cell for one in silent)
         prices = {alias: Price.of(figures) for alias, figures in state.opened[-1][1].prices.items()}
-        if any(alias not in prices for cell in left for _, alias in cell.models):
+        listeners = {prompt.name: [one.model for one in prompt.listeners] for prompt in plan.job.prompts.values()}
+        if not all({*dict(cell.models).values(), *listeners[cell.prompt]} <= prices.keys() for cell in left):
             return None  # the job has a model that no life has known
         tallies = state.tallies
         # A model that has not answered yet may use all of its limit, and too little money would end in the same way.
         guess = expecting(lambda alias: (tallies[alias].mean_output if alias in tallies else None) or inf)
-        alike = Counter((c.prompt, c.pairing, c.models, frozenset(state.of(c.id).replies)) for c in left)
-        examples = {(c.prompt, c.pairing, c.models, frozenset(state.of(c.id).replies)): c for c in left}
+        alike = Counter(map(self._scene, left))
+        examples = {self._scene(cell): cell for cell in left}
         rest = largest = 0
         for scene, number in alike.items():
-            conversation, done = self.plan.conversation(examples[scene]), scene[3]
-            rest += number * sum(load.cost for load in loads(conversation, prices.__getitem__, guess, done).values())
-            dearest = (load.largest for load in loads(conversation, prices.__getitem__, AT_MOST, done).values())
+            conversation = plan.conversation(examples[scene])
+            done = state.done(conversation)
+            rest += number * sum(load.cost for load in loads(conversation, prices.__getitem__, guess, *done).values())
+            dearest = (load.largest for load in loads(conversation, prices.__getitem__, AT_MOST, *done).values())
             largest = max(largest, *dearest, 0)
         cent = 10_000_000
         return -(max(state.run.held + rest * 5 // 4 + largest, most + largest) // -cent) * cent
+
+    def _scene(self, cell: Cell) -> tuple[object, ...]:
+        """What conversations have in common whose rest costs the same."""
+        progress = self.state.of(cell.id)
+        heard = tuple(self.state.of(aside.id).lasting for aside in self.plan.after(cell))
+        return cell.prompt, cell.pairing, cell.models, frozenset(progress.replies), progress.status == "complete", heard
 
     def shared_ceilings_reached(self) -> list[Scope]:
         """Of the ceilings over all runs, the day's and the month's: those that conversations were stopped by."""
@@ -397,8 +504,12 @@ class Reading:
         for name, most in budget.models.items():
             yield f"model {name}", most, state.scope("model", name).held
         for number, most in budget.pairings.items():
-            ids = {cell.id for cell in self.plan.cells if cell.pairing == number}
-            yield f"pairing {number}", most, sum(state.of(id_).account.held for id_ in ids)
+            cells = (*self.plan.cells, *self.plan.superseded)
+            yield f"pairing {number}", most, sum(self.spent(cell) for cell in cells if cell.pairing == number)
+        for name, most in budget.observers.items():
+            every = (*self.plan.cells, *self.plan.superseded)
+            listeners = (aside for cell in every for aside in self.plan.after(cell) if aside.budget == name)
+            yield f"observer {name}", most, sum(state.of(aside.id).account.held for aside in listeners)
 
     def _spend(self) -> summary.Spend:
         state = self.state
@@ -450,6 +561,20 @@ class Reading:
             for (status, reason), number in found.most_common(_MOST_WHYS)
         ]
 
+    def _observers(self) -> dict[str, Any]:
+        """How those stand who comment on what is complete, and why some have not."""
+        observers = [one for one in self.observers() if one.aside.kind not in DURING]
+        counts = Counter(one.status for one in observers)
+        why = Counter((one.status, who_of(one.aside), one.reason) for one in observers if one.status != "complete")
+        return {
+            **{status: counts[status] for status in STATUSES},
+            "total": len(observers),
+            "why": [
+                {"status": status, "observer": who, "reason": one_line(reason or "", 300), "conversations": number}
+                for (status, who, reason), number in why.most_common(_MOST_WHYS)
+            ],
+        }
+
     def is_shown(self, records: int) -> bool:
         """False when something came after the views were written: a crash, a repair; the status is the last of them."""
         try:
@@ -467,7 +592,7 @@ class Reading:
         closed = state.closed[-1][1] if state.closed and not state.is_open else None
         turns = sum(len(state.of(cell.id).replies) for cell in self.plan.cells)
         spend = self._spend()
-        replaced = self.replaced()
+        replaced, mended = self.replaced(), self.mended()
         return {
             "schema": 1,
             "job": self.job,
@@ -477,6 +602,7 @@ class Reading:
             "reasons": [] if closed is None else list(closed.reasons),
             "conversations": {**self.counts(), "total": len(self.plan.cells)},
             "why": self.whys(),
+            "observers": self._observers(),
             "turns": turns,
             "flags": {
                 "truncated": sum(state.of(cell.id).truncated for cell in self.plan.cells),
@@ -494,7 +620,8 @@ class Reading:
                 {"name": name, "most": _amount(most), "held": _amount(held), "shared": name in BUDGETS}
                 for name, most, held in self.ceilings()
             ],
-            "replaced": {"conversations": len(replaced), "cost": _amount(sum(p.account.held for p in replaced))},
+            "replaced": {"conversations": replaced.conversations, "cost": _amount(replaced.cost)},
+            "mended": {"conversations": mended.conversations, "cost": _amount(mended.cost)},
             "lanes": [_lane(lane, now) for lane in lanes],
             "waits_for": waits_for,
             "continue": self.command(),
@@ -558,7 +685,8 @@ def _spoken(conversation: Conversation, progress: Progress) -> int:
 def _last_view(conversation: Conversation, history: list[str]) -> tuple[str | None, tuple[Message, ...]]:
     """What the last live speaker was shown, ending with what it said."""
     spoken = conversation.lines[: len(history)]
-    last = next((line for line in reversed(spoken) if line.given is None), None)
+    sides = {side.role for side in conversation.participants if side.live}
+    last = next((line for line in reversed(spoken) if line.given is None and line.role in sides), None)
     if last is None:
         return None, ()
     shown = view(conversation, last.role, history[: last.number - 1], last.instruct)

@@ -14,10 +14,10 @@ from hashlib import sha256
 from itertools import chain
 from typing import NamedTuple
 
-from runner.conversation import DURING, Aside, Conversation, Look, Origin, Participant, said_by
+from runner.conversation import DURING, Aside, Conversation, Look, Origin, Participant, going_on, said_by
 from runner.events import Additions, Branched, Engaged
 from runner.job.cells import Casting, Posed, Scene, aside_id, ceiling_name, ordered
-from runner.job.job import Job, Listener, Model, Provider
+from runner.job.job import Job, Listener, Model, Prompt, Provider
 from runner.job.naming import LONGEST, apart, choices, fitted, short, slug
 from runner.job.problem import JobError, Problem
 from runner.money import Nanos
@@ -110,7 +110,7 @@ class Plan:
         if cell.branch is not None:
             before = self._origins[cell.id]
             origin = Origin(before.id, before.name, cell.branch.how, cell.branch.through)
-            lines = (*said_by(self.conversation(before).lines, cell.branch.roles), *lines[cell.branch.through :])
+            lines = going_on(said_by(self.conversation(before).lines, cell.branch.roles), lines)
         asides = scene.asides(cell.models, cell.id) if scene.prompt.listeners else ()
         return Conversation(
             id=cell.id,
@@ -137,6 +137,15 @@ class Plan:
             return None
         cell, place = found
         return cell, self.conversation(cell).asides[place]
+
+    def name_of(self, id_: str) -> str:
+        """What people call a conversation, or somebody who listens to one: `prompt/a~b (notes by Eli)`."""
+        if id_ in self.by_id:
+            return self.by_id[id_].name
+        found = self.aside(id_)
+        if found is not None:
+            return f"{found[0].name} ({who_of(found[1])})"
+        return next((cell.name for cell in self.superseded if cell.id == id_), id_)
 
     def look(self, cell: Cell) -> Look:
         """How the transcript of a conversation is to look."""
@@ -170,6 +179,12 @@ class Plan:
                     observers[aside.budget].append(aside.id)
         yield from (("pairing", str(number), ids) for number, ids in pairings.items())
         yield from (("observer", name, ids) for name, ids in observers.items())
+
+
+def who_of(aside: Aside) -> str:
+    """What people call somebody who listens: his task and his model, `notes by Eli`."""
+    task = {"pick": "moderator", "vote": "vote"}.get(aside.kind, aside.heading or aside.kind)
+    return f"{task} by {aside.by.label}"
 
 
 def make_plan(job: Job, date: str, additions: Additions = Additions()) -> Plan:  # noqa: B008
@@ -247,7 +262,7 @@ def _with_observers(job: Job, engaged: Iterable[Engaged]) -> Job:
     for event in engaged:
         observer = Listener(**event.listener)
         for name in event.prompts if observer.model in job.models else ():
-            if name in prompts:
+            if name in prompts and observer not in prompts[name].after:
                 prompts[name] = replace(prompts[name], after=(*prompts[name].after, observer))
     return job if prompts == job.prompts else replace(job, prompts=prompts)
 
@@ -295,6 +310,7 @@ def _grown(
         if mends:
             before = replace(origin, name=f"{origin.name}.old{branch.number}")
             superseded.append(before)
+            origins = {id_: before if one is origin else one for id_, one in origins.items()}
             cells[place] = cell
             del known[origin.id]
             known[cell.id] = place
@@ -306,12 +322,29 @@ def _grown(
     return _Grown(tuple(cells), tuple(superseded), origins)
 
 
+def fits(prompt: Prompt, roles: Sequence[str]) -> bool:
+    """True when lines of these roles may be the first of a prompt's conversation."""
+    size, beats = len(prompt.cycle), Counter(beat.by for beat in prompt.cycle)
+    return not any(Counter(roles[first : first + size]) - beats for first in range(0, len(roles), size))
+
+
+def script_end(prompt: Prompt, rounds: int) -> tuple[str, int] | None:
+    """Whose script ends before so many rounds do, and after which; None when none does."""
+    for role in prompt.roles:
+        most = len(role.script or ()) // max(1, sum(beat.by == role.name for beat in prompt.cycle))
+        if role.script is not None and most < rounds:
+            return role.name, most
+    return None
+
+
 def _is_known(job: Job, branch: Branched) -> bool:
     """True when the job has all that a branch is made of."""
     prompt = job.prompts.get(branch.prompt)
     return (
         prompt is not None
         and branch.pairing <= len(job.pairings)
+        and fits(prompt, branch.roles)
+        and script_end(prompt, branch.rounds) is None
         and all(branch.models.get(role) in job.models for role in prompt.live_roles)
     )
 

@@ -241,14 +241,21 @@ class Roster:
 
     def _estimate(self, cell: Cell) -> _Estimate:
         """The expected cost of a conversation; worked out anew only when a mean has moved."""
-        plain = {alias: self._mean(alias) for _, alias in cell.models}
+        listeners = self._plan.job.prompts[cell.prompt].listeners
+        aliases = (*(alias for _, alias in cell.models), *(one.model for one in listeners))
+        plain = {alias: self._mean(alias) for alias in aliases}
         means = {alias: self._unknown(alias, cell) if m is None else self._doubted(alias) for alias, m in plain.items()}
         replies = self._state.of(cell.id).replies
-        key = (cell.prompt, cell.pairing, cell.models, len(replies), *plain.values(), *means.values())
+        heard = sum(self._state.of(aside.id).lasting for aside in self._plan.after(cell))
+        is_over = self._state.of(cell.id).status == "complete"
+        scene = (cell.prompt, cell.pairing, cell.models)
+        key = (*scene, len(replies), is_over, heard, *plain.values(), *means.values())
         found = self._estimates.get(key)
         if found is None:
-            unsaid = {x.number for x in self._plan.conversation(cell).lines if x.number not in replies}
-            done = self._loads(cell, expecting(lambda alias: plain[alias] or inf), unsaid)
+            conversation = self._plan.conversation(cell)
+            unsaid = {x.number for x in conversation.lines if x.number not in replies}
+            nobody = {observer.id for observer in conversation.after}
+            done = self._loads(cell, expecting(lambda alias: plain[alias] or inf), unsaid, nobody)
             rest = self._by_ceiling(cell, expecting(means.__getitem__))
             found = self._estimates[key] = _Estimate(rest, sum(load.cost for load in done.values()))
         return found
@@ -299,16 +306,21 @@ class Roster:
 
     def _by_ceiling(self, cell: Cell, guess: Guess) -> list[tuple[str, Nanos]]:
         """What the rest of a conversation comes to, for each ceiling over several conversations."""
-        found = self._loads(cell, guess, self._state.of(cell.id).replies)
+        turns, observers = self._state.done(self._plan.conversation(cell))
+        found = self._loads(cell, guess, turns, observers)
         total = sum(load.cost for load in found.values())
-        amounts = {"run": total, "shared": total, f"pairing:{cell.pairing}": total}
+        amounts = {"run": total, "shared": total}
+        # Who comments on the whole does so at another cost than the pairing's.
+        after = {aside.id for aside in self._plan.after(cell)}
+        spoken = self._loads(cell, guess, turns, after) if after else found
+        amounts[f"pairing:{cell.pairing}"] = sum(load.cost for load in spoken.values())
         for alias, load in found.items():
             for name in (f"model:{alias}", f"provider:{self._plan.models[alias].provider}"):
                 amounts[name] = amounts.get(name, 0) + load.cost
         return [(name, amount) for name, amount in amounts.items() if name in self.ceilings]
 
-    def _loads(self, cell: Cell, guess: Guess, done: Container[int]) -> dict[str, Load]:
-        return loads(self._plan.conversation(cell), self._prices.__getitem__, guess, done)
+    def _loads(self, cell: Cell, guess: Guess, done: Container[int], answered: Container[str] = ()) -> dict[str, Load]:
+        return loads(self._plan.conversation(cell), self._prices.__getitem__, guess, done, answered)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

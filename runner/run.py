@@ -179,7 +179,9 @@ class Session:
                 await self._turn(Turn(held, line.number, talk.conversation.participant(line.role), line))
             else:
                 await self._hear(held, line)
-            talk.take(*self._read(self.journal.state.of(held.cell.id).replies[line.number]))
+            progress = self.journal.state.of(held.cell.id)
+            talk.started = progress.started
+            talk.take(*self._read(progress.replies[line.number]))
             self.roster.commit(held.cell)
         return None
 
@@ -474,7 +476,8 @@ class Session:
         found: dict[int, str] = {}
         if self.journal.failing is not None or (self.purse is not None and self.purse.ledger.failing is not None):
             found[EXIT_STORAGE] = "storage"
-        if signalled and statuses & {"interrupted", "pending"}:
+        silent = self._silent_observers()
+        if signalled and (statuses | silent) & {"interrupted", "pending"}:
             found[signalled] = "interrupted"
         if "budget" in statuses:
             found[EXIT_BUDGET] = "budget"
@@ -487,19 +490,20 @@ class Session:
             found[EXIT_UNFINISHED] = "failed"
         elif statuses & {"pending", "interrupted"} and not signalled:
             found[EXIT_UNFINISHED] = "pending"
-        elif self._silent_observers():
+        elif silent - {"pending", "interrupted"} or (silent and not signalled):
             found[EXIT_UNFINISHED] = "observers"
         return worst(list(found)), tuple(found[code] for code in sorted(found, key=_WORST_FIRST.index))
 
-    def _silent_observers(self) -> bool:
-        """True when a conversation is complete, and one who was to comment on it has not."""
+    def _silent_observers(self) -> set[Status]:
+        """How those stand who were to comment on a complete conversation and have not."""
         state = self.journal.state
-        return any(
-            state.of(aside.id).status != "complete"
+        found: set[Status] = {
+            state.of(aside.id).status or "pending"
             for cell in self.selected
             if state.of(cell.id).status == "complete"
             for aside in self.plan.after(cell)
-        )
+        }
+        return found - {"complete"}
 
 
 def _least_tokens(speaker: Participant, call: Call) -> int:

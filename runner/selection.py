@@ -80,7 +80,10 @@ def look_through(plan: Plan, state: State, options: Options, known: Mapping[str,
         raise CannotBegin(EXIT_JOB, head, *first_of(too_dear), "  raise the ceiling, or lower max_tokens or min_tokens")
     reopened = tuple(cell.id for cell in selected if _is_reopened(plan, cell, state, options))
     if options.retry_failed:
-        listeners = (aside.id for cell in selected for aside in (*plan.during(cell), *plan.after(cell)))
+        listeners = [aside.id for cell in selected for aside in plan.after(cell)]
+        # Of what is complete nobody is asked any more who speaks next, or whether it is over.
+        open_ = (cell for cell in selected if state.of(cell.id).status != "complete")
+        listeners += [aside.id for cell in open_ for aside in plan.during(cell)]
         reopened += tuple(id_ for id_ in listeners if state.of(id_).status == "failed")
     missing = [cell for cell in selected if set(_all_of(plan, cell)) & set(reopened) or _is_missing(plan, cell, state)]
     if options.limit is not None:

@@ -591,8 +591,9 @@ class _Check:
         """What is shown side by side must add up, whoever shows it."""
         state, plan = self.state, reading.plan
         planned = sum(state.of(cell.id).account.held for cell in plan.cells)
-        planned += sum(progress.account.held for id_, progress in state.cells.items() if plan.aside(id_) is not None)
-        replaced = sum(progress.account.held for progress in reading.replaced())
+        listeners = ((plan.aside(id_), progress) for id_, progress in state.cells.items())
+        planned += sum(p.account.held for found, p in listeners if found is not None and found[0].id in plan.by_id)
+        replaced = reading.replaced().cost + reading.mended().cost
         lost = sum(record.cost for record in state.repaired)
         self._adds_up("conversations, replaced ones and repairs", planned + replaced + lost)
         if not state.repaired:

@@ -396,7 +396,9 @@ SUBJECTS: Final[Mapping[str, Mapping[int, Fault]]] = {
         ),
         81: Fault(
             "A reply that imitates a transcript: headings, rules, front matter, figures, fences that never close",
-            "It stays within its quotation. The page reads back to exactly the messages that were said.",
+            "It stays within its quotation, and the page reads back to exactly the messages that were said. In the "
+            "older shapes its headings move below ours, what would pass for ours is escaped, and the same turns are "
+            "read back.",
         ),
         82: Fault(
             "A reply that defines links, to change where ours lead",

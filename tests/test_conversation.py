@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,13 +14,24 @@ from runner.call import Call, Message, Usage, View, has_text
 from runner.conversation import (
     BEGINS,
     GO_ON,
+    LEFT_OUT,
+    Aside,
     Conversation,
     Line,
+    Origin,
     Participant,
     Turn,
+    arranged,
+    aside_view,
     call_for,
     floor,
+    floor_of,
+    going_on,
     has_nothing_to_read,
+    may_speak,
+    out_of_window,
+    picked,
+    said_by,
     view,
 )
 
@@ -285,3 +297,138 @@ def test_speed_is_told_only_where_it_was_seen(
     """From the first byte on; an answer that came in one piece shows nothing of how fast it was written."""
     turn = Turn(1, 1, "a", "A", None, False, "x", usage=Usage(output=output), first_byte=first, seconds=seconds)
     assert turn.tokens_per_second == speed
+
+
+# --- who speaks next ---------------------------------------------------------------------------------------------
+
+
+def table(*rounds: str, **rest: Any) -> Conversation:
+    """Rounds of roles named by letters, whose order a moderator decides."""
+    lines = [(number, role) for number, roles in enumerate(rounds, 1) for role in roles]
+    planned = tuple(Line(place, number, role, f"{role}{place}") for place, (number, role) in enumerate(lines, 1))
+    return replace(talk(planned), moderator=aside("pick"), **rest)
+
+
+def aside(kind: Any, prompt: str = "Well?", system: str | None = None) -> Aside:
+    return Aside("aside", kind, replace(side("eli", system), role="observer"), prompt)
+
+
+def order(conversation: Conversation, **picks: str) -> str:
+    shown = arranged(conversation, {int(name[1:]): text for name, text in picks.items()}).lines
+    assert [line.number for line in shown] == list(range(1, len(shown) + 1))
+    return "".join(line.role for line in shown)
+
+
+def test_a_round_is_spoken_in_the_order_that_was_named() -> None:
+    """Each as often as the plan has it; where nobody was named the given order holds."""
+    one = table("abc", "abc")
+    assert order(one) == "abcabc"
+    assert order(one, n1="c", n2="b") == "cbabac"
+    assert order(one, n1="c", n4="c", n5="b") == "cabcba"
+    assert order(table("aab", "b"), n1="b") == "baab"
+
+
+def test_who_spoke_last_may_speak_next_only_when_nobody_else_is_left() -> None:
+    """Also from one round to the next."""
+    one = arranged(table("abc", "abc"), {})
+    assert [may_speak(one, number) for number in range(1, 7)] == [
+        ("a", "b", "c"), ("b", "c"), ("c",), ("a", "b"), ("b", "c"), ("c",),
+    ]  # fmt: skip
+    assert may_speak(arranged(table("aa"), {}), 2) == ("a",)
+    assert order(table("ab", "ab"), n1="a", n2="b", n3="b") == "abab"
+
+
+def test_what_an_origin_said_is_not_put_in_another_order() -> None:
+    """Answers that came before the branch are another conversation's."""
+    one = table("cab", "abc", origin=Origin("x", "x", "fork", 2))
+    assert order(one, n1="b", n2="b", n3="b", n4="c") == "cabcab"
+
+
+def test_without_a_moderator_lines_stay_as_they_are_planned() -> None:
+    """Whatever was answered."""
+    one = replace(table("abc"), moderator=None)
+    assert arranged(one, {1: "c"}) is one
+
+
+@pytest.mark.parametrize(
+    ("answer", "role"),
+    [
+        ("one", "one"), ("One.", "one"), ("**two**", "two"), ("I choose [one]!", "one"), ("one, one and one", "one"),
+        ("one or two", None), ("none", None), ("one-two", None), ("someone", None), ("", None), ("three", None),
+        ("(a.b)", "a.b"), ("aXb", None),
+    ],
+)  # fmt: skip
+def test_a_name_is_picked_when_it_is_the_only_one(answer: str, role: str | None) -> None:
+    """As a whole word, in any case, and no other that may speak beside it."""
+    assert picked(answer, ["one", "two", "a.b"]) == role
+
+
+def test_lines_are_found_in_the_order_in_which_they_were_said() -> None:
+    """With the texts of the plan, and the numbers of what was said."""
+    lines = table("abc", "abc").lines
+    found = said_by(lines, "cabc")
+    assert [(line.number, line.round, line.role, line.label) for line in found] == [
+        (1, 1, "c", "c3"), (2, 1, "a", "a1"), (3, 1, "b", "b2"), (4, 2, "c", "c6"),
+    ]  # fmt: skip
+
+
+def test_what_is_left_of_a_plan_are_those_who_have_not_spoken_in_their_round() -> None:
+    """What was said keeps its words, has the rounds of the plan, and is followed by the rest of it."""
+    said = said_by(table("abc", "abc").lines, "ca")
+    found = going_on(said, table("bac", "bac", "bac").lines)
+    assert "".join(line.role for line in found) == "cabbacbac"
+    assert [line.number for line in found] == list(range(1, 10))
+    assert [line.label for line in found[:3]] == ["c3", "a1", "b1"]
+    longer = going_on(said_by(table("ab", "ab").lines, "aba"), table("abab", "abab").lines)
+    assert [line.round for line in longer] == [1, 1, 1, 1, 2, 2, 2, 2]
+
+
+# --- what is left out, and what is shown beside -------------------------------------------------------------------
+
+
+def test_lines_that_are_left_out_are_told_of_in_their_place() -> None:
+    """Below the context and the opening, above what is still shown; own instructions of that time go with them."""
+    lines = tuple(replace(line, instruct=f"do {line.number}") for line in planned("ababa"))
+    one = talk(lines, opening="Start.")
+    shown = view(one, "a", ["1", "2", "3", "4"], "do 5", 2)
+    assert [(m.role, m.text) for m in shown.messages] == [
+        ("user", f"Start.\n\n{LEFT_OUT}\n\ndo 3"), ("assistant", "3"), ("user", "4\n\ndo 5"),
+    ]  # fmt: skip
+    shown = view(one, "a", ["1", "2", "3", "4"], None, 4)
+    assert [(m.role, m.text) for m in shown.messages] == [("user", f"Start.\n\n{LEFT_OUT}")]
+    assert LEFT_OUT == "(Earlier turns are left out here.)"
+
+
+@pytest.mark.parametrize(("window", "said", "out"), [(None, 9, 0), (4, 3, 0), (4, 4, 0), (4, 7, 3), (1, 2, 1)])
+def test_a_window_leaves_out_all_but_the_last_lines(window: int | None, said: int, out: int) -> None:
+    """Counted in lines, whoever said them."""
+    assert out_of_window(replace(side("a"), window=window), ["x"] * said) == out
+
+
+def test_what_a_speaker_thought_stands_with_its_own_lines() -> None:
+    """Where it is shown that, and with nobody else's."""
+    one = talk(planned("abab"), side("a"), replace(side("b"), keeps_reasoning=True), opening="O")
+    thoughts = {1: "a thinks", 2: "b thinks"}
+    shown = floor(one, one.lines[3], ["1", "2", "3"], 0, thoughts).view.messages
+    assert shown == (Message("user", "O\n\n1"), Message("assistant", "2", "b thinks"), Message("user", "3"))
+    shown = floor(one, one.lines[2], ["1", "2"], 0, thoughts).view.messages
+    assert all(message.reasoning is None for message in shown)
+
+
+def test_who_listens_is_shown_all_and_asked_below_it() -> None:
+    """The context, the opening, each line with its number and its speaker's label, and the question; one message."""
+    one = talk(planned("aba"), context="C", opening="O")
+    shown = aside_view(one, aside("notes", system="Be brief."), ["x", "y"])
+    assert shown == View("Be brief.", (Message("user", "C\n\nO\n\n[1] A:\nx\n\n[2] B:\ny\n\nWell?"),))
+    same = replace(one, participants=(replace(side("a"), label="M"), replace(side("b"), label="M")))
+    assert "[1] M (a):\nx\n\n[2] M (b):\ny" in aside_view(same, aside("vote"), ["x", "y"]).messages[0].text
+
+
+def test_a_moderator_is_told_who_may_speak() -> None:
+    """Below his question, for the line that is to be said."""
+    one = arranged(table("abc"), {})
+    assert aside_view(one, aside("pick"), ["x"]).messages[0].text == (
+        "[1] A:\nx\n\nWell?\n\nNext may speak: b, c. Answer with one name."
+    )
+    assert (floor_of(one, aside("pick"), ["x"]).turn, floor_of(one, aside("vote"), ["x"]).turn) == (2, 1)
+    assert floor_of(one, aside("pick"), ["x"]).cell == "aside"

@@ -13,14 +13,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runner.call import Finish, Kind, Money, Scope, Usage
-from runner.conversation import STATUSES
+from runner.conversation import STATUSES, Aside, Conversation, Line, Participant
 from runner.events import (
     Account,
+    Branched,
     CallId,
     Closed,
+    Engaged,
     Event,
     Failed,
+    Heard,
     HistoryError,
+    Noted,
     Opened,
     Place,
     Progress,
@@ -72,11 +76,21 @@ EVENTS: dict[type[Any], st.SearchStrategy[Any]] = {
         st.sampled_from(["reported", "priced", "unknown"]), st.none() | nanos, objects, st.booleans(),
         maybe, maybe, maybe, maybe, maybe, seconds, seconds,
     ),
+    Heard: st.builds(
+        Heard, words, small, words, words, st.sampled_from(get_args(Finish)), objects, st.none() | nanos, maybe,
+        seconds, maybe, maybe, seconds,
+    ),
+    Noted: st.builds(Noted, words, words, maybe, words, words),
     Failed: st.builds(
         Failed, words, small, small, st.sampled_from([*get_args(Kind), "truncated"]), st.sampled_from(get_args(Scope)),
         st.sampled_from(get_args(Money)), nanos, st.booleans(), words, st.booleans(), maybe, st.none() | small, seconds,
         objects, st.booleans(), maybe, maybe, maybe, maybe, maybe, maybe, seconds, seconds,
     ),
+    Branched: st.builds(
+        Branched, words, words, st.sampled_from(["extend", "fork", "redo"]), small, small, words, small,
+        st.dictionaries(words, words, max_size=3), small, names,
+    ),
+    Engaged: st.builds(Engaged, names, objects),
     Settled: st.builds(Settled, words, small, small, nanos, words),
     Stopped: st.builds(Stopped, words, st.sampled_from(STATUSES), maybe),
     Closed: st.builds(Closed, small, st.integers(0, 255), names),
@@ -144,6 +158,14 @@ def fail(cell: str = "x", turn: int = 1, attempt: int = 1, cost: int = 0, **more
     return Failed(cell, turn, attempt, more.pop("kind", "error"), "call", money, cost, False, "trouble", **more)
 
 
+def heard(cell: str = "x", turn: int = 1, **more: Any) -> Heard:
+    return Heard(cell, turn, "text", "box", **more)
+
+
+def branch(through: int = 1, cell: str = "y", **more: Any) -> Branched:
+    return Branched(cell, "x", "fork", through, 1, "p", 1, {"a": "ada"}, 2, **more)
+
+
 def fold(*events: Event, at: float = 0.0, state: State | None = None) -> State:
     state = state or State()
     for number, event in enumerate(events):
@@ -171,6 +193,12 @@ IMPOSSIBLE: dict[str, tuple[Sequence[Event], str]] = {
     "a life begun twice": ([opened(1), opened(1)], "life 1 opened after life 1"),
     "a life closed twice": ([opened(1), Closed(1, 0), Closed(1, 0)], "it was not open"),
     "another life closed": ([opened(1), Closed(2, 0)], "it was not open"),
+    "a letter while a call is open": ([sent(), heard()], "heard turn 1 while a call was open"),
+    "a letter after a reply": ([sent(), reply(), heard()], "heard turn 1, which has its reply"),
+    "a call after a letter": ([heard(), sent()], "which has its reply"),
+    "a branch of nobody": ([branch()], "branched from x, which nothing before it names"),
+    "a branch that was there": ([sent(), branch(cell="x")], "branched, but was there before"),
+    "a call for a turn that is carried": ([sent(), reply(), branch(), sent("y")], "which has its reply"),
     "a reopened stranger": ([opened(1, reopened=("nobody",))], "nobody"),
 }
 
@@ -597,3 +625,77 @@ def test_what_was_spent_before_any_known_life_belongs_to_the_first_that_is_known
     assert state.unsettled[CallId("x", 1, 1)].day == "2026-11-20"
     fold(fail(turn=2, cost=100, money="assumed"), Settled("gone", 1, 1, 0, ""), state=state)
     assert amounts(state.day("2026-11-20")) == amounts(state.run) == (630, 0, 630)
+
+
+# --- lines from outside, branches, observers -----------------------------------------------------------------------
+
+
+def test_a_letter_is_a_line_that_costs_nothing() -> None:
+    """It begins and goes on like any other, and counts in no tally."""
+    state = fold(heard(), at=5.0)
+    progress = state.of("x")
+    assert (progress.replies, progress.started, progress.ended) == ({1: Place(0, 100)}, 5.0, 5.0)
+    assert state.run.held == 0 and state.tallies == {} and list(state.open_calls()) == []
+    fold(sent(turn=2), fail(turn=2), sent(turn=2, attempt=2), state=state)
+    assert state.of("x").tried.attempts == 2
+    assert fold(heard(finish="truncated")).of("x").flagged == {1: "truncated"}
+
+
+def test_a_branch_has_the_first_lines_of_its_origin_and_none_of_its_money() -> None:
+    """Replies, attempts and flags up to the last line in common; what comes after is the branch's own."""
+    state = fold(
+        sent(), fail(), sent(attempt=2), reply(attempt=2, finish="truncated"), sent(turn=2), reply(turn=2), branch(1)
+    )  # fmt: skip
+    mine, its = state.of("y"), state.of("x")
+    assert mine.replies == {1: its.replies[1]} and mine.attempts == {1: 2} and mine.flagged == {1: "truncated"}
+    assert mine.sents == {1: its.sents[1]} and mine.account.held == 0 and mine.carried == 1
+    assert (mine.started, mine.status) == (None, None)
+    assert state.additions.branches == (branch(1),)
+    fold(sent("y", 2), reply("y", 2, cost=7), state=state)
+    assert mine.account.held == 7 and its.account.held == 120 and its.replies[2] != mine.replies[2]
+
+
+def test_a_branch_is_taken_up_by_the_next_life() -> None:
+    """It is neither complete nor failed, so nobody has to name it."""
+    state = fold(opened(), sent(), reply(), Stopped("x", "complete"), Closed(1, 0), branch(), opened(2))
+    assert state.of("y").status is None and state.of("x").status == "complete"
+
+
+def test_a_branch_whose_origin_was_lost_begins_anew() -> None:
+    """After a repair; it is known all the same."""
+    state = fold(Repaired(3, 1000), branch(4))
+    assert state.of("y").replies == {} and state.branches["y"] == branch(4)
+
+
+def test_who_is_engaged_stays_so() -> None:
+    """In the order in which they were."""
+    one, other = Engaged(("p",), {"model": "ada"}), Engaged(("q",), {"model": "bo"})
+    assert fold(one, other).additions.engaged == (one, other)
+
+
+def test_what_needs_no_call_any_more_is_known() -> None:
+    """The turns with a reply, or all of what is complete; the observers who are at their end."""
+    observers = tuple(Aside(f"o{n}", "notes", Participant("observer", "O", True), "?") for n in range(3))
+    lines = tuple(Line(n, 1, "a") for n in (1, 2, 3))
+    one = Conversation("x", "p/a", "p", 1, (), lines, after=observers)
+    events = [sent(), reply(), Stopped("o0", "failed", "no"), Stopped("o1", "pending", "dead")]
+    assert fold(*events).done(one) == ({1}, {"o0"})
+    assert fold(*events, Stopped("x", "complete")).done(one) == ({1, 2, 3}, {"o0"})
+    assert fold().done(one) == (frozenset(), frozenset())
+
+
+def test_records_from_before_there_were_kinds_are_read_as_they_were_meant() -> None:
+    """A call showed everything; a letter has no figures; a branch says nothing of its roles."""
+    old = {name: value for name, value in to_data(sent()).items() if name != "left_out"}
+    assert from_data("sent", old) == sent() and "left_out" not in to_data(sent())
+    assert to_data(sent(left_out=3))["left_out"] == 3
+    assert from_data("heard", {"cell": "x", "turn": 1, "text": "text", "source": "box"}) == heard()
+    data = {name: value for name, value in to_data(branch()).items() if name != "roles"}
+    assert from_data("branched", data) == branch()
+
+
+def test_how_much_was_left_out_is_known_of_each_role() -> None:
+    """Of its last call, and of what its provider counted."""
+    state = fold(sent(left_out=2), reply(), sent(turn=3, left_out=4))
+    assert state.of("x").left_out == {"a": 4}
+    assert state.of("x").reported_input["a"] == (1, 5, 2)

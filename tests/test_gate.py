@@ -212,6 +212,35 @@ def test_closing_refuses_those_who_wait_and_lets_those_who_fly_land() -> None:
     assert bench.journal.state.run.reserved == 0
 
 
+def test_one_run_may_end_while_the_others_go_on() -> None:
+    """Its calls that wait are refused with its own reason, the first that was given; those in flight land."""
+    lane = Lane("p", Limits(concurrency=1))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        other = await Journal.open(MemoryDisk(sync_seconds=(0.0, 0.0)), FixedClock(), Path("/other"), "{}")
+        over = bench.ask("over", lane, 2)
+        over.journal = other
+        tasks.start_soon(bench.talk, bench.ask("first", lane, 1), 5.0)
+        tasks.start_soon(bench.talk, over)
+        tasks.start_soon(bench.talk, bench.ask("last", lane, 3))
+
+        async def end() -> None:
+            await anyio.sleep(2.0)
+            bench.gate.end(other, "deadline", "its time is over")
+            bench.gate.end(other, "interrupted", "too late to matter")
+            assert bench.gate.why_closed(other) == ("deadline", "its time is over")
+            assert bench.gate.why_closed(bench.journal) is None and bench.gate.closed is None
+            bench.log.append("ended at 2")
+
+        tasks.start_soon(end)
+        await anyio.lowlevel.checkpoint()
+
+    bench = on_bench([lane], script)
+    assert bench.log == [
+        "first flies at 0.0", "ended at 2", "over deadline: its time is over", "last flies at 5.0",
+    ]  # fmt: skip
+
+
 def test_a_parked_lane_or_model_refuses_its_own_and_nobody_else() -> None:
     """A dead provider stops only its own conversations."""
     dead, alive = Lane("dead", Limits(concurrency=1)), Lane("alive", Limits(concurrency=1))

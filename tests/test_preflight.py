@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.limits import Lane
+from runner.money import Price
 from runner.plan import make_plan
-from runner.preflight import CannotBegin, endpoints_of, lanes_of, left_out
+from runner.preflight import CannotBegin, endpoints_of, first_calls_that_do_not_fit, lanes_of, left_out, prices
 from tests.nights import Night, job_of, matrix, provider, text_of
 
 MODELS = ("m0", "m1", "m2")
@@ -106,3 +108,45 @@ def test_a_run_says_so_before_it_begins() -> None:
     assert [line for line in told if "left out" in line] == [
         "warning: p (openai) takes no reasoning.tokens: it is left out"
     ]
+
+
+HEARD = """
+name: heard
+budget: {run: 1, conversation: 0.000001}
+providers: {other: {type: sim, base_url: sim, limits: {per: model}}, closed: {type: openai, base_url: "https://x.example"}}
+models:
+  judge: {use: other/ada, temperature: 0.5, price: {input: 1, output: 1}}
+prompts:
+  t:
+    roles: {box: {inbox: {file: "{{conversation}}.md"}}, a: {}}
+    opening: hi
+    rounds: 1
+    order: moderator
+    moderator: {model: closed/lead, reasoning: {tokens: 2000}}
+    after: [{observer: judge, prompt: p}]
+pairings: [{a: sim/ada}]
+"""
+
+
+def test_those_who_listen_need_a_price_a_key_and_a_lane_like_those_who_speak() -> None:
+    """What a provider cannot be told is said of them as well, and a price that is missing is asked for."""
+    plan = make_plan(job_of(HEARD), "2026-11-21")
+    with pytest.raises(CannotBegin, match=r"lead: \{use: closed/lead") as trouble:
+        prices(plan)
+    assert trouble.value.code == 6
+    endpoints = endpoints_of(plan, {}, {("heard", name): f"http://{name}.sim/v1" for name in plan.providers})
+    (by_alias,) = lanes_of([(plan, endpoints)])
+    assert {alias: lane.name for alias, lane in by_alias.items()} == {
+        "judge": "other/judge",
+        "ada": "sim",
+        "lead": "closed",
+    }
+    assert any(line.startswith("closed (openai) takes no reasoning.tokens") for line in left_out(plan))
+
+
+def test_the_first_call_of_a_conversation_is_that_of_its_first_live_side() -> None:
+    """Lines out of an inbox are no calls: what comes after them must fit."""
+    plan = make_plan(job_of(HEARD), "2026-11-21")
+    known = {alias: Price(Decimal(1), Decimal(1)) for alias in plan.models}
+    [line] = first_calls_that_do_not_fit(plan, known).values()
+    assert line.startswith("t/ada: its first call may cost $0.0")

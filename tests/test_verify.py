@@ -86,7 +86,7 @@ def test_three_lives_with_an_edited_job_are_sound() -> None:
     assert night.live(signals=[(0.05, 2)]).exit == 130
     assert night.live().exit == 0
     assert night.live(Options(accept_changes=True), job=EDITED).exit == 0
-    assert len(night.reading().replaced()) == 1
+    assert night.reading().replaced().conversations == 1
     found = verify(night.folder, night.disk)
     assert (found.problems, found.notes, found.not_rebuilt) == ((), (), {})
     assert found.rebuilt == len(night.sents()) == 6 + 4

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "report": ("runner.cli.keep", "report"),
     "verify": ("runner.cli.keep", "verify"),
     "repair": ("runner.cli.keep", "repair"),
+    "import": ("runner.cli.bring", "import_"),
     "compare": ("runner.cli.compare", "compare"),
     "export": ("runner.cli.export", "export"),
     "extend": ("runner.cli.branch", "extend"),

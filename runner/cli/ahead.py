@@ -110,7 +110,8 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
         raise CannotBegin(EXIT_STORAGE, str(error)) from None
     except HistoryError as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder / FILE}: {error}") from None
-    return Standing(source, make_plan(job, state.jobs[0].date if state.jobs else today), key, folder, state)
+    plan = make_plan(job, state.jobs[0].date if state.jobs else today, state.additions)
+    return Standing(source, plan, key, folder, state)
 
 
 def _means(standing: Standing) -> dict[Server, Mean]:

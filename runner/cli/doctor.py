@@ -251,7 +251,7 @@ def _changes(run: Run, plan: Plan, state: State) -> Iterator[Finding]:
 
     if run.folder.name != plan.job.key(plan.date):
         return
-    again = bought_again(make_plan(plan.job, state.jobs[0].date), state)
+    again = bought_again(make_plan(plan.job, state.jobs[0].date, state.additions), state)
     if again:
         text = f"{counted(len(again), 'complete conversation')} would be bought again, because the job has changed"
         yield Finding("problem", run.name, text, "--accept-changes does so, --new begins another run")

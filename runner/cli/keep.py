@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from runner.cli.runs import Run
     from runner.journal import Scan
     from runner.outputs import Reading
+    from runner.render import Style
     from runner.verify import Verified
 
 T = TypeVar("T")
 
 EXIT_DIFFERENT: Final = 3
+EXIT_STYLE: Final = 2
 EXIT_HELD: Final = 7
 EXIT_DAMAGED: Final = 8
 
@@ -108,15 +110,100 @@ class _Then:
 @click.command()
 @_runs
 @outputs_option
+@click.option("--style", metavar="NAME|FILE.py", help="Only the transcripts, in another style or one of your own.")
+@click.option(
+    "-o",
+    "--out",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where those in another style go; without it into exports/, in the run's folder.",
+)
 @answered
-def report(runs: tuple[str, ...], outputs: Path) -> int:
+def report(runs: tuple[str, ...], outputs: Path, style: str | None, folder: Path | None) -> int:
     """Write every view of a run anew from its journal: transcripts, conversations.jsonl, index.md and status.json.
 
     RUN is a run's folder, `job/key`, or a job, which means its newest run. They come out as the run itself wrote them.
+
+    With --style the run's own files stay as they are, and its transcripts are written once more beside them: in a style
+    that comes with Tertulia, or in that of a Python file, which is your own code and is run.
     """
+    from runner.cli.export import FOLDER
     from runner.cli.runs import find_all
 
-    return max(_report(run) for run in find_all(outputs, runs))
+    found = find_all(outputs, runs)
+    if style is None:
+        if folder is not None:
+            raise click.UsageError("-o is for transcripts in another style: add --style.")
+        return max(_report(run) for run in found)
+    name, look = _style(style)
+    return max(
+        _restyle(run, look, run.folder / FOLDER / name if folder is None else _part(folder, run, found))
+        for run in found
+    )
+
+
+def _part(folder: Path, run: Run, every: list[Run]) -> Path:
+    """Where in a folder the files of one of these runs go."""
+    return folder if len(every) == 1 else folder / run.folder.parent.name / run.folder.name
+
+
+def _style(asked: str) -> tuple[str, Style]:
+    """The style that is meant, and what its folder is called. UsageError when there is none."""
+    from functools import partial
+
+    from runner.conversation import Look
+    from runner.job import style_module
+    from runner.job.problem import did_you_mean, listed
+    from runner.plan import slug
+    from runner.render import STYLES, StyleError, own_style
+
+    if asked in STYLES:
+        return asked, STYLES[asked]
+    path = Path(asked)
+    if path.suffix != ".py":
+        hint = did_you_mean(asked, STYLES) or f"there are {listed(list(STYLES))}, or a file with .py"
+        raise click.BadParameter(f"there is no style {asked}; {hint}", param_hint="--style")
+    try:
+        return slug(path.stem), own_style(Look(path.name), partial(style_module, path.parent))
+    except StyleError as error:
+        raise click.BadParameter(str(error), param_hint="--style") from None
+
+
+def _restyle(run: Run, style: Style, folder: Path) -> int:
+    import anyio
+
+    from runner.cli.runs import reading, scanned
+    from runner.render import StyleError
+    from runner.render.figures import counted
+
+    found = scanned(run)
+    if found.damaged:
+        say(f"{run.name}: the journal is damaged; what is written ends where it is. See `{run.command('verify')}`")
+    told = reading(run, found)
+    if told is None:
+        say(f"{run.name}: the journal is empty, so there is nothing to show")
+        return 0
+    try:
+        written = anyio.run(_write_styled, told, style, folder)
+    except StyleError as error:
+        say(f"{run.name}: {error}")
+        return EXIT_STYLE
+    except OSError as error:
+        say(f"{run.name}: {error.filename or folder}: {error.strerror}")
+        return EXIT_DAMAGED
+    click.echo(f"{run.name}: {counted(written, 'transcript')} written")
+    click.echo(f"  {folder}")
+    return 0
+
+
+async def _write_styled(told: Reading, style: Style, folder: Path) -> int:
+    from runner.outputs import CONVERSATIONS
+
+    cells = list(told.written())
+    for cell in cells:
+        path = folder / told.file(cell, style).relative_to(CONVERSATIONS)
+        await told.disk.replace(path, told.markdown(cell, style).encode())
+    return len(cells)
 
 
 def _report(run: Run) -> int:

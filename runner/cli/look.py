@@ -167,6 +167,15 @@ def _screen(look: _Look) -> Iterator[str]:
         replaced = figures["replaced"]
         number = counted(replaced["conversations"], "conversation")
         yield f"  replaced       {number} of an earlier job, {_dollars(replaced['cost'])}"
+    if (mended := figures.get("mended", {})).get("conversations"):
+        number = counted(mended["conversations"], "conversation")
+        yield f"  mended         {number}, kept beside as .old, {_dollars(mended['cost'])}"
+    if (observers := figures.get("observers", {})).get("total"):
+        others = "".join(f", {observers[name]:,} {name}" for name in STATUSES if name != "complete" and observers[name])
+        yield f"  observers      {observers['complete']:,} of {observers['total']:,} have commented{others}"
+        for why in observers["why"]:
+            said = f"{why['observer']}: {why['reason'] or 'not asked yet'}"
+            yield f"  {'':13}  {why['conversations']:,} {why['status']}: {one_line(said, 300)}"
     for lane in figures["lanes"]:
         yield f"  lane           {one_line(_lane(lane))}"
     if figures.get("waits_for"):

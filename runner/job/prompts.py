@@ -57,6 +57,8 @@ class Prompts(Section):
         self.prompts: dict[str, PromptSource] = {}
         self.prompt_names: dict[str, None] = {}
         """Every declared name, of broken entries as well."""
+        self.asked_in_vain: list[tuple[str, Where]] = []
+        """The models of those who listen in prompts that are broken; they may be mistaken, too."""
 
     def variables(self, entries: Mapping[str, Inline], where: Where) -> dict[str, str]:
         """The values of named fields; a file's content is a value like any other."""
@@ -263,6 +265,9 @@ class Prompts(Section):
         )
         if sound and len(self.problems) == before:
             self.prompts[name] = PromptSource(where, prompt, tuple(texts), tuple(inboxes), tuple(listeners.asked))
+        else:
+            models = (listener.model for listener in prompt.listeners)
+            self.asked_in_vain += zip(models, listeners.asked, strict=True)
 
     def inbox(self, entry: InboxEntry, where: Where, written: list[tuple[Written, Where]]) -> Inbox | None:
         """Where a role's lines come from; None when that cannot be told."""
@@ -284,13 +289,18 @@ class Prompts(Section):
     def references(self) -> list[tuple[str, Where]]:
         """Every model that listens somewhere, as it is written, with its place."""
         return [
-            (listener.model, at)
-            for found in self.prompts.values()
-            for listener, at in zip(found.prompt.listeners, found.asked, strict=True)
+            *self.asked_in_vain,
+            *(
+                (listener.model, at)
+                for found in self.prompts.values()
+                for listener, at in zip(found.prompt.listeners, found.asked, strict=True)
+            ),
         ]
 
     def settle_listeners(self, carriers: Carriers) -> None:
         """Find the models of all who listen, now that each has its name."""
+        for model, where in self.asked_in_vain:
+            carriers.one(model, where)
         for name, found in self.prompts.items():
             prompt, asked = settled(found.prompt, found.asked, carriers)
             self.prompts[name] = replace(found, prompt=prompt, asked=asked)

@@ -13,13 +13,14 @@ import anyio.lowlevel
 
 from runner.conversation import Status
 from runner.events import Failed
+from runner.forecast import AT_MOST, loads
 from runner.foreign import visible
 from runner.gate import Gate
 from runner.journal import FILE, Journal, scan
 from runner.lines import Damaged, StorageError
 from runner.night import Ready
 from runner.outputs import Reading
-from runner.plan import Cell
+from runner.plan import Cell, who_of
 from runner.progress.display import Display, Log
 from runner.progress.picture import NOTHING_KNOWN, Picture, Rest, bills, name_of, picture
 from runner.progress.words import (
@@ -69,10 +70,19 @@ class _Run:
     def ended(self) -> list[Cell]:
         """Those that have ended since the last time."""
         cells = self.session.journal.state.cells
-        found = [c for id_, c in self.open.items() if id_ in cells and cells[id_].status is not None]
+        found = [
+            c for id_, c in self.open.items() if id_ in cells and cells[id_].status and not self._is_listened_to(c)
+        ]
         for cell in found:
             del self.open[cell.id]
         return found
+
+    def _is_listened_to(self, cell: Cell) -> bool:
+        """True while somebody is still to comment on what is complete."""
+        state = self.session.journal.state
+        return state.of(cell.id).status == "complete" and any(
+            state.of(aside.id).status is None for aside in self.session.plan.after(cell)
+        )
 
 
 class Progress:
@@ -220,16 +230,16 @@ class Progress:
 
     async def _begin(self, run: _Run) -> None:
         session, state = run.session, run.session.journal.state
-        dearest, calls = 0, 0
+        dearest, calls, prices = 0, 0, session.prices.__getitem__
         scenes: set[tuple[Any, ...]] = set()
         for number, cell in enumerate(run.open.values(), 1):
             conversation = session.plan.conversation(cell)
-            done = state.of(cell.id).replies
-            calls += sum(line.given is None and line.number not in done for line in conversation.lines)
+            load = loads(conversation, prices, AT_MOST, *state.done(conversation))
+            calls += sum(one.calls for one in load.values())
             scene = (cell.prompt, cell.pairing, cell.models)
             if scene not in scenes:
                 scenes.add(scene)
-                dearest = max(dearest, *bills(conversation, session.prices.__getitem__), 0)
+                dearest = max(dearest, *bills(conversation, prices), 0)
             if number % _CELLS_AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
         self._tell_of(run, begun_text(run.name, session, run.open.values(), calls, dearest))
@@ -267,6 +277,10 @@ class Progress:
                 self._tell_of(run, line, to_person=False)
                 if not (self._display.quiet and row.status == "complete"):
                     self._display.line(visible(name + line, keep_newlines=False))
+                for one in run.reading.observers_of(cell):
+                    if one.status != "complete":
+                        what = f"{cell.name}: {who_of(one.aside)}: {one.status}: {short(one.reason or '')}"
+                        self._tell_of(run, what)
             self._send(conversation_data(self._of(run.reading), cell, row))
         for (status, reason), number in unbegun.items():
             what = f"{counted(number, 'conversation')} not begun: {status}: {short(reason or '')}"

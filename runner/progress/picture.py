@@ -192,10 +192,15 @@ class Rest:
         tallies = state.tallies
         guess = expecting(lambda alias: tallies[alias].mean_output if alias in tallies else None)
         self.costs.setdefault(name, 0)
-        if state.of(cell.id).status is not None or session.roster.parked(cell) is not None:
+        status = state.of(cell.id).status
+        if status == "complete":
+            if all(state.of(aside.id).status is not None for aside in session.plan.after(cell)):
+                return
+        elif status is not None or session.roster.parked(cell) is not None:
             return
         conversation = session.plan.conversation(cell)
-        for alias, load in loads(conversation, session.prices.__getitem__, guess, state.of(cell.id).replies).items():
+        done = state.done(conversation)
+        for alias, load in loads(conversation, session.prices.__getitem__, guess, *done).items():
             self.costs[name] += load.cost
             lane = session.lanes[alias].name
             self.calls[lane] = self.calls.get(lane, 0) + load.calls

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from runner.conversation import STATUSES, Status
+from runner.conversation import DURING, STATUSES, Status
 from runner.events import Closed
 from runner.ledger import Purse
 from runner.money import Nanos, dollars, shown
-from runner.outputs import INDEX, Reading
-from runner.plan import Budget, Cell
+from runner.outputs import INDEX, Observer, Reading
+from runner.plan import Budget, Cell, who_of
 from runner.progress.picture import RunRow
 from runner.render.figures import assumed, counted, duration, usd
 from runner.render.summary import Row
@@ -92,9 +92,9 @@ def last_lines(reading: Reading, closed: Closed) -> list[str]:
     flags = flags_text(sum(c.truncated for c in cells), sum(c.refused for c in cells))
     if flags:
         parts.append(flags)
-    replaced = reading.replaced()
-    if replaced:
-        parts.append(f"replaced: {len(replaced):,}, {usd(sum(p.account.held for p in replaced))}")
+    for what, past in (("replaced", reading.replaced()), ("mended", reading.mended())):
+        if past.conversations:
+            parts.append(f"{what}: {past.conversations:,}, {usd(past.cost)}")
     most = reading.plan.budget.run
     spent = f"{usd(state.run.held)} spent" + ("" if most is None else f" of {usd(most)}")
     if state.run.assumed + state.run.reserved:
@@ -103,11 +103,29 @@ def last_lines(reading: Reading, closed: Closed) -> list[str]:
         spent += f" (of it {assumed(calls, of_calls, state.nameless)})"
     parts.append(spent)
     parts.append(f"exit {closed.exit}" + (f": {', '.join(closed.reasons)}" if closed.reasons else ""))
-    lines = [f"{reading.job}/{reading.key}: {'; '.join(parts)}", f"  look at {reading.folder / INDEX}"]
+    observers = observers_text(list(reading.observers()))
+    lines = [
+        f"{reading.job}/{reading.key}: {'; '.join(parts)}",
+        *([f"  {observers}"] if observers else []),
+        f"  look at {reading.folder / INDEX}",
+    ]
     command = reading.command()
     if command is not None:
         lines.append(f"  what is missing goes on{_when(reading)} with: {command}")
     return lines
+
+
+def observers_text(observers: Sequence[Observer]) -> str:
+    """`observers: 11 of 12; 1 failed: notes by Eli: refused answer`; nothing where nobody listens in vain."""
+    silent = [one for one in observers if one.status != "complete"]
+    if not silent:
+        return ""
+    comments = [one for one in observers if one.aside.kind not in DURING]
+    heard = sum(one.status == "complete" for one in comments)
+    found = Counter((one.status, f"{who_of(one.aside)}: {one.reason or 'not asked yet'}") for one in silent)
+    named = [f"{number:,} {status}: {short(why)}" for (status, why), number in found.most_common(_MOST_NAMED)]
+    rest = len(silent) - sum(number for _, number in found.most_common(_MOST_NAMED))
+    return "; ".join([f"observers: {heard:,} of {len(comments):,}", *named, *([f"{rest:,} more"] if rest else [])])
 
 
 def _when(reading: Reading) -> str:
@@ -148,6 +166,7 @@ def _ceilings(budget: Budget) -> str:
     parts += [f"{shown(most)} for {name}" for name, most in (*budget.providers.items(), *budget.models.items())]
     parts += [f"{shown(most)} for pairing {number}" for number, most in budget.pairings.items()]
     parts += [f"{shown(most)} each of pairing {number}" for number, most in budget.conversations.items()]
+    parts += [f"{shown(most)} for observer {name}" for name, most in budget.observers.items()]
     return f"ceiling {short(', '.join(parts))}" if parts else "no ceiling"
 
 

@@ -245,6 +245,14 @@ def test_the_turns_of_a_cycle_are_ordered_and_each_side_keeps_its_own_order() ->
     assert all(one.role != two.role for one, two in pairwise(lines))
 
 
+def test_a_side_with_most_to_say_begins_so_that_it_need_not_follow_itself() -> None:
+    """Of three turns, two of them one side's, the third stands between them, whatever is drawn."""
+    turns = "[{by: a}, {by: b}, {by: a}]"
+    pairing = "pairings: [{a: sim/ada, b: sim/eli, repeat: 12}]"
+    plan = planned(f"prompts: {{t: {{opening: hi, order: random, turns: {turns}}}}}\n{pairing}")
+    assert {str(roles_of(plan.conversation(cell))[0]) for cell in plan.cells} == {"['a', 'b', 'a']"}
+
+
 def test_a_moderator_is_asked_who_speaks_next() -> None:
     """It has words of its own where the job has none, and settings of its own; the lines stand as they are listed."""
     conversation = held(talk("order: moderator, moderator: {model: sim/eli, system: 'S {{a.model}}', max_tokens: 30}"))
@@ -309,6 +317,17 @@ def test_a_style_is_a_word_or_a_mapping_with_its_texts() -> None:
     own = talk("render: {style: styles/mine.py, title: 'On {{b.label}}, {{date}}', n: 5, long: {file: a.md}}")
     files: dict[str, str | bytes] = {"styles/mine.py": "def render(t, links): ...", "a.md": "A.\n"}
     assert held(own, files).look == Look("styles/mine.py", {"title": f"On basil, {DATE}", "n": "5", "long": "A."})
+
+
+def test_what_is_sent_or_shown_may_hold_anything() -> None:
+    """A variable's look is text there; in the name of a style, a file or a model it is a mistake."""
+    asked = "after: [{observer: sim/eli, prompt: '${A}', system: '${B}'}], stop: [{phrase: '${C}'}]"
+    conversation = held(talk(f"{asked}, render: {{style: mine.py, title: '${{D}}'}}"), {"mine.py": ""})
+    assert (conversation.after[0].prompt, conversation.after[0].by.system) == ("${A}", "${B}")
+    assert (conversation.stops[0].phrase, conversation.look.texts) == ("${C}", {"title": "${D}"})
+    for place in ("render: '${A}.py'", "after: [{observer: '${A}', prompt: p}]", "render: {style: '${A}.py'}"):
+        with pytest.raises(JobError, match="headers and webhook only"):
+            read(talk(place))
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------

@@ -572,6 +572,18 @@ def test_all_mistakes_are_told_in_one_go() -> None:
     assert str(JobError(found)).count("^") == len(expected) == 18
 
 
+def test_those_who_listen_are_looked_up_in_a_broken_prompt_as_well() -> None:
+    """An observer that does not exist is told together with what else is wrong with its prompt."""
+    found = problems(
+        whole(kind("order: moderator, after: [{observer: gml, prompt: p}, {observer: acme/x, prompt: q}]"))
+    )
+    assert [problem.message.partition(":")[0] for problem in found] == [
+        "nobody is named who says who speaks next",
+        "there is no model `gml`",
+        "there is no provider `acme`",
+    ]
+
+
 def test_a_problem_shows_its_line_a_caret_and_what_was_meant() -> None:
     """The rendering is for people: place, line, caret, suggestion."""
     [problem] = problems(whole("models: {m: {use: sim/m, temprature: 1}}"))
@@ -628,6 +640,9 @@ _WORDS = [
     "price", "input",
     "timeout", "idle", "outcomes", "empty", "retry", "repeat", "match", "file", "system", "label", "headers", "sim/ada",
     "{{a.label}}", "{{x}}", "${A}", "*", "run", "api_key", "base_url", "type", "openai", "zip", "x2", "5s",
+    "order", "random", "moderator", "model", "stop", "phrase", "farewell", "vote", "observer", "every", "after",
+    "kind", "scores", "titles", "schema", "heading", "inbox", "command", "render", "style", "mine.py", "transcript",
+    "history", "window", "reasoning", "keep", "deadline", "notify", "webhook", "{{conversation}}", "06:30", "sim/m",
 ]  # fmt: skip
 _WILD = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from([0.5, 1e300]) | st.sampled_from(_WORDS),

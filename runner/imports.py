@@ -1,0 +1,497 @@
+"""Old transcripts: who spoke in them, what was said, and the job of which they are a run.
+
+Each file's conversation becomes a prompt of its own: its sides are roles, and what the first of them said first is
+given, so that there is something to answer, and two conversations that began otherwise are not taken for one. Files
+that tell of the same conversation held again are its repeats. The other lines are no part of the job: they stand in the
+journal, as heard, with what the file says of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from runner.call import has_text
+from runner.events import Heard, Noted, Stopped
+from runner.foreign import escape
+from runner.job.fields import FIELD
+from runner.job.naming import apart, slug
+from runner.job.problem import did_you_mean, listed
+from runner.job.schema import RESERVED_ROLES
+from runner.job.section import NAME
+from runner.plan import Cell, Plan
+from runner.render import STYLES, ReadBack
+from runner.render.figures import counted
+from runner.render.style import Figures, Said
+
+
+class CannotImport(Exception):
+    """What keeps files from being read in, a line for each."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One who speaks in a file."""
+
+    role: str
+    label: str
+    model: str | None
+    """As the file names it; None for a side that it names no model of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """A transcript that was read."""
+
+    file: str
+    style: str
+    read: ReadBack
+    sides: tuple[Side, ...]
+    cycle: tuple[str, ...]
+    """The roles of one cycle of its turns."""
+    rounds: int
+    date: str | None
+
+    @property
+    def begins(self) -> str:
+        """The first line of all."""
+        text = self.read.said[0].text
+        assert text is not None
+        return text
+
+    @property
+    def name(self) -> str:
+        """The file without its folders."""
+        return self.file.replace("\\", "/").rpartition("/")[2]
+
+    @property
+    def said(self) -> tuple[Said, ...]:
+        """The turns up to the first that has no text."""
+        silent = next((index for index, said in enumerate(self.read.said) if not has_text(said.text)), None)
+        return self.read.said[:silent]
+
+    @property
+    def behind(self) -> tuple[Said, ...]:
+        """The turns that answered a silence; none where nothing was said any more."""
+        rest = self.read.said[len(self.said) + 1 :]
+        return rest if any(has_text(said.text) for said in rest) else ()
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def taken_apart(file: str, markdown: str, style: str | None = None) -> Old:
+    """What a file holds, in the style that it has or in the one that is named; CannotImport where that cannot be."""
+    fitting: dict[str, ReadBack] = {}
+    whys: list[str] = []
+    for name in STYLES if style is None else (style,):
+        try:
+            read = STYLES[name].read(markdown)
+        except ValueError as error:
+            whys.append(str(error))
+            continue
+        if read.said:
+            fitting[name] = read
+    if not fitting:
+        none = "no turn can be found in it"
+        why = f"it has the shape of no style: {', '.join(STYLES)}" if style is None else next(iter(whys), none)
+        raise CannotImport(f"{file}: {why}")
+    if len(fitting) > 1:
+        raise CannotImport(f"{file}: it can be read as {' and as '.join(fitting)}: say which with --as")
+    (name, read), *_ = fitting.items()
+    return _old(file, name, read, markdown)
+
+
+def _old(file: str, style: str, read: ReadBack, markdown: str) -> Old:
+    if not has_text(read.said[0].text):
+        raise CannotImport(f"{file}: its first turn has no text, so there is nothing to go on with")
+    speakers = {_who(said): said.speaker for said in read.said}
+    if len(speakers) < 2:
+        raise CannotImport(f"{file}: only {read.said[0].speaker} speaks in it, and a conversation has two sides")
+    roles = _roles(list(speakers))
+    models = _models(style, read, list(speakers))
+    spoken = [roles[_who(said)] for said in read.said]
+    length = next(n for n in range(1, len(spoken) + 1) if all(a == b for a, b in zip(spoken, spoken[n:], strict=False)))
+    held = -(-len(spoken) // length)
+    return Old(
+        file=file,
+        style=style,
+        read=read,
+        sides=tuple(Side(roles[who], label, models.get(who)) for who, label in speakers.items()),
+        cycle=tuple(spoken[:length]),
+        rounds=max(held, _planned(style, markdown)) if length == len(speakers) else held,
+        date=_dated(style, read, markdown),
+    )
+
+
+def _who(said: Said) -> str:
+    """What tells a side from the others: its role where the file has one, else what it is called."""
+    return said.role or said.speaker
+
+
+def _models(style: str, read: ReadBack, sides: Sequence[str]) -> Mapping[str, str]:
+    """What each side's model is called in the file; where there are fewer models, it is the last who have them."""
+    if style == "dialogue":
+        return {side: side for side in sides}
+    names = (read.model or "").split(", " if style == "transcript" else " and ")
+    named = [name for name in names if name]
+    return dict(zip(sides[-len(named) :], named, strict=False)) if named else {}
+
+
+_LONGEST_ROLE: Final = 60
+
+
+def _roles(sides: Sequence[str]) -> Mapping[str, str]:
+    """The name of each side's role: what it is called, as a word."""
+    found: dict[str, str] = {}
+    for side in sides:
+        word = re.sub(r"[^\w-]+", "-", side.lower()).strip("-_")[:_LONGEST_ROLE].rstrip("-_")
+        usable = re.fullmatch(r"[^\W\d_][\w-]*", word) is not None and word not in RESERVED_ROLES
+        others = (f"side{number}" for number in range(1, 2 * len(sides) + 1))
+        found[side] = next(one for one in (*((word,) if usable else ()), *others) if one not in found.values())
+    return found
+
+
+_ROUNDS: Final = re.compile(r"\*\*Rounds:\*\* (\d{1,4})[ \t]*")
+_PART_OF_DAY: Final = re.compile(r"## \d{4}-\d\d-\d\d \((Morning|Afternoon|Evening|Night)\)[ \t]*")
+_HOURS: Final = {"Morning": "09", "Afternoon": "15", "Evening": "20", "Night": "00"}
+
+
+def _planned(style: str, markdown: str) -> int:
+    """How many rounds a file says that there were to be; 0 where it says nothing."""
+    found = _first(_ROUNDS, markdown) if style == "rounds" else None
+    return 0 if found is None else int(found[1])
+
+
+def _dated(style: str, read: ReadBack, markdown: str) -> str | None:
+    """When a conversation began, as far as its file tells; for a part of the day an hour stands that lies in it."""
+    found = _first(_PART_OF_DAY, markdown) if style == "dialogue" else None
+    return read.date if found is None or read.date is None else f"{read.date}T{_HOURS[found[1]]}:00"
+
+
+def _first(pattern: re.Pattern[str], markdown: str) -> re.Match[str] | None:
+    """The first line of this form in the head of a file."""
+    head = re.split(r"^---[ \t]*$", markdown, maxsplit=1, flags=re.MULTILINE)[0]
+    return next((found for line in head.split("\n") if (found := pattern.fullmatch(line))), None)
+
+
+# --- models ------------------------------------------------------------------------------------------------------
+
+
+class Uses(NamedTuple):
+    """What the models of the files are."""
+
+    given: Mapping[str, str]
+    """Name in the files to `provider/model-id`."""
+    guessed: Mapping[str, str]
+
+    def of(self, side: Side) -> str | None:
+        """The model of a side; None for one without."""
+        for name in (side.label, side.model):
+            if name is not None and name in self.given:
+                return self.given[name]
+        return None if side.model is None else self.guessed.get(side.model)
+
+
+def uses(olds: Sequence[Old], given: Mapping[str, str]) -> Uses:
+    """The models that are given, and a guess for each other; CannotImport where none can be made."""
+    sides = [(old, side) for old in olds for side in old.sides]
+    known = dict.fromkeys(name for _, side in sides for name in (side.model, side.label) if name is not None)
+    problems = [
+        f"--use {name!r}: no file names it; {did_you_mean(name, known) or f'they name {listed(list(known))}'}"
+        for name in given
+        if name not in known
+    ]
+    guessed: dict[str, str] = {}
+    for old, side in sides:
+        if side.model is None or side.model in guessed or side.label in given or side.model in given:
+            continue
+        if old.style == "transcript":
+            guessed[side.model] = side.model  # ours names the provider, too
+        elif "/" in side.model:
+            guessed[side.model] = f"openrouter/{side.model}"
+        elif ":" in side.model:
+            guessed[side.model] = f"ollama/{side.model}"
+        else:
+            problems.append(f"{old.file}: which model is {side.model}? --use '{side.model}=provider/model-id'")
+    found = Uses(dict(given), guessed)
+    for old in olds:
+        if all(side.model is None and found.of(side) is None for side in old.sides):
+            label = old.sides[-1].label
+            problems.append(f"{old.file}: it names no model; --use '{label}=provider/model-id' says whose it is")
+    if problems:
+        raise CannotImport(*dict.fromkeys(problems))
+    return found
+
+
+# --- the job -----------------------------------------------------------------------------------------------------
+
+
+class Scene(NamedTuple):
+    """A prompt of the job, and the files that tell of conversations about it, in the order of their repeats."""
+
+    name: str
+    olds: tuple[Old, ...]
+
+
+def scenes(olds: Sequence[Old], known: Uses) -> list[Scene]:
+    """The files by what they are about; CannotImport where two could not be told apart in a job."""
+    groups: dict[Any, list[Old]] = {}
+    for old in olds:
+        groups.setdefault(_identity(old, known), []).append(old)
+    problems = [
+        f"{first.file} and {other.file} are the same conversation, and look different: read them in one by one, "
+        "each with a --name"
+        for first, *others in groups.values()
+        for other in others
+        if _look(first) != _look(other)
+    ]
+    if problems:
+        raise CannotImport(*problems)
+    return [
+        Scene(name, tuple(group))
+        for name, group in zip(_prompt_names([group[0] for group in groups.values()]), groups.values(), strict=True)
+    ]
+
+
+def _identity(old: Old, known: Uses) -> Any:
+    """What the id of a conversation hangs on, as far as a file decides it."""
+    sides = tuple((side.role, known.of(side)) for side in old.sides)
+    read = old.read
+    return sides, old.cycle, old.rounds, read.context, read.opening, read.system, old.begins.strip("\n")
+
+
+def _look(old: Old) -> Any:
+    return old.style, [side.label for side in old.sides], dict(old.read.texts)
+
+
+def _prompt_names(olds: Sequence[Old]) -> list[str]:
+    found: list[str] = []
+    for old in olds:
+        stem = slug(re.sub(r"\.[A-Za-z]+$", "", old.name)).lstrip("_")
+        first = stem if NAME.fullmatch(stem) else f"x{stem}"
+        taken = {name.casefold() for name in found}
+        found.append(
+            next(
+                name
+                for number in range(1, len(olds) + 1)
+                if (name := first if number == 1 else f"{first}-{number}").casefold() not in taken
+            )
+        )
+    return found
+
+
+_BRACES: Final = "braces"
+
+
+def job_text(name: str, key: str, every: Sequence[Scene], known: Uses) -> str:
+    """The job file: what was read in is a run of it."""
+    aliases = _aliases(every, known)
+    files = counted(sum(len(scene.olds) for scene in every), "file")
+    tree: dict[str, Any] = {
+        "name": name,
+        "run_key": key,
+        "budget": _BUDGET,
+        "models": {alias: {"use": use} for (use, _), alias in aliases.items()},
+        "prompts": {scene.name: _prompt(scene.olds[0], known) for scene in every},
+        "pairings": [
+            {
+                "prompt": scene.name,
+                **{side.role: aliases[use, _called(scene.olds[0], side)] for side, use in _live(scene.olds[0], known)},
+                **({"repeat": len(scene.olds)} if len(scene.olds) > 1 else {}),
+            }
+            for scene in every
+        ],
+    }
+    lines = list(_yaml(tree, 0))
+    if any(f"{{{{{_BRACES}}}}}" in line for line in lines):
+        lines += _yaml({"vars": {_BRACES: "{{"}}, 0)
+    return "\n".join((*_HEAD.format(files=files).split("\n"), *lines)) + "\n"
+
+
+_BUDGET: Final = 1
+_HEAD: Final = """\
+# Read in from {files}: what was said stands in the journal of the run, and its cost was paid elsewhere.
+# Labels, prices, limits and the budget can be changed here. Models, texts, roles, rounds and the settings of a call
+# make a conversation what it is: with others it would be another one, which nobody has held yet."""
+
+
+def _live(old: Old, known: Uses) -> list[tuple[Side, str]]:
+    return [(side, use) for side in old.sides if (use := known.of(side)) is not None]
+
+
+def _called(old: Old, side: Side) -> str:
+    """What a model is to be called in the job, where that can be."""
+    # Rounds name their model so, and are to name it so again.
+    return side.label if old.style == "rounds" else ""
+
+
+def _aliases(every: Sequence[Scene], known: Uses) -> Mapping[tuple[str, str], str]:
+    """The name of each model in the job, by what it is and what a file calls it."""
+    wanted = dict.fromkeys(
+        (use, _called(scene.olds[0], side)) for scene in every for side, use in _live(scene.olds[0], known)
+    )
+    candidates: dict[str, tuple[str, ...]] = {}
+    for use, called in wanted:
+        provider, _, id_ = use.partition("/")
+        last = slug(id_.rpartition("/")[2])
+        first = called if NAME.fullmatch(called) else slug(called) if called else last
+        words = (first, f"{provider}-{first}", slug(f"{provider}-{id_}"), slug(f"{provider}-{id_}-{called}"))
+        candidates[json.dumps([use, called])] = tuple(word if NAME.fullmatch(word) else f"x{word}" for word in words)
+    found = apart(candidates)
+    return {(use, called): found[json.dumps([use, called])] for use, called in wanted}
+
+
+def _prompt(old: Old, known: Uses) -> dict[str, Any]:
+    read = old.read
+    live = [side.role for side, _ in _live(old, known)]
+    roles: dict[str, Any] = {}
+    for side in old.sides:
+        role: dict[str, Any] = {"label": "".join(c if c.isprintable() else escape(c) for c in side.label)}
+        if side.role not in live:
+            role["inbox"] = {"file": f"inbox/{{{{conversation}}}}.{side.role}.md"}
+        if side.role == old.cycle[0]:
+            role["opening"] = _Text(old.begins)
+        if side.role == live[-1] and read.system is not None and has_text(read.system):
+            role["system"] = _Text(read.system)
+        roles[side.role] = role
+    prompt: dict[str, Any] = {"roles": roles}
+    for name, text in (("context", read.context), ("opening", read.opening)):
+        if text is not None and has_text(text):
+            prompt[name] = _Text(text)
+    if old.cycle != tuple(side.role for side in old.sides):
+        prompt["turns"] = [{"by": role} for role in old.cycle]
+    prompt["rounds"] = old.rounds
+    texts = {name: _Text(text) for name, text in read.texts.items() if has_text(text)}
+    prompt["render"] = {"style": old.style, **texts} if texts else old.style
+    return prompt
+
+
+# --- YAML --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text in which fields are filled in; its own braces are to stay."""
+
+    text: str
+
+    @property
+    def written(self) -> str:
+        kept = _KEPT_BY_NO_FILE.sub(lambda found: escape(found.group()), self.text)
+        return FIELD.sub(lambda found: f"{{{{{_BRACES}}}}}{found.group()[2:]}", kept)
+
+
+_KEPT_BY_NO_FILE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9 ./_-]*(?<! )")
+_WORDS: Final = frozenset({"true", "false", "null"})
+_UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+_LONG: Final = 90
+
+
+def _yaml(tree: Mapping[str, Any], depth: int) -> Iterator[str]:
+    """A mapping as block YAML, line by line; lists of mappings are in flow style, one a line."""
+    before = "  " * depth
+    for key, value in tree.items():
+        name = f"{before}{_scalar(key)}:"
+        if isinstance(value, _Text):
+            yield from _block(name, value.written, depth)
+        elif isinstance(value, list):
+            yield name
+            yield from (f"{before}  - {_flow(one)}" for one in value)
+        elif isinstance(value, dict) and any(isinstance(inner, _Text | dict) for inner in value.values()):
+            yield name
+            yield from _yaml(value, depth + 1)
+        else:
+            yield f"{name} {_flow(value)}"
+
+
+def _block(name: str, text: str, depth: int) -> Iterator[str]:
+    lines = text.split("\n")
+    legible = text == text.strip("\n") and not lines[0].startswith((" ", "\t")) and not _UNSEEN.search(text)
+    if legible and lines[0].strip() and (len(lines) > 1 or len(text) > _LONG):
+        yield f"{name} |-"
+        yield from (f"{'  ' * (depth + 1)}{line}" if line else "" for line in lines)
+    else:
+        yield f"{name} {_scalar(text)}"
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_scalar(name)}: {_flow(one)}' for name, one in value.items())}}}"
+    return _scalar(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _scalar(text: str) -> str:
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+        return text
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(text, ensure_ascii=False))
+
+
+# --- the run -----------------------------------------------------------------------------------------------------
+
+
+def cells(plan: Plan, every: Sequence[Scene]) -> dict[str, Old]:
+    """The conversation of each file, by its id."""
+    by_place: dict[tuple[str, int], Cell] = {(cell.prompt, cell.repeat): cell for cell in plan.cells}
+    return {by_place[scene.name, repeat].id: old for scene in every for repeat, old in enumerate(scene.olds, start=1)}
+
+
+def told(cell: str, old: Old, now: float) -> Iterator[Heard | Noted | Stopped]:
+    """What happened in a conversation, as its file tells; what has no date there is told at `now`."""
+    when = now if old.date is None else _epoch(old.date)
+    for number, said in enumerate(old.said, start=1):
+        assert said.text is not None
+        yield Heard(
+            cell,
+            number,
+            said.text,
+            f"{old.name}, turn {number}",
+            usage=_usage(said.figures),
+            cost=said.figures.cost,
+            seconds=said.figures.seconds,
+            label=said.label,
+            title=said.title,
+            when=when,
+        )
+    for note in old.read.notes:
+        if note.text is not None and has_text(note.text):
+            yield Noted(cell, note.heading, note.observer, note.text, old.name)
+    if behind := old.behind:
+        lines = (f"{said.speaker}:\n{said.text}" for said in behind if has_text(said.text))
+        yield Noted(cell, f"Behind turn {len(old.said) + 1}", None, "\n\n".join(lines), old.name)
+    yield _end(cell, old)
+
+
+def _end(cell: str, old: Old) -> Stopped:
+    done, there, planned = len(old.said), len(old.read.said), old.rounds * len(old.cycle)
+    if done < there:
+        kept = f"; what stands behind it ({counted(len(old.behind), 'turn')}) answered nothing, and is kept as a note"
+        return Stopped(cell, "failed", f"{old.name}: turn {done + 1} has no text{kept if old.behind else ''}")
+    if planned - done >= len(old.cycle):
+        return Stopped(cell, "failed", f"{old.name}: turn {done + 1} is missing, of {old.rounds} rounds")
+    return Stopped(cell, "complete", f"{old.name} ends so" if done < planned else None)
+
+
+def _usage(figures: Figures) -> dict[str, Any]:
+    counts = {
+        "input": figures.input,
+        "output": figures.output,
+        "reasoning": figures.reasoning,
+        "cached_read": figures.cached,
+    }
+    return {name: count for name, count in counts.items() if count is not None}
+
+
+def _epoch(date: str) -> float:
+    """A date of a file in seconds since the epoch; one without a zone is in the job's, which is UTC."""
+    moment = datetime.fromisoformat(date)
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()

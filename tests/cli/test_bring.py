@@ -1,0 +1,341 @@
+"""`import`, as a shell calls it: old files become a job and a run, and every other command works on them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from runner.events import Opened
+from runner.journal import FILE, LOCK_FILE, scan
+from runner.render import STYLES
+from runner.world import RealDisk
+from tests.cli.folders import Said, tertulia
+
+FILES = Path(__file__).parent.parent / "imports"
+USE = ("--use", "z-ai/glm-5=sim/ada")
+LOCAL = ("--use", "GLM-4.7-Flash=sim/basil", "--use", "Qwen3:32B=sim/eli")
+ALL = ("letter.md", "eight-rounds.md", "dialogue.md", "titled.md", *USE, *LOCAL)
+RUN = Path("outputs/imported/main")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the old files in it, and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TERTULIA_OUTPUTS", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for path in FILES.glob("*.md"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def transcript(name: str) -> str:
+    return (RUN / "conversations" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def records() -> list[dict[str, Any]]:
+    """The lines of conversations.jsonl."""
+    return [json.loads(line) for line in (RUN / "conversations.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def statuses() -> dict[str, str]:
+    return {record["name"]: record["status"] for record in records()}
+
+
+def sound() -> bool:
+    """True when every figure and every view is what the journal makes it."""
+    said = tertulia("verify", "imported")
+    return said.code == 0 and "sound" in said.out
+
+
+# --- reading in --------------------------------------------------------------------------------------------------
+
+
+def test_four_old_files_become_a_job_and_a_run_of_it() -> None:
+    """One conversation each; the one with a blank reply has failed, and the command says what mends it."""
+    said = tertulia("import", *ALL)
+    assert said.code == 3, said.err
+    assert statuses() == {
+        "letter/ada": "complete",
+        "eight-rounds/glm-5": "failed",
+        "dialogue/basil~eli": "complete",
+        "titled/ada": "complete",
+    }
+    assert "eight-rounds/glm-5, 15 turns, failed: eight-rounds.md: turn 16 has no text" in said.out
+    assert "tertulia redo imported/main eight-rounds/glm-5" in said.out
+    assert sound()
+    state = scan(RealDisk(), RUN / FILE).state
+    assert [closed.exit for _, closed in state.closed] == [3]
+    assert state.run.held == 0
+    assert not Path("outputs/ledger.jsonl").exists()
+
+
+def test_what_is_shown_lies_beside_the_old_files() -> None:
+    """Each transcript reads back to the turns, labels, titles, figures, notes, texts and date of its file."""
+    tertulia("import", *ALL)
+    for file, name, style in (
+        ("letter.md", "letter/ada", "letter"),
+        ("dialogue.md", "dialogue/basil~eli", "dialogue"),
+        ("titled.md", "titled/ada", "titled-rounds"),
+        ("eight-rounds.md", "eight-rounds/glm-5", "rounds"),
+    ):
+        before = STYLES[style].read(Path(file).read_text(encoding="utf-8"))
+        after = STYLES[style].read(transcript(name))
+        assert (after.notes, after.context, after.system, after.texts, after.date) == (
+            before.notes,
+            before.context,
+            before.system,
+            before.texts,
+            before.date,
+        )
+        for old, new in zip(before.said, after.said, strict=True):
+            assert (new.speaker, new.label, new.title, new.figures) == (old.speaker, old.label, old.title, old.figures)
+            assert unheaded(new.text) == unheaded(old.text)
+
+
+def unheaded(text: str | None) -> str | None:
+    """The text with all headings of one level, as a style may move them."""
+    return None if text is None else "\n".join(line.lstrip("#") for line in text.split("\n"))
+
+
+def test_the_verbatim_texts_are_in_the_lines_for_programs() -> None:
+    """With their source, and their figures as the provider's of that time."""
+    tertulia("import", "eight-rounds.md", *USE)
+    (record,) = records()
+    turn = record["turns"][1]
+    assert turn["text"] == "Day 1: nothing that I could write down.\n\nIt said it 1 times."
+    assert (turn["heard"], turn["cost"], turn["tokens"]["out"]) == ("eight-rounds.md, turn 2", 0.0031, 41)
+    assert (record["started"], record["ended"]) == ("2026-02-08T20:03:00.000Z", None)
+    assert record["totals"]["spent"] == 0.0
+
+
+def test_old_figures_have_sums_of_their_own_with_their_coverage() -> None:
+    """Seven of seven costs, beside nothing spent; three of four counts; 7 of 8 rounds, and why."""
+    tertulia("import", *ALL)
+    rounds = transcript("eight-rounds/glm-5")
+    assert "**Total cost:** $0.0238 by the file that was read in\n" in rounds
+    assert "- **Rounds completed:** 7 of 8\n" in rounds
+    assert "*[no reply: empty: eight-rounds.md: turn 16 has no text]*" in rounds
+    assert "Total: 2246 tokens across 3 of 4 turns" in transcript("dialogue/basil~eli")
+    assert tertulia("report", "imported", "--style", "transcript").code == 0
+    shown = (RUN / "exports/transcript/dialogue/basil~eli.md").read_text(encoding="utf-8")
+    assert "Spent on all attempts: $0.0000. 4 turns that were read in took 2,246 out (3 of 4) by their file" in shown
+
+
+def test_guesses_are_told() -> None:
+    """An id with a slash is taken for OpenRouter's."""
+    said = tertulia("import", "letter.md")
+    assert said.code == 0
+    assert said.err == "guessed: z-ai/glm-5 is openrouter/z-ai/glm-5; --use says it otherwise\n"
+    assert "use: openrouter/z-ai/glm-5" in Path("imported.yaml").read_text(encoding="utf-8")
+
+
+# --- what keeps it from beginning --------------------------------------------------------------------------------
+
+
+def nothing_written(said: Said) -> None:
+    assert said.code == 2
+    assert not Path("imported.yaml").exists()
+    assert not Path("outputs").exists()
+
+
+def test_all_that_is_wrong_with_files_is_told_in_one_go() -> None:
+    """And nothing is written, not even of the good ones."""
+    Path("notes.md").write_text("# Notes\n", encoding="utf-8")
+    Path("latin.md").write_bytes(b"# Voice Conversation: caf\xe9\n")
+    said = tertulia("import", "letter.md", "notes.md", "latin.md", "gone.md", *USE)
+    nothing_written(said)
+    assert said.err.splitlines() == [
+        "nothing was read in:",
+        "  notes.md: it has the shape of no style: transcript, rounds, dialogue, titled-rounds, letter",
+        "  latin.md: it is not UTF-8",
+        "  gone.md: there is no such file",
+    ]
+
+
+def test_a_model_that_nobody_can_guess_is_asked_for() -> None:
+    """With the option to copy."""
+    said = tertulia("import", "dialogue.md", "--use", "Qwen3:32B=sim/eli")
+    nothing_written(said)
+    assert "which model is GLM-4.7-Flash? --use 'GLM-4.7-Flash=provider/model-id'" in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--as", "rouds"), "did you mean `rounds`?"),
+        (("--use", "ada"), "ada is not 'NAME=provider/model-id'"),
+        (("--run", "a b"), "try a-b"),
+        (("--name", "../up"), "'../up' is no name for a folder"),
+    ],
+)
+def test_mistakes_on_the_command_line_say_what_to_write(options: tuple[str, ...], told: str) -> None:
+    """What, and how it is meant."""
+    said = tertulia("import", "letter.md", *USE, *options)
+    nothing_written(said)
+    assert told in said.err
+
+
+def test_what_no_job_file_can_hold_is_refused() -> None:
+    """The remedy is to read it in in parts."""
+    with patch("runner.job.source.MOST_BYTES", 500):
+        said = tertulia("import", "letter.md", *USE)
+    nothing_written(said)
+    assert "at most 500 are read; read them in in parts, each with a --name" in said.err
+
+
+def test_another_job_is_never_written_over() -> None:
+    """Neither its file nor its run; another name has room."""
+    tertulia("import", "letter.md", *USE)
+    before = Path("imported.yaml").read_bytes(), (RUN / FILE).read_bytes()
+    said = tertulia("import", "titled.md", *USE)
+    assert (said.code, "is another job: choose another --name or --job" in said.err) == (2, True)
+    said = tertulia("import", "titled.md", *USE, "--job", "elsewhere.yaml")
+    assert (said.code, "choose another --name or --run" in said.err) == (2, True)
+    assert not Path("elsewhere.yaml").exists()
+    assert (Path("imported.yaml").read_bytes(), (RUN / FILE).read_bytes()) == before
+    assert tertulia("import", "titled.md", *USE, "--name", "other").code == 0
+
+
+def test_a_run_that_is_held_is_left_alone() -> None:
+    """Exit code 7, and who holds it."""
+    tertulia("import", "letter.md", *USE)
+    lock = RealDisk().lock(RUN / LOCK_FILE, json.dumps({"pid": 1, "host": "elsewhere", "since": "now"}))
+    try:
+        said = tertulia("import", "letter.md", *USE)
+    finally:
+        lock.release()
+    assert (said.code, "held by" in said.err) == (7, True)
+
+
+# --- once more ---------------------------------------------------------------------------------------------------
+
+
+def test_the_same_import_again_does_nothing() -> None:
+    """Also after labels, prices and the budget were edited: what was read in does not hang on them."""
+    tertulia("import", *ALL)
+    before = (RUN / FILE).read_bytes()
+    job = Path("imported.yaml")
+    text = (
+        job.read_text(encoding="utf-8")
+        .replace("label: ASSISTANT", "label: The model")
+        .replace("budget: 1", "budget: 7")
+    )
+    job.write_text(text.replace("{use: sim/ada}", "{use: sim/ada, price: {input: 3, output: 9}}"), encoding="utf-8")
+    said = tertulia("import", *ALL)
+    assert (said.code, said.out) == (3, "imported/main: nothing to do, all of it was read in before\n")
+    assert (RUN / FILE).read_bytes() == before
+    assert tertulia("run", "imported.yaml").code == 3  # the one that failed
+    assert "**The model:**" in transcript("letter/ada")
+    assert sound()
+
+
+def test_an_import_that_broke_off_is_completed() -> None:
+    """What stands in the journal is not heard twice."""
+    tertulia("import", "dialogue.md", "letter.md", *USE, *LOCAL)
+    whole = (RUN / FILE).read_bytes()
+    lines = whole.splitlines(keepends=True)
+    (RUN / FILE).write_bytes(b"".join(lines[:6]))  # the life, a dialogue and its notes, without its end
+    said = tertulia("import", "dialogue.md", "letter.md", *USE, *LOCAL)
+    assert (said.code, set(statuses().values())) == (0, {"complete"}), said.err
+    state = scan(RealDisk(), RUN / FILE).state
+    assert (state.lives, [len(one.noted) for one in state.cells.values()]) == (2, [1, 0])
+    assert sound()
+
+
+# --- going on ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_what_is_complete_has_nothing_to_do() -> None:
+    """No call, exit code 0."""
+    tertulia("import", "letter.md", "titled.md", *USE)
+    said = tertulia("run", "imported.yaml")
+    assert (said.code, "nothing to do, complete since" in said.err) == (0, True)
+
+
+def test_redo_says_the_blank_turn_again_and_completes_the_eight_rounds() -> None:
+    """One call; the seven good rounds are carried over, and the money is that of the one."""
+    tertulia("import", "eight-rounds.md", *USE)
+    assert tertulia("redo", "imported", "eight-rounds/glm-5").code == 0
+    (record,) = records()
+    assert (record["status"], record["rounds"]) == ("complete", {"planned": 8, "done": 8})
+    assert [turn["carried"] for turn in record["turns"]] == [True] * 15 + [False]
+    assert record["totals"]["spent"] == record["turns"][-1]["cost"] > 0
+    assert sound()
+    assert tertulia("import", "eight-rounds.md", *USE).code == 0
+
+
+def test_retry_failed_takes_the_blank_turn_up_in_its_place() -> None:
+    """The conversation began when the file says, and ended now."""
+    tertulia("import", "eight-rounds.md", *USE)
+    assert tertulia("run", "imported.yaml", "--retry-failed").code == 0
+    (record,) = records()
+    assert (record["status"], record["started"]) == ("complete", "2026-02-08T20:03:00.000Z")
+    assert record["ended"] > record["started"]
+    assert sound()
+
+
+def test_a_conversation_is_gone_on_with_by_hand() -> None:
+    """`extend` waits for the side without a model; its drop-box holds what is new, and nothing of what was read in."""
+    tertulia("import", "titled.md", *USE)
+    waits = tertulia("extend", "imported", "titled/ada", "--rounds", "1")
+    assert (waits.code, "inbox/titled/ada.extend1.claude.md is not there" in waits.err) == (3, True)
+    box = Path("inbox/titled/ada.extend1.claude.md")
+    box.parent.mkdir(parents=True)
+    box.write_text("And in the fourth round?\n", encoding="utf-8")
+    assert tertulia("run", "imported.yaml").code == 0
+    said = STYLES["titled-rounds"].read(transcript("titled/ada.extend1")).said
+    assert (said[6].speaker, said[6].text) == ("Claude", "And in the fourth round?")
+    assert [turn.label for turn in said[4:6]] == ["Final Transmission", "Closing Transmission"]  # as they were then
+    assert sound()
+
+
+def test_fork_and_observe_work_on_what_was_read_in() -> None:
+    """Another model from the second turn on; notes by a model of the job, beside those of the file."""
+    tertulia("import", "dialogue.md", "titled.md", *USE, *LOCAL)
+    forked = tertulia("fork", "imported", "dialogue/*", "--at", "3", "--model", "qwen3-32b=ada")
+    assert forked.code == 0, forked.err
+    asked = tertulia("observe", "imported", "dialogue/basil~eli", "--observer", "ada", "--prompt", "What was it about?")
+    assert asked.code == 0, asked.err
+    notes = STYLES["dialogue"].read(transcript("dialogue/basil~eli")).notes
+    assert [note.observer for note in notes] == ["ada", "Claude, Claude Opus 4.6"]
+    assert statuses()["dialogue/basil~eli.fork1"] == "complete"
+    assert sound()
+
+
+def test_compare_export_report_and_spend_read_it() -> None:
+    """It is a run like any other, and has cost nothing."""
+    tertulia("import", "letter.md", "titled.md", *USE)
+    tertulia("import", "letter.md", "titled.md", *USE, "--name", "again")
+    compared = tertulia("compare", "imported", "again")
+    assert (compared.code, "2 same" in compared.out) == (0, True)
+    assert tertulia("export", "imported", "--format", "openai").code == 0
+    before = {path: path.read_bytes() for path in RUN.rglob("*") if path.suffix in (".md", ".jsonl")}
+    assert tertulia("report", "imported").code == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert "$" not in tertulia("spend").out.replace("$0.0000", "")
+
+
+def test_other_settings_are_refused_and_not_bought_unasked() -> None:
+    """A temperature makes another conversation: `run` says so, and what was read in stays."""
+    tertulia("import", "letter.md", *USE)
+    job = Path("imported.yaml")
+    job.write_text(job.read_text(encoding="utf-8") + "defaults: {temperature: 0.2}\n", encoding="utf-8")
+    said = tertulia("run", "imported.yaml")
+    assert (said.code, "would be bought again" in said.err) == (2, True)
+    assert statuses() == {"letter/ada": "complete"}
+
+
+def test_the_journal_says_where_its_job_is() -> None:
+    """So that a command about the run finds it, wherever it was written."""
+    tertulia("import", "letter.md", *USE, "--job", "jobs/old.yaml", "--run", "archive", "--name", "letters")
+    state = scan(RealDisk(), Path("outputs/letters/archive") / FILE).state
+    ((_, opened),) = state.opened
+    assert isinstance(opened, Opened)
+    assert (opened.options["file"], opened.run, opened.key) == ("jobs/old.yaml", "letters", "archive")
+    assert tertulia("run", "jobs/old.yaml").code == 0

@@ -1,0 +1,283 @@
+"""Branches: which line is the last in common, who speaks on, what it is called, and each reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from runner.branches import Wish, branched
+from runner.events import Additions, Branched, Engaged, Heard, Place, Replied, Sent, State, Stopped
+from runner.plan import Cell, Plan, fits, make_plan, script_end
+from runner.preflight import CannotBegin
+from runner.talk import Talk, talk_of
+from tests.nights import job_of
+
+JOB = """
+name: kinds
+budget: 5
+providers: {sim: {}}
+models:
+  ada: {use: sim/ada, price: {input: 1, output: 3}}
+  bo: {use: sim/bo, price: {input: 1, output: 3}}
+  eli: {use: sim/eli, price: {input: 1, output: 3}}
+prompts:
+  duo: {opening: Talk., rounds: 2, after: [{observer: eli, prompt: What?, heading: Notes, budget: 0.5}]}
+  long: {opening: Speak., rounds: 3}
+  said: {roles: {a: {script: [One, Two]}, b: {}}}
+  table:
+    roles: {a: {}, b: {}, c: {}}
+    opening: O
+    rounds: 2
+    order: moderator
+    moderator: {model: eli}
+    stop: [{vote: {observer: eli}}]
+pairings:
+  - {prompt: duo, a: ada, b: bo, budget: 2}
+  - {prompt: said, b: ada}
+  - {prompt: table, a: ada, b: bo, c: eli, budget: 1}
+"""
+DATE = "2026-11-21"
+DUO, SAID, TABLE = "duo/ada~bo", "said/ada", "table/ada~bo~eli"
+
+
+class Run:
+    """A run whose conversations say what a test wants; a text that begins with `!` is one that was cut off."""
+
+    def __init__(self) -> None:
+        self.job = job_of(JOB)
+        self.state = State()
+        self.records: list[Any] = []
+
+    @property
+    def plan(self) -> Plan:
+        return make_plan(self.job, DATE, self.state.additions)
+
+    def cell(self, name: str) -> Cell:
+        return next(cell for cell in (*self.plan.cells, *self.plan.superseded) if cell.name == name)
+
+    def put(self, event: Any) -> None:
+        self.state.apply(event, float(len(self.records)), Place(len(self.records), 1))
+        self.records.append(event)
+
+    def talk(self, cell: Cell) -> Talk:
+        def read(place: Place) -> tuple[Replied | Heard, float]:
+            return self.records[place.offset], 0.0
+
+        return talk_of(self.plan.conversation(cell), self.state, read)
+
+    def say(self, name: str, *texts: str, status: Any = "complete") -> None:
+        cell = self.cell(name)
+        for text in texts:
+            line = self.talk(cell).next()
+            assert line is not None
+            self.put(Sent(cell.id, line.number, 1, line.role, "ada", "sim", "ada", "h", "d", 10, 1, 1))
+            finish: Any = "truncated" if text.startswith("!") else "ok"
+            self.put(Replied(cell.id, line.number, 1, text, finish, 5, "priced", 5, {}))
+        if status is not None:
+            self.put(Stopped(cell.id, status))
+
+    def branch(self, how: Any, *patterns: str, **wish: Any) -> list[Branched]:
+        found = branched(Wish(how, patterns, **wish), self.plan, self.state, self.talk)
+        for one in found:
+            self.put(one)
+        return found
+
+    def refused(self, how: Any, *patterns: str, **wish: Any) -> str:
+        with pytest.raises(CannotBegin) as error:
+            branched(Wish(how, patterns, **wish), self.plan, self.state, self.talk)
+        assert error.value.code == 2
+        return " ".join(error.value.lines)
+
+
+@pytest.fixture
+def run() -> Run:
+    one = Run()
+    one.say(DUO, "1", "2", "3", "4")
+    one.say(SAID, "x", "y")
+    one.say(TABLE, "1", "2", "3", "4", "5", "6")
+    return one
+
+
+def roles(run: Run, name: str) -> str:
+    return "".join(line.role for line in run.plan.conversation(run.cell(name)).lines)
+
+
+def test_an_extension_has_all_that_was_said_and_some_rounds_more(run: Run) -> None:
+    """Its name says what it is, its place is at the end, and it begins with what the other has."""
+    (one,) = run.branch("extend", "duo/*", more_rounds=2)
+    assert (one.through, one.rounds, one.number, one.roles) == (4, 4, 1, ("a", "b", "a", "b"))
+    cell = run.cell(f"{DUO}.extend1")
+    assert cell.index == 3 and [c.name for c in run.plan.cells] == [DUO, SAID, TABLE, f"{DUO}.extend1"]
+    assert run.talk(cell).history == ["1", "2", "3", "4"] and roles(run, cell.name) == "ab" * 4
+    origin = run.plan.conversation(cell).origin
+    assert origin is not None and (origin.name, origin.kind, origin.through) == (DUO, "extend", 4)
+    assert run.state.of(cell.id).account.held == 0 and run.state.of(cell.id).carried == 4
+
+
+def test_a_fork_goes_on_with_others(run: Run) -> None:
+    """The sides that are not named keep their models; settings are those of the pairing."""
+    (one,) = run.branch("fork", DUO, turn=1, models={"b": "eli"})
+    assert (one.models, one.through, one.rounds, one.pairing) == ({"a": "ada", "b": "eli"}, 1, 2, 1)
+    (two,) = run.branch("fork", DUO, turn=0, prompt="long", more_rounds=1)
+    assert (two.prompt, two.rounds, two.roles, two.number) == ("long", 4, (), 2)
+    assert run.cell(f"{DUO}.fork2").id == two.cell != one.cell
+    assert [one.by.alias for one in run.plan.conversation(run.cell(f"{DUO}.fork1")).after] == ["eli"]
+    assert run.plan.conversation(run.cell(f"{DUO}.fork2")).opening == "Speak."
+
+
+def test_what_is_redone_takes_the_place_and_the_name(run: Run) -> None:
+    """The other is kept as old, is planned no more, and is the origin; the plan is as long as it was."""
+    before = run.cell(DUO)
+    (one,) = run.branch("redo", DUO, turn=3)
+    assert one.through == 2 and [c.name for c in run.plan.cells] == [DUO, SAID, TABLE]
+    assert run.cell(DUO).id == one.cell and run.cell(f"{DUO}.old1").id == before.id not in run.plan.by_id
+    run.say(DUO, "5", "6")
+    (two,) = run.branch("redo", DUO, turn=4)
+    assert (two.origin, two.number) == (one.cell, 2)
+    assert [c.name for c in run.plan.superseded] == [f"{DUO}.old1", f"{DUO}.old2"]
+    assert run.talk(run.cell(DUO)).history == ["1", "2", "5"]
+
+
+def test_without_a_turn_the_first_bad_one_is_redone() -> None:
+    """The first that was cut off, or the one at which the conversation failed."""
+    one = Run()
+    one.say(DUO, "1", "!2", "!3", "4")
+    assert one.branch("redo", DUO)[0].through == 1
+    two = Run()
+    two.say(DUO, "1", "2", "3", status="failed")
+    assert two.branch("redo", DUO)[0].through == 3
+
+
+def test_names_stay_apart_when_their_origin_was_mended(run: Run) -> None:
+    """A fork of what was mended counts on; one of another conversation does not."""
+    run.branch("fork", DUO, turn=1)
+    run.branch("redo", DUO, turn=2)
+    assert run.branch("fork", DUO, turn=1)[0].number == 2
+    assert run.branch("extend", TABLE, more_rounds=1)[0].number == 1
+    names = [cell.name for cell in run.plan.cells]
+    assert len(names) == len(set(names))
+    origin = run.plan.conversation(run.cell(f"{DUO}.fork1")).origin
+    assert origin is not None and origin.name == f"{DUO}.old1"
+
+
+def test_a_branch_may_be_branched(run: Run) -> None:
+    """What is said in common is found through all of them."""
+    run.branch("fork", DUO, turn=3)
+    name = f"{DUO}.fork1"
+    run.say(name, "other 4")
+    run.branch("extend", name, more_rounds=1)
+    assert run.talk(run.cell(f"{name}.extend1")).history == ["1", "2", "3", "other 4"]
+
+
+def test_a_round_that_was_begun_is_ended_by_those_who_are_left() -> None:
+    """Also where a moderator had turned the order round, and the plan has another one."""
+    one = Run()
+    cell = one.cell(TABLE)
+    moderator = one.plan.conversation(cell).moderator
+    assert moderator is not None
+    for turn, name in ((1, "c"), (2, "b")):
+        one.put(Sent(moderator.id, turn, 1, "moderator", "eli", "sim", "eli", "h", "d", 10, 1, 1))
+        one.put(Replied(moderator.id, turn, 1, name, "ok", 5, "priced", 5, {}))
+    one.say(TABLE, "1", "2", "3", status=None)
+    assert one.branch("fork", TABLE, turn=1)[0].roles == ("c",)
+    assert roles(one, f"{TABLE}.fork1") == "cababc"
+
+
+WRONG: dict[str, tuple[Sequence[str], dict[str, Any], str]] = {
+    "a name that nobody has": (("extend", "duo/adda~bo"), {}, "names no conversation of kinds"),
+    "a turn that was not said": (("fork", DUO), {"turn": 5}, "it has 4 turns, and no turn 5"),
+    "a redo of what was not said": (("redo", DUO), {"turn": 6}, "it has 4 turns, and no turn 6"),
+    "a redo of what is good": (("redo", DUO), {}, "none of its turns failed, was cut or refused"),
+    "a fork at the end": (("fork", DUO), {"turn": 4}, "nothing would be left to say: add --rounds"),
+    "no such prompt": (("fork", DUO), {"turn": 0, "prompt": "longer"}, "there is no prompt longer; did you mean"),
+    "no such model": (("fork", DUO), {"turn": 0, "models": {"a": "adda"}}, "there is no model adda; did you mean"),
+    "no such side": (("fork", DUO), {"turn": 0, "models": {"x": "ada"}}, "x is no live role of duo: a, b"),
+    "a scripted side": (("fork", SAID), {"turn": 0, "models": {"a": "ada"}}, "a is no live role of said: b"),
+    "a side without a model": (("fork", DUO), {"turn": 0, "prompt": "table"}, "c of table has no model: add --model c"),
+    "a script that is too short": (("extend", SAID), {"more_rounds": 1}, "the script of a ends after round 2"),
+    "turns in another order": (
+        ("fork", TABLE), {"turn": 3, "prompt": "duo"}, "its turns do not fit duo, in which a, b speak in turn",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_each_wish_that_cannot_be_fulfilled_says_why(case: str, run: Run) -> None:
+    """With the conversation that it is about, and nothing is recorded."""
+    (how, name), wish, why = WRONG[case]
+    records = len(run.records)
+    assert why in run.refused(how, name, **wish)
+    assert len(run.records) == records
+
+
+def test_what_is_not_at_its_end_is_told_by_what_it_is() -> None:
+    """Not begun, under way, failed, or with a call that nobody has heard the end of."""
+    one = Run()
+    assert "it has not begun" in one.refused("fork", DUO, turn=0)
+    one.say(DUO, "1", status=None)
+    assert "it is not at its end; only what is complete grows" in one.refused("extend", DUO, more_rounds=1)
+    cell = one.cell(DUO)
+    one.put(Sent(cell.id, 2, 1, "b", "ada", "sim", "ada", "h", "d", 10, 1, 1))
+    assert "a call of it is still open" in one.refused("fork", DUO, turn=1)
+
+
+def test_of_several_none_is_branched_when_one_cannot_be(run: Run) -> None:
+    """Every reason is told at once."""
+    told = run.refused("extend", "*", more_rounds=1)
+    assert "nothing was changed" in told and SAID in told and DUO not in told
+
+
+def test_a_branch_of_what_is_planned_no_more_is_left_out() -> None:
+    """Nor is one whose model or prompt the job does not know any more, or whose turns no longer fit it."""
+    run = Run()
+    run.say(DUO, "1", "2", "3", "4")
+    (one,) = run.branch("fork", DUO, turn=3, prompt="long")
+    additions = Additions((one,))
+    name = f"{DUO}.fork1"
+    for edited in (
+        JOB.replace("opening: Talk.", "opening: Say."),
+        JOB.replace("long:", "longer:"),
+        JOB.replace(
+            "long: {opening: Speak., rounds: 3}", "long: {opening: S, rounds: 3, turns: [{by: b}, {by: a}, {by: b}]}"
+        ),
+        JOB.replace("long: {opening: Speak., rounds: 3}", "long: {roles: {a: {script: [x, y]}, b: {}}}"),
+    ):
+        plan = make_plan(job_of(edited), DATE, additions)
+        assert name not in [cell.name for cell in plan.cells], edited
+        for cell in plan.cells:
+            plan.conversation(cell)
+    assert name in [cell.name for cell in make_plan(job_of(JOB), DATE, additions).cells]
+
+
+def test_an_engaged_observer_comments_on_the_prompts_that_were_meant_once() -> None:
+    """Beside those of the job; one that is there already, or whose model is gone, is not added."""
+    listener = {"kind": "notes", "model": "eli", "prompt": "And?", "heading": "Later"}
+    meant = Engaged(("duo", "gone"), listener)
+    plan = make_plan(job_of(JOB), DATE, Additions((), (meant, meant, Engaged(("duo",), {**listener, "model": "no"}))))
+    by_name = {cell.name: [one.heading for one in plan.after(cell)] for cell in plan.cells}
+    assert by_name == {DUO: ["Notes", "Later"], SAID: [], TABLE: []}
+
+
+def test_ceilings_over_several_accounts_have_all_that_is_in_them(run: Run) -> None:
+    """A pairing has its conversations with who is asked meanwhile, an observer his own words; the old count, too."""
+    run.branch("redo", DUO, turn=2)
+    plan = run.plan
+    groups = {(kind, name): ids for kind, name, ids in plan.groups()}
+    old, new, table = run.cell(f"{DUO}.old1"), run.cell(DUO), run.cell(TABLE)
+    during = [aside.id for aside in plan.during(table)]
+    assert len(during) == 2 and groups["conversation", table.id] == [table.id, *during]
+    assert set(groups["pairing", "1"]) == {old.id, new.id} and groups["pairing", "3"] == [table.id, *during]
+    comments = {aside.id for cell in (old, new) for aside in plan.after(cell)}
+    assert len(comments) == 2 and set(groups["observer", "duo.after.1"]) == comments
+    assert plan.name_of(during[0]) == f"{TABLE} (moderator by eli)" and plan.name_of(old.id) == f"{DUO}.old1"
+    assert plan.name_of(next(iter(plan.after(new))).id) == f"{DUO} (Notes by eli)" and plan.name_of("x") == "x"
+
+
+def test_lines_fit_where_each_round_can_have_them() -> None:
+    """In any order within a round; a script must last."""
+    prompts = job_of(JOB).prompts
+    assert fits(prompts["table"], list("cab" + "b")) and not fits(prompts["table"], list("cac"))
+    assert fits(prompts["duo"], []) and not fits(prompts["duo"], ["c"])
+    assert script_end(prompts["said"], 2) is None and script_end(prompts["said"], 3) == ("a", 2)

@@ -1,0 +1,744 @@
+"""Nights of each kind of conversation: who is asked, who speaks, what is sent, what fails alone, and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from signal import SIGINT
+from typing import Any
+
+import pytest
+
+from runner.branches import Wish
+from runner.events import Branched, Engaged, Heard, Sent, Stopped
+from runner.selection import Options
+from runner.verify import verify
+from runner.world import Ran
+from tests.kinds import (
+    Says,
+    asked_since,
+    branch,
+    drop,
+    job,
+    line_of,
+    lines_shown,
+    night,
+    observe,
+    roles_of,
+    sent_to,
+    sim,
+    texts_of,
+)
+from tests.memory import planned
+from tests.nights import Ledger, Life, Night
+from tests.virtual import ScriptedPrograms
+
+PAIR = {"prompt": "duo", "a": "ada", "b": "basil"}
+DUO = "duo/ada~basil"
+
+
+def sound(one: Night) -> None:
+    """Its figures and its requests are those of its journal, and nothing was bought twice."""
+    assert verify(one.folder, one.left()).problems == ()
+    assert Ledger.of(one.records()).asked_again == []
+    assert one.billed <= one.counted
+
+
+def statuses(one: Night) -> dict[str, str]:
+    return {line["name"]: line["status"] for line in one.lines()}
+
+
+def duo(after: Sequence[Any] = (), stop: Sequence[Any] = (), rounds: int = 2, **top: Any) -> dict[str, Any]:
+    prompt = {"opening": "What survives?", "rounds": rounds, "after": list(after), "stop": list(stop)}
+    return job({"duo": prompt}, [PAIR], "ada", "basil", "judge", **top)
+
+
+def lived(one: Night, exit: int, *options: Options, **more: Any) -> Life:
+    life = one.live(*options, **more)
+    assert life.exit == exit, life.told
+    sound(one)
+    return life
+
+
+# --- who speaks next ---------------------------------------------------------------------------------------------
+
+TABLE = job(
+    {
+        "table": {
+            "roles": {"one": {}, "two": {}, "three": {}},
+            "opening": "Talk.",
+            "rounds": 5,
+            "order": "moderator",
+            "moderator": {"model": "mod"},
+        }
+    },
+    [{"prompt": "table", "one": "ada", "two": "basil", "three": "cleo"}],
+    "ada", "basil", "cleo", "mod",
+)  # fmt: skip
+SPEAKERS = sim("mod", ada={"reply": {"texts": ["A1", "A2", "A3", "A4", "A5"]}},
+               basil={"reply": {"texts": ["B1", "B2", "B3", "B4", "B5"]}},
+               cleo={"reply": {"texts": ["C1", "C2", "C3", "C4", "C5"]}})  # fmt: skip
+IN_ORDER = "onetwothree" * 5
+
+
+def picks(*names: str) -> Says:
+    """A moderator who names these, line by line, and then nobody."""
+
+    def says(model: str, texts: Sequence[tuple[str, str]]) -> str | None:
+        number = lines_shown(texts)
+        return (names[number] if number < len(names) else "nobody") if model == "mod" else None
+
+    return says
+
+
+def test_a_moderator_says_who_speaks_and_each_is_shown_what_was_said_before() -> None:
+    """Within a round each speaks once, in his order; he is asked where there is a choice, and heard by nobody."""
+    one = night(TABLE, SPEAKERS, picks("three", "one", "-", "Two!", "three", "-"))
+    lived(one, 0)
+    line = line_of(one, "table/ada~basil~cleo")
+    assert roles_of(line).startswith("threeonetwo" + "onethreetwo" + "onetwothree")
+    assert len(line["turns"]) == 15 and line["rounds"] == {"planned": 5, "done": 5}
+    assert texts_of(line)[:6] == ["C1", "A1", "B1", "A2", "C2", "B2"]
+    assert sent_to(one, "ada")[:2] == [
+        [("user", "Talk.\n\nthree: C1")],
+        [("user", "Talk.\n\nthree: C1"), ("assistant", "A1"), ("user", "two: B1")],
+    ]
+    first, second = (shown[0][1] for shown in sent_to(one, "mod")[:2])
+    assert first.startswith("Talk.\n\n") and first.endswith("Next may speak: one, two, three. Answer with one name.")
+    assert "[1] cleo:\nC1" in second and second.endswith("Next may speak: one, two. Answer with one name.")
+
+
+def test_nobody_speaks_twice_in_a_row_where_there_is_a_choice() -> None:
+    """Who spoke last in a round may not be named as the first of the next one."""
+    one = night(TABLE, SPEAKERS, picks("one", "two", "-", "three"))
+    lived(one, 0)
+    assert roles_of(line_of(one, "table/ada~basil~cleo")) == IN_ORDER
+    fourth = sent_to(one, "mod")[2][0][1]
+    assert fourth.endswith("Next may speak: one, two. Answer with one name.")
+
+
+@pytest.mark.parametrize("answer", ["nobody", "one or two", "the moderator", "onetwo", "four"])
+def test_who_names_nobody_that_may_speak_leaves_the_given_order(answer: str) -> None:
+    """Nobody, several, himself, a word that only holds a name: the next in the given order speaks."""
+    one = night(TABLE, SPEAKERS, lambda model, texts: answer if model == "mod" else None)
+    lived(one, 0)
+    assert roles_of(line_of(one, "table/ada~basil~cleo")) == IN_ORDER
+
+
+@pytest.mark.parametrize("kind", ["server_error", "blank", "refusal", "malformed"])
+def test_a_moderator_that_fails_is_asked_no_more_and_is_told_of(kind: str) -> None:
+    """The talk goes on in the given order, complete; who looks is told that nobody chose."""
+    one = night(TABLE, {**SPEAKERS, "faults": {"script": [{"kind": kind, "model": "mod"}]}})
+    life = lived(one, 0, looked_on=True)
+    assert roles_of(line_of(one, "table/ada~basil~cleo")) == IN_ORDER
+    tried = len(sent_to(one, "mod"))
+    assert 1 <= tried <= 4
+    assert "moderator by mod" in one.text("index.md") and "1 failed: moderator by mod: " in life.screen
+    lived(one, 0, Options(retry_failed=True))
+    assert len(sent_to(one, "mod")) == tried, "of what is complete nobody says any more who is next"
+
+
+def test_a_dead_moderator_keeps_the_talk_waiting_and_not_without_its_order() -> None:
+    """What cannot be answered now is waited for: nothing is said that he had no part in, and nothing is paid."""
+    one = night(TABLE, {**SPEAKERS, "faults": {"script": [{"kind": "not_found", "model": "mod"}]}})
+    lived(one, 3)
+    assert "mod" in one.status()["why"][0]["reason"] and one.counted == 0
+    one.change(SPEAKERS)
+    lived(one, 0)
+    assert statuses(one) == {"table/ada~basil~cleo": "complete"}
+
+
+@pytest.mark.parametrize("number", range(20, 280, 20))
+def test_a_table_that_was_killed_goes_on_in_the_order_that_was_named(number: int) -> None:
+    """Whatever step it dies in, the whole is what it would have been."""
+    says = picks("three", "one", "-", "two", "one", "-", "three")
+    whole = night(TABLE, SPEAKERS, says)
+    lived(whole, 0)
+    broken = night(TABLE, SPEAKERS, says)
+    broken.live(fault=planned({number: "kill"}, own=True))
+    lived(broken, 0)
+    name = "table/ada~basil~cleo"
+    assert texts_of(line_of(broken, name)) == texts_of(line_of(whole, name))
+
+
+# --- votes -------------------------------------------------------------------------------------------------------
+
+VOTED = duo(stop=[{"vote": {"observer": "judge"}}], rounds=4)
+TWO_VOTES = duo(stop=[{"vote": {"observer": "judge"}}, {"vote": {"observer": "judge", "prompt": "Dull?"}}], rounds=4)
+
+
+def votes(*answers: str) -> Says:
+    """A judge who answers so after each round, and no after that."""
+
+    def says(model: str, texts: Sequence[tuple[str, str]]) -> str | None:
+        number = lines_shown(texts) // 2
+        return (answers[number - 1] if number <= len(answers) else "no") if model == "judge" else None
+
+    return says
+
+
+def test_a_vote_ends_a_conversation_with_its_reason() -> None:
+    """It is complete, and no turn more is asked; the share is on record at the turn that was voted on."""
+    one = night(VOTED, sim("ada", "basil", "judge"), votes("no", "Yes, it is."))
+    life = lived(one, 0, looked_on=True)
+    line = line_of(one, DUO)
+    assert (line["status"], line["reason"]) == ("complete", "vote: 1 of 1 for the end, after round 2")
+    assert [turn["weighed"]["vote"] for turn in line["turns"][:4]] == [None, 0.0, None, 1.0]
+    assert len(sent_to(one, "judge")) == 2 and sum(text is not None for text in texts_of(line)) == 4
+    assert "vote: 1 of 1 for the end, after round 2" in one.text("index.md")
+    assert "vote: 1 of 1 for the end" in life.screen
+
+
+def test_of_several_more_than_half_must_be_for_the_end() -> None:
+    """One of two is not enough."""
+
+    def says(model: str, texts: Sequence[tuple[str, str]]) -> str | None:
+        if model != "judge":
+            return None
+        return "yes" if lines_shown(texts) == 6 or "Dull?" in texts[-1][1] else "no"
+
+    one = night(TWO_VOTES, sim("ada", "basil", "judge"), says)
+    lived(one, 0)
+    assert line_of(one, DUO)["reason"] == "vote: 2 of 2 for the end, after round 3"
+
+
+def test_who_votes_neither_yes_nor_no_abstains_from_then_on() -> None:
+    """The others decide, and a conversation in which nobody votes goes on to its last line."""
+    one = night(VOTED, sim("ada", "basil", "judge"), votes("perhaps", "yes"))
+    lived(one, 0)
+    line = line_of(one, DUO)
+    assert (line["status"], line["reason"], line["rounds"]["done"]) == ("complete", None, 4)
+    assert "vote by judge" in one.text("index.md")
+
+
+@pytest.mark.parametrize("number", range(10, 130, 15))
+def test_a_vote_counts_although_the_night_was_killed(number: int) -> None:
+    """Who has voted is not asked again, and the end is the same."""
+    one = night(VOTED, sim("ada", "basil", "judge"), votes("no", "yes"))
+    one.live(fault=planned({number: "kill"}, own=True))
+    lived(one, 0)
+    assert line_of(one, DUO)["reason"] == "vote: 1 of 1 for the end, after round 2"
+
+
+def test_votes_count_under_the_ceiling_of_their_conversation() -> None:
+    """A budget for one conversation is for all that is said and asked while it goes on."""
+    one = night(duo(stop=[{"vote": {"observer": "judge"}}], rounds=9, budget={"run": 5, "conversation": 0.004}),
+                sim("ada", "basil", "judge"), votes())  # fmt: skip
+    lived(one, 4)
+    reading = one.reading()
+    cell = reading.plan.cells[0]
+    assert reading.state.of(cell.id).account.held < reading.spent(cell) <= 4_000_000
+
+
+# --- who comments on the whole -----------------------------------------------------------------------------------
+
+SCHEMA = {"type": "object", "properties": {"depth": {"type": "integer"}}, "required": ["depth"]}
+NOTES = {"observer": "judge", "prompt": "What was said?", "heading": "Notes"}
+SCORES = {"observer": "judge", "kind": "scores", "prompt": "Score.", "schema": SCHEMA}
+TITLES = {"observer": "judge", "kind": "titles"}
+
+
+def test_observers_are_shown_the_whole_and_their_words_stand_in_the_views() -> None:
+    """Notes, scores and titles: in the transcript, in the lines, and at no cost of the conversation."""
+
+    def says(model: str, texts: Sequence[tuple[str, str]]) -> str | None:
+        shown = texts[-1][1]
+        if model != "judge":
+            return None
+        return (
+            '```json\n{"depth": 3}\n```' if "Schema" in shown else '["w", "x", "y", "z"]' if "JSON" in shown else "N!"
+        )
+
+    one = night(duo([NOTES, SCORES, TITLES]), sim("judge", ada={"reply": {"texts": ["A1", "A2"]}},
+                                                  basil={"reply": {"texts": ["B1", "B2"]}}), says)  # fmt: skip
+    lived(one, 0)
+    line = line_of(one, DUO)
+    assert [(note["kind"], note["status"]) for note in line["after"]] == [
+        ("notes", "complete"), ("scores", "complete"), ("titles", "complete")
+    ]  # fmt: skip
+    assert line["after"][1]["data"] == '{"depth": 3}'
+    assert [turn["title"] for turn in line["turns"]] == ["w", "x", "y", "z"]
+    assert sent_to(one, "judge")[0] == [
+        ("user", "What survives?\n\n[1] ada:\nA1\n\n[2] basil:\nB1\n\n[3] ada:\nA2\n\n[4] basil:\nB2\n\nWhat was said?")
+    ]
+    assert "N!" in one.text(f"conversations/{DUO}.md")
+    assert line["totals"]["spent"] < one.status()["spent"]["total"]
+    assert one.status()["observers"]["complete"] == one.status()["observers"]["total"] == 3
+
+
+SILENT = {
+    "broken JSON": (SCORES, {}, "no JSON in the answer"),
+    "not as the schema says": (SCORES, {"says": '{"depth": "deep"}'}, "not as the schema says, at depth"),
+    "a refusal": (NOTES, {"kind": "refusal"}, "refused answer"),
+    "a blank answer": (NOTES, {"kind": "blank"}, "no visible text"),
+    "a server in trouble": (NOTES, {"kind": "server_error"}, "HTTP 503"),
+}
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_what_becomes_of_an_observer_is_its_own_failure(case: str) -> None:
+    """The dialogue is complete, and the night says who has not commented, and why, wherever one looks."""
+    after, habits, why = SILENT[case]
+    kind = habits.get("kind")
+    faults = [{"kind": kind, "model": "judge"}] if kind else []
+    one = night(duo([after]), sim("ada", "basil", "judge", faults=faults), lambda model, _: habits.get("says"))
+    life = lived(one, 3, looked_on=True)
+    line = line_of(one, DUO)
+    assert (line["status"], line["reason"], line["rounds"]["done"]) == ("complete", None, 2)
+    assert (line["after"][0]["status"], line["after"][0]["text"]) == ("failed", None)
+    status = one.status()
+    assert status["reasons"] == ["observers"] and status["conversations"]["complete"] == 1
+    assert status["observers"]["failed"] == 1 and why in status["observers"]["why"][0]["reason"]
+    who = "Notes by judge" if after is NOTES else "scores by judge"
+    assert status["observers"]["why"][0]["observer"] == who
+    assert f"observers: 0 of 1; 1 failed: {who}: " in life.screen
+    assert f"{DUO}: {who}: failed: " in life.screen
+    assert "Observers: 0 of 1 have commented." in one.text("index.md") and who in one.text("index.md")
+    assert why[:20] in one.text(f"conversations/{DUO}.md")
+    assert status["continue"] == "tertulia run job.yaml --retry-failed"
+
+
+def test_a_silent_observer_is_asked_again_by_retry_failed_and_nobody_else_is() -> None:
+    """Without the flag nothing is asked, and the night still says what is wrong."""
+    one = night(duo([NOTES]), sim("ada", "basil", "judge", faults=[{"kind": "server_error", "model": "judge"}]))
+    lived(one, 3)
+    records = one.records()[-1].seq
+    again = lived(one, 3)
+    assert "1 observer failed" in again.told[0] and "--retry-failed" in again.told[1]
+    assert asked_since(one, records) == []
+    one.change(sim("ada", "basil", "judge"))
+    lived(one, 0, Options(retry_failed=True))
+    assert {sent.alias for sent in asked_since(one, records)} == {"judge"}
+    assert one.status()["continue"] is None and "observers" not in lived(one, 0).told[0]
+
+
+def test_a_dead_observer_waits_for_the_next_night() -> None:
+    """Its model is gone: pending, not failed, and the next run asks it without a flag."""
+    one = night(duo([NOTES]), sim("ada", "basil", "judge", faults=[{"kind": "not_found", "model": "judge"}]))
+    lived(one, 3)
+    assert one.status()["observers"]["pending"] == 1 and one.status()["continue"] == "tertulia run job.yaml"
+    one.change(sim("ada", "basil", "judge"))
+    lived(one, 0)
+
+
+@pytest.mark.parametrize(
+    ("after", "budget", "most"),
+    [({**NOTES, "budget": 0.0001}, 5, "the budget of observer duo.after.1"), (NOTES, 0.0014, "the budget of the run")],
+)
+def test_an_observer_without_money_leaves_the_dialogue_complete(
+    after: dict[str, Any], budget: float, most: str
+) -> None:
+    """Its own ceiling or the run's: it is asked nothing, and more money lets it comment."""
+    one = night(duo([after], budget=budget), sim("ada", "basil", "judge"))
+    one.live()
+    status = one.status()
+    assert (status["exit"], status["reasons"], status["conversations"]["complete"]) == (3, ["observers"], 1), status
+    assert (status["observers"]["budget"], status["observers"]["why"][0]["reason"]) == (1, most)
+    assert sent_to(one, "judge") == []
+    sound(one)
+
+
+def test_an_observer_that_ran_out_of_the_runs_money_is_taken_up_with_the_budget_that_is_named() -> None:
+    """The command that goes on has room for it."""
+    one = night(duo([NOTES], budget=0.0014), sim("ada", "basil", "judge"))
+    lived(one, 3)
+    command = one.status()["continue"]
+    assert "--budget 0." in command
+    lived(one, 0, Options(budget=round(float(command.rpartition(" ")[2]) * 1e9)))
+
+
+def test_a_night_that_is_stopped_before_an_observer_has_spoken_was_interrupted() -> None:
+    """The exit code says that somebody stopped it."""
+    one = night(duo([NOTES]), sim("ada", "basil", judge={"latency": {"first": 30}}))
+    lived(one, 130, signals=[(2.0, SIGINT), (3.0, SIGINT)])
+    assert one.status()["reasons"] == ["interrupted"]
+    lived(one, 0)
+
+
+def test_an_observer_may_be_engaged_when_all_is_said() -> None:
+    """It comments on what is complete, once, and nothing that was said is asked again."""
+    one = night(duo(), sim("ada", "basil", "judge"))
+    lived(one, 0)
+    records = one.records()[-1].seq
+    assert observe(one, "judge", "What now?").exit == 0
+    assert [sent.alias for sent in asked_since(one, records)] == ["judge"]
+    assert "What now?" in sent_to(one, "judge")[0][0][1]
+    assert [note["heading"] for note in line_of(one, DUO)["after"]] == ["Later"]
+    assert observe(one, "judge", "What now?").exit == 0, "who has commented is not asked again"
+    assert len(sent_to(one, "judge")) == 1 and [r.event.kind for r in one.records()].count("engaged") == 1
+    assert observe(one, "judge", "Anything else?").exit == 0
+    assert len(line_of(one, DUO)["after"]) == 2
+    assert sum(isinstance(r.event, Engaged) for r in one.records()) == 2
+    sound(one)
+
+
+# --- lines from outside ------------------------------------------------------------------------------------------
+
+LETTERS = job(
+    {"letters": {"roles": {"me": {"inbox": {"file": "inbox/{{conversation}}.md"}}, "it": {}}, "rounds": 2}},
+    [{"prompt": "letters", "it": "ada"}],
+    "ada",
+)
+BOX = "inbox/letters/ada.md"
+
+
+def test_a_letter_is_waited_for_at_no_cost_and_goes_on_when_it_is_there() -> None:
+    """No call, no money, exit 3, and the place is named; what was taken stands in the journal and stays."""
+    one = night(LETTERS, sim("ada"))
+    life = lived(one, 3, looked_on=True)
+    assert one.engine.received == [] and one.counted == 0 and one.status()["reasons"] == ["pending"]
+    assert f"waits for a line of me: {BOX} is not there" in one.status()["why"][0]["reason"]
+    assert BOX in life.screen and BOX in one.text("index.md")
+    drop(one, BOX, "Dear Ada,\nhow are you?\n")
+    lived(one, 3)
+    assert f"{BOX} has 1, and this is its 2" in one.status()["why"][0]["reason"]
+    drop(one, BOX, "Another text.\n\n<!-- turn -->\n\nThank you.\n")
+    lived(one, 0)
+    line = line_of(one, "letters/ada")
+    assert (texts_of(line)[0], texts_of(line)[2]) == ("Dear Ada,\nhow are you?", "Thank you.")
+    assert line["turns"][0]["heard"] == BOX
+    assert sent_to(one, "ada")[1][0] == ("user", "Dear Ada,\nhow are you?")
+    assert len(sent_to(one, "ada")) == 2
+    drop(one, BOX, "Edited.")
+    lived(one, 0)
+    assert "Edited" not in one.text("conversations/letters/ada.md")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b" \n", "has 0, and this is its 1"), (b"\xff\xfe", "is not UTF-8"), ("\u200b".encode(), "has 0")],
+)
+def test_a_letter_that_is_none_is_waited_for(content: bytes, why: str) -> None:
+    """Blank, or not UTF-8: said with the place, and never sent."""
+    one = night(LETTERS, sim("ada"))
+    one.disk.put(Path(BOX), content)
+    lived(one, 3)
+    assert why in one.status()["why"][0]["reason"] and one.engine.received == []
+
+
+COMMAND = job(
+    {"letters": {"roles": {"me": {"inbox": {"command": ["./next", "{{conversation}}"]}}, "it": {}}, "rounds": 2}},
+    [{"prompt": "letters", "it": "ada"}],
+    "ada",
+)
+
+
+@pytest.mark.parametrize(
+    ("ran", "why"),
+    [
+        (Ran(0, b"", b""), "`./next letters/ada` gave none"),
+        (Ran(0, b" \n", b""), "gave none"),
+        (Ran(3, b"text", b"no network\n"), "ended with code 3: no network"),
+        (None, "gave none within 60 s"),
+    ],
+)
+def test_a_command_that_gives_no_line_is_asked_at_the_next_run(ran: Ran | None, why: str) -> None:
+    """It prints nothing, fails, or hangs: the conversation waits, and costs nothing."""
+    one = night(COMMAND, sim("ada"), programs=ScriptedPrograms(lambda command, given, environ: ran))
+    lived(one, 3)
+    assert why in one.status()["why"][0]["reason"] and one.counted == 0
+    one.programs = ScriptedPrograms(lambda command, given, environ: Ran(0, b"\nA line.\n", b""))
+    lived(one, 0)
+    assert texts_of(line_of(one, "letters/ada"))[::2] == ["A line.", "A line."]
+
+
+def test_a_command_is_told_what_was_said() -> None:
+    """On its standard input as JSON, and who is to speak in its variables; without one that can be run it waits."""
+    one = night(COMMAND, sim("ada"))
+    lived(one, 3)
+    assert "`./next letters/ada` cannot be run" in one.status()["why"][0]["reason"]
+    seen: list[tuple[bytes, str]] = []
+
+    def says(command: Sequence[str], given: bytes, environ: Any) -> Ran:
+        seen.append((given, environ["TERTULIA_ROLE"] + environ["TERTULIA_TURN"]))
+        return Ran(0, b"Go on?", b"")
+
+    one.programs = ScriptedPrograms(says)
+    lived(one, 0)
+    assert [turn for _, turn in seen] == ["me1", "me3"]
+    assert b'"said":[]' in seen[0][0] and b'{"number":1,"role":"me","text":"Go on?"}' in seen[1][0]
+
+
+def test_a_letter_that_was_taken_is_not_taken_again_after_a_kill() -> None:
+    """What stands in the journal holds, whatever stands in the drop-box now."""
+    for number in range(5, 60, 6):
+        one = night(LETTERS, sim("ada"))
+        drop(one, BOX, "First.\n\n<!-- turn -->\n\nSecond.")
+        one.live(fault=planned({number: "kill"}, own=True))
+        began = one.disk.exists(one.folder / "journal.jsonl")
+        heard = [r.event.text for r in one.records() if isinstance(r.event, Heard)] if began else []
+        drop(one, BOX, "Other.\n\n<!-- turn -->\n\nSecond.")
+        lived(one, 0)
+        assert texts_of(line_of(one, "letters/ada"))[0] == (heard or ["Other."])[0]
+
+
+# --- going on with what is there ---------------------------------------------------------------------------------
+
+
+def eight_rounds() -> Night:
+    """A scripted side of eight rounds, and a model whose eighth answer is blank and counted at nothing."""
+    script = [f"Question {n}?" for n in range(1, 9)]
+    return night(
+        job({"eight": {"roles": {"me": {"script": script}, "it": {}}}}, [{"prompt": "eight", "it": "ada"}], "ada"),
+        sim(ada={"reply": {"texts": [f"Answer {n}." for n in range(1, 9)]}},
+            faults=[{"kind": "blank", "contains": "Question 8?"}]),
+    )  # fmt: skip
+
+
+def test_eight_rounds_of_which_the_last_answer_is_blank_are_mended_by_one_turn() -> None:
+    """The transcript says 7 of 8 and why, the night ends with 3, and `redo` says that one turn again, and no other."""
+    one = eight_rounds()
+    lived(one, 3)
+    line = line_of(one, "eight/ada")
+    assert (line["status"], line["rounds"]) == ("failed", {"planned": 8, "done": 7})
+    assert len(sent_to(one, "ada")) == 10, "seven answers, and three blank ones"
+    page = one.text("conversations/eight/ada.md")
+    assert "7 of 8" in page and "no visible text" in page and "Answer 7." in page
+    one.change(sim(ada={"reply": {"texts": [f"Answer {n}." for n in range(1, 9)]}}))
+    records, spent = one.records()[-1].seq, one.counted
+    assert branch(one, "redo", "eight/ada").exit == 0
+    assert [(sent.turn, sent.attempt) for sent in asked_since(one, records)] == [(16, 1)]
+    mended = line_of(one, "eight/ada")
+    assert (mended["status"], mended["rounds"]["done"], texts_of(mended)[-1]) == ("complete", 8, "Answer 8.")
+    assert mended["origin"]["kind"] == "redo" and mended["origin"]["id"] == line["id"]
+    assert mended["totals"]["spent"] == pytest.approx((one.counted - spent) / 1e9)
+    assert "7 of 8" in one.text("conversations/eight/ada.old1.md")
+    status = one.status()
+    assert (status["exit"], status["conversations"]["total"], status["mended"]["conversations"]) == (0, 1, 1)
+    assert status["replaced"]["conversations"] == 0 and status["mended"]["cost"] == pytest.approx(spent / 1e9)
+    assert "Mended: 1, " in one.text("index.md")
+    sound(one)
+
+
+def test_a_conversation_grows_longer_and_what_was_said_is_not_asked_again() -> None:
+    """Two rounds and one more: its first turns are those of the other, and cost it nothing."""
+    one = night(duo(), sim("ada", "basil"))
+    lived(one, 0)
+    before, records = texts_of(line_of(one, DUO)), one.records()[-1].seq
+    assert branch(one, "extend", "duo/*", more_rounds=1).exit == 0
+    longer = line_of(one, f"{DUO}.extend1")
+    assert texts_of(longer)[:4] == before and len(longer["turns"]) == 6
+    assert [turn["carried"] for turn in longer["turns"]] == [True] * 4 + [False] * 2
+    assert [sent.turn for sent in asked_since(one, records)] == [5, 6]
+    assert sent_to(one, "ada")[-1] == sent_to(one, "ada")[1] + [("assistant", before[2]), ("user", before[3])]
+    assert statuses(one) == {DUO: "complete", f"{DUO}.extend1": "complete"}
+    sound(one)
+
+
+def test_a_fork_says_the_rest_with_another_model_or_under_another_prompt() -> None:
+    """From any turn, also from before the first one; the origin stays as it was."""
+    prompts = {
+        "duo": {"opening": "What survives?", "rounds": 2},
+        "other": {"opening": "What is lost?", "rounds": 3},
+    }
+    one = night(job(prompts, [PAIR], "ada", "basil", "cleo"), sim("ada", "basil", "cleo"))
+    lived(one, 0)
+    before = texts_of(line_of(one, DUO))
+    assert branch(one, "fork", DUO, turn=1, models={"b": "cleo"}).exit == 0
+    assert branch(one, "fork", DUO, turn=0, prompt="other").exit == 0
+    first, second = line_of(one, f"{DUO}.fork1"), line_of(one, f"{DUO}.fork2")
+    assert texts_of(first)[0] == before[0] and texts_of(first)[1:] != before[1:]
+    assert [turn["alias"] for turn in first["turns"]] == ["ada", "cleo", "ada", "cleo"]
+    assert len(second["turns"]) == 6 and sent_to(one, "ada")[-3] == [("user", "What is lost?")]
+    assert texts_of(line_of(one, DUO)) == before
+    sound(one)
+
+
+def test_a_talk_with_a_moderator_is_branched_within_a_round() -> None:
+    """Who has spoken in the round stays so, and those who are left speak, each once."""
+    one = night(TABLE, SPEAKERS, picks("three", "one"))
+    lived(one, 0)
+    assert branch(one, "fork", "table/*", turn=4).exit == 0
+    line = line_of(one, "table/ada~basil~cleo.fork1")
+    roles = [turn["role"] for turn in line["turns"]]
+    assert roles[:4] == ["three", "one", "two", "one"]
+    assert all(sorted(roles[n : n + 3]) == ["one", "three", "two"] for n in range(0, 15, 3))
+    sound(one)
+
+
+def test_what_was_redone_is_redone_again_and_each_stays() -> None:
+    """The newest has the name; the others stand beside it, and none is held or paid again."""
+    one = night(duo(), sim("ada", "basil"))
+    lived(one, 0)
+    for _ in range(2):
+        assert branch(one, "redo", DUO, turn=3).exit == 0
+    names = {path.name for path in one.left().files if path.parent.name == "duo"}
+    assert names == {"ada~basil.md", "ada~basil.old1.md", "ada~basil.old2.md"}
+    assert statuses(one) == {DUO: "complete"} and one.status()["mended"]["conversations"] == 2
+    assert branch(one, "extend", DUO, more_rounds=1).exit == 0
+    sound(one)
+
+
+def test_a_name_is_given_to_one_branch_only() -> None:
+    """Also when the conversation that it goes on with was mended in between."""
+    one = night(duo(), sim("ada", "basil"))
+    lived(one, 0)
+    for how, wish in (("fork", {"turn": 1}), ("redo", {"turn": 2}), ("fork", {"turn": 1})):
+        assert branch(one, how, DUO, **wish).exit == 0  # type: ignore[arg-type]
+    assert sorted(statuses(one)) == [DUO, f"{DUO}.fork1", f"{DUO}.fork2"]
+    assert line_of(one, f"{DUO}.fork1")["origin"]["name"] == f"{DUO}.old1"
+    sound(one)
+
+
+def test_a_truncated_turn_is_said_again() -> None:
+    """Without a turn named it is the first that was cut off."""
+    one = night(duo(defaults={"max_tokens": 20}), sim("basil", ada={"reply": {"mean": 60, "spread": 0}}))
+    lived(one, 0)
+    assert line_of(one, DUO)["turns"][0]["outcome"] == "truncated"
+    one.change(sim(ada={"reply": {"texts": ["Short."]}}, basil={"reply": {"texts": ["Shorter."]}}))
+    assert branch(one, "redo", DUO).exit == 0
+    assert one.status()["flags"]["truncated"] == 0 and one.status()["mended"]["conversations"] == 1
+    sound(one)
+
+
+WRONG = {
+    "nothing is called so": (("extend", "duo/nobody"), {"more_rounds": 1}, "names no conversation"),
+    "beyond its end": (("fork", DUO), {"turn": 5}, "it has 4 turns, and no turn 5"),
+    "a turn that nobody reached": (("redo", DUO), {"turn": 5}, "and no turn 5"),
+    "nothing bad": (("redo", DUO), {}, "none of its turns failed, was cut or refused: name one with --turn"),
+    "nothing left to say": (("fork", DUO), {"turn": 4}, "nothing would be left to say: add --rounds"),
+    "no such prompt": (("fork", DUO), {"turn": 0, "prompt": "trio"}, "there is no prompt trio"),
+    "no such model": (("fork", DUO), {"turn": 0, "models": {"a": "adda"}}, "there is no model adda"),
+    "no such role": (("fork", DUO), {"turn": 0, "models": {"c": "ada"}}, "c is no live role of duo"),
+    "turns that do not fit": (("fork", DUO), {"turn": 3, "prompt": "turned"}, "its turns do not fit turned"),
+    "a role without a model": (("fork", DUO), {"turn": 0, "prompt": "three"}, "c of three has no model"),
+    "a script that ends": (("fork", DUO), {"turn": 0, "prompt": "said", "more_rounds": 1}, "ends after round 1"),
+}
+
+
+@pytest.fixture(scope="module")
+def finished() -> Night:
+    prompts = {
+        "duo": {"opening": "What survives?", "rounds": 2},
+        "turned": {"opening": "O", "rounds": 2, "turns": [{"by": "b"}, {"by": "b"}, {"by": "a"}]},
+        "three": {"opening": "O", "rounds": 2, "roles": {"a": {}, "b": {}, "c": {}}},
+        "said": {"roles": {"a": {"script": ["Hello."]}, "b": {}}},
+    }
+    pairings = [PAIR, {"prompt": "said", "b": "ada"}]
+    one = night(job(prompts, pairings, "ada", "basil"), sim("ada", "basil"))
+    lived(one, 0)
+    return one
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wish_that_cannot_be_fulfilled_says_why_and_changes_nothing(case: str, finished: Night) -> None:
+    """Each with its reason, exit 2, and not a record more."""
+    (how, name), wish, why = WRONG[case]
+    records = finished.text("journal.jsonl")
+    life = branch(finished, how, name, **wish)  # type: ignore[arg-type]
+    assert life.exit == 2 and any(why in line for line in life.told), life.told
+    assert finished.text("journal.jsonl") == records
+
+
+def test_what_is_not_complete_does_not_grow_longer_and_what_has_not_begun_has_no_branch() -> None:
+    """A letter that nobody wrote, and a conversation that failed."""
+    one = night(LETTERS, sim("ada", faults=[{"kind": "server_error"}]))
+    lived(one, 3)
+    assert "it has not begun" in branch(one, "fork", "letters/ada", turn=0).told[1]
+    drop(one, BOX, "Hello.")
+    lived(one, 3)
+    assert "it is failed; only what is complete" in branch(one, "extend", "letters/ada", more_rounds=1).told[1]
+
+
+@pytest.mark.parametrize("number", range(8, 64, 6))
+def test_a_branch_that_was_killed_goes_on_with_the_next_run(number: int) -> None:
+    """It is a conversation like any other from the record of it on."""
+    one = night(duo(), sim("ada", "basil"))
+    lived(one, 0)
+    killed = one.live(
+        Options(wish=Wish("extend", (DUO,), more_rounds=2)),
+        fault=planned({number: "kill"}, own=True),
+    )
+    assert killed.exit is None
+    there = any(isinstance(r.event, Branched) for r in one.records())
+    lived(one, 0)
+    assert statuses(one) == {DUO: "complete", **({f"{DUO}.extend1": "complete"} if there else {})}
+
+
+# --- what is shown of the past -----------------------------------------------------------------------------------
+
+
+def long(history: dict[str, Any], habits: dict[str, Any] | None = None, **top: Any) -> Night:
+    return night(
+        {
+            **job({"duo": {"opening": "Go on.", "rounds": 6, "history": history}}, [PAIR], "ada", "basil", **top),
+            "models": {name: {"use": f"sim/{name}", "price": {"input": 1, "output": 3}, "context": 420}
+                       for name in ("ada", "basil")},
+        },
+        sim(ada={"reply": {"mean": 60, "spread": 0.1}, **(habits or {})},
+            basil={"reply": {"mean": 60, "spread": 0.1}, **(habits or {})}),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("habits", [{}, {"context": 420}], ids=["by our count", "as the provider says"])
+def test_a_full_window_is_trimmed_in_sight(habits: dict[str, Any]) -> None:
+    """The oldest lines are left out, and a sentence says so; what was sent is built again from the journal."""
+    one = long({"overflow": "trim"}, habits)
+    lived(one, 0)
+    line = line_of(one, DUO)
+    left_out = [turn["left_out"] for turn in line["turns"]]
+    assert line["status"] == "complete" and line["rounds"]["done"] == 6 and max(left_out) > 0 == left_out[0]
+    assert sent_to(one, "basil")[-1][0][1].startswith("Go on.\n\n(Earlier turns are left out here.)")
+    assert verify(one.folder, one.left()).rebuilt == len(one.sents())
+
+
+def test_a_window_shows_the_last_lines_only() -> None:
+    """So many, from the first turn at which there are more."""
+    one = night(job({"duo": {"opening": "Go on.", "rounds": 3, "history": {"window": 2}}}, [PAIR], "ada", "basil"),
+                sim(ada={"reply": {"texts": ["A"]}}, basil={"reply": {"texts": ["B"]}}))  # fmt: skip
+    lived(one, 0)
+    assert [turn["left_out"] for turn in line_of(one, DUO)["turns"]] == [0, 0, 0, 1, 2, 3]
+    assert sent_to(one, "ada")[-1] == [
+        ("user", "Go on.\n\n(Earlier turns are left out here.)"), ("assistant", "A"), ("user", "B")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overflow", "status", "exit"), [("fail", "failed", 3), ("stop", "complete", 0)])
+def test_a_full_window_ends_a_conversation_as_its_history_says(overflow: str, status: str, exit: int) -> None:
+    """Failed, or over; in both with the reason, and with what was said."""
+    one = long({"overflow": overflow}, {"context": 420})
+    lived(one, exit)
+    line = line_of(one, DUO)
+    assert line["status"] == status and 0 < line["rounds"]["done"] < 6 and "context" in line["reason"]
+
+
+# --- the clock ---------------------------------------------------------------------------------------------------
+
+
+def timed(deadline: str) -> Night:
+    slow = {"latency": {"first": 60}}
+    return night({**duo(rounds=9), "deadline": deadline}, sim(ada=slow, basil=slow))
+
+
+@pytest.mark.parametrize(("deadline", "next_time"), [("12:05", 0), ("5m", 5)])
+def test_a_deadline_ends_a_night_and_the_next_one_goes_on(deadline: str, next_time: int) -> None:
+    """By the time of day, or so long after the start: no call begins after it, exit 5."""
+    one = timed(deadline)
+    life = lived(one, 5, looked_on=True)
+    assert one.status()["why"] == [
+        {"status": "deadline", "reason": "the deadline of its job has passed", "conversations": 1}
+    ]
+    assert 300 <= life.seconds < 370 and "deadline" in life.screen
+    lived(one, next_time)
+    assert line_of(one, DUO)["rounds"]["done"] > 2
+
+
+def test_each_step_of_a_rule_on_time_is_judged_as_it_is_shown() -> None:
+    """The seconds are those since the first call left, while it is held and whenever it is read."""
+    slow = {"latency": {"first": 10}}
+    one = night(duo(stop=[{"time": "25s"}], rounds=9), sim(ada=slow, basil=slow))
+    lived(one, 0)
+    line = line_of(one, DUO)
+    times = [turn["weighed"]["time"] for turn in line["turns"] if turn["text"] is not None]
+    assert len(times) == 3 and times[0] >= 10 and times[-2] < 25 <= times[-1]
+    assert "time" in line["reason"]
+
+
+def test_what_stopped_is_on_record_once() -> None:
+    """An observer, a moderator and a conversation each have their own end."""
+    one = night(duo([NOTES, SCORES]), sim("ada", "basil", "judge"))
+    lived(one, 3)
+    ends = [r.event for r in one.records() if isinstance(r.event, Stopped)]
+    assert [end.status for end in ends] == ["complete", "complete", "failed"]
+    assert len({end.cell for end in ends}) == 3
+    assert all(isinstance(r.event.cell, str) for r in one.records() if isinstance(r.event, Sent))
