@@ -43,7 +43,7 @@ WORDS: Final = Words(
             "token_limit_exceeded",
         }
     ),
-    policy=frozenset({"content_policy_violation", "content_filter", "moderation_blocked", "invalid_prompt", "refusal"}),
+    policy=frozenset({"content_policy_violation", "content_filter", "moderation_blocked", "refusal"}),
     no_model=frozenset({"model_not_found", "model_decommissioned", "model_deprecated"}),
     statuses={
         "authentication": 401,

@@ -19,8 +19,8 @@ from runner.providers.loose import fields, loads, retry_after, seconds, text, un
 
 A_PAGE: Final = "a web page, not a completion: is base_url right, is a proxy or a login page in between?"
 
-_RETRYABLE: Final = frozenset({408, 409, 425, 498})
-"""Statuses below 500 that say nothing against the request."""
+_RETRYABLE: Final = frozenset({408, 409, 425, 498, 499})
+"""Statuses below 500 that say nothing against the request; what was called off (499) may have been worked on."""
 _TOO_LONG_WORDS: Final = (
     "context length",
     "context window",

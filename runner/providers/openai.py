@@ -9,9 +9,13 @@ from urllib.parse import quote
 from runner.call import Found
 from runner.providers.answer import AnswerReader
 from runner.providers.base import NOTHING_ELSE, Endpoint, Home
-from runner.providers.chat import Chat, ChatReader
+from runner.providers.chat import Chat, ChatReader, Ways
+from runner.providers.errors import Words
 from runner.providers.loose import rows
 from runner.world import HttpRequest
+
+WORDS: Final = Words(policy=frozenset({"invalid_prompt", "bio_policy"}))
+"""What it minds in a text. Elsewhere `invalid_prompt` is said of a request that has no text where one belongs."""
 
 
 class OpenAI(Chat):
@@ -49,4 +53,5 @@ OPENAI: Final = OpenAI(
         limit_field="max_completion_tokens",
         prices="openai",
     ),
+    Ways(words=WORDS),
 )

@@ -254,7 +254,15 @@ OPENROUTER: Final = OpenRouter(
                 }
             ),
             busy=frozenset({"capacity_exhausted", "temporarily_unavailable", "provider_overloaded"}),
-            statuses={"server": 500, "provider_unavailable": 502, "timeout": 504, "unprocessable": 422},
+            statuses={
+                "invalid_prompt": 400,
+                "max_tokens_exceeded": 400,
+                "precondition_failed": 412,
+                "unprocessable": 422,
+                "server": 500,
+                "provider_unavailable": 502,
+                "timeout": 504,
+            },
             phrases={"key limit exceeded": "payment_required"},
         ),
         account="/key",

@@ -15,7 +15,7 @@ from runner.providers.answer import BROKEN, AnswerReader, usage_of
 from runner.providers.base import NOTHING_ELSE, Endpoint, Home, LimitField, merged
 from runner.providers.chat import Chat, Ways
 from runner.providers.loose import fields, text
-from runner.providers.openai import found_in
+from runner.providers.openai import WORDS, found_in
 from runner.providers.streams import ServerSentEvents
 from runner.world import HttpRequest
 
@@ -37,7 +37,7 @@ class Responses(Chat):
     """A server of this format; its keys, errors, limit headers and lists are those of chat completions."""
 
     def __init__(self, name: str, home: Home) -> None:
-        super().__init__(name, home, Ways(fixed={}))
+        super().__init__(name, home, Ways(fixed={}, words=WORDS))
         self.optional = frozenset({"temperature", "top_p", "reasoning"})
         self.takes = frozenset({"temperature", "top_p", "reasoning.effort"})
         # What would put other words before the view: the history is in the request, whole, each time.

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.call import Failure, Found, Left, Outcome, Reasoning, Reply, Sampling, Usage
+from runner.call import Failure, Found, Left, Outcome, Reasoning, Reply, Usage
 from runner.money import Price, Tier
 from runner.providers import DIALECTS, Endpoint
 from runner.providers.base import Funds, Listed
 from runner.transports.http import HttpTransport
 from runner.world import HttpRequest, HttpResponse, Secret, WireError
-from tests.providers.contract import VIEWS, WALL, call, essence, failure, heard, hostile, reply, told
-from tests.providers.test_openai import END, HI, STOP, event, plain, said, used
+from tests.providers.contract import WALL, call, essence, failure, heard, hostile, reply, told
+from tests.providers.forms.chat import END, HI, STOP, event, plain, said, used
 from tests.virtual import run_virtual
 from tests.wire.manners import NoonClock
 
@@ -34,16 +34,6 @@ WHOLE: Final = b'{"id":"context-compression","enabled":false}]'
 TAIL: Final = b'"stream":true,"plugins":[' + WHOLE + b"}"
 
 GOLDEN: Sequence[tuple[str, dict[str, Any], bytes]] = [
-    (
-        "opened by the other side",
-        {"view": VIEWS["opened by the other side"], "sampling": Sampling(0.7, top_k=40), "seed": 7},
-        (
-            b'{"model":"m","messages":[{"role":"system","content":"You are brief."},'
-            b'{"role":"user","content":"What survives of a conversation?"},'
-            b'{"role":"assistant","content":"Its silences."},{"role":"user","content":"And then?"}],'
-            b'"max_completion_tokens":400,"temperature":0.7,"top_k":40,"seed":7,' + TAIL
-        ),
-    ),
     ("nothing said of thinking", {}, HEAD + TAIL),
     ("no thinking", {"reasoning": Reasoning("none")}, HEAD + b'"reasoning":{"effort":"none"},' + TAIL),
     ("no thinking, in no tokens", {"reasoning": Reasoning("none", 9)}, HEAD + b'"reasoning":{"effort":"none"},' + TAIL),
@@ -228,6 +218,9 @@ def test_its_own_words_say_how_far_an_error_reaches(
         ({"code": 402, "message": AFFORD}, failure(scope="conversation")),
         ({"code": 402, "message": "pay"}, failure(scope="provider")),
         (typed("unprocessable"), failure(scope="conversation")),
+        (typed("invalid_prompt"), failure(scope="conversation")),
+        (typed("max_tokens_exceeded"), failure(scope="conversation")),
+        (typed("precondition_failed"), failure(scope="conversation")),
     ],
 )
 def test_an_error_inside_an_answer_is_read_by_the_same_words(error: Any, expected: Mapping[str, Any]) -> None:
