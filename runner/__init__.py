@@ -57,8 +57,9 @@ says, and that stands above it:
 |                 |                                                    | render, world
 | `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
 |                 | what is new or changed, its cost, its time         | limits, money, plan
-| `preflight`     | what must be known before anything is sent:        | catalogue, conversation, events, job, limits,
-|                 | prices, keys, addresses, lanes                     | money, plan, prices, providers, sim, world
+| `preflight`     | what must be known before anything is sent:        | catalogue, conversation, events, foreign, job,
+|                 | prices, keys, addresses, lanes                     | limits, money, plan, prices, providers, sim,
+|                 |                                                    | world
 | `selection`     | what a life is about: which run of a job, which of | events, job, money, outputs, plan, preflight,
 |                 | its conversations, whether they may be held        | world
 | `waiting`       | until a part of the lanes is free for this process | foreign, limits, run, shares, world
@@ -77,8 +78,8 @@ says, and that stands above it:
 | `evidence`      | what became known of calls whose cost was assumed  | events, foreign, money, plan
 | `doctor`        | what is wrong with this machine, a folder, a run:  | foreign, journal, ledger, money, outputs,
 |                 | findings of facts                                  | render
-| `online`        | what providers say before a night, held against a  | doctor, foreign, job, money, plan, providers,
-|                 | job: keys, models, windows, credit                 | world
+| `online`        | what providers say before a night, held against a  | conversation, doctor, foreign, job, money,
+|                 | job: keys, models, windows, credit                 | plan, prices, providers, world
 | `cli/`          | the commands: arguments, environment, terminal,    | all
 |                 | exit codes                                         |
 

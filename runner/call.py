@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from re import DOTALL
+from re import compile as pattern
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from runner.money import Nanos
@@ -19,7 +21,11 @@ Money: TypeAlias = Literal["free", "known", "assumed"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 FEWEST_TOKENS_PER_BYTE: Final = 1 / 24
-"""A provider that counts fewer input tokens than this cannot be counting the text that was sent."""
+"""A provider that counts fewer tokens than this cannot be counting the text that was sent, or that came."""
+_UNCOUNTED: Final = 8
+"""In a short text the few tokens that it has may all be long ones."""
+_ALIKE: Final = pattern(r"(.)\1{7,}", DOTALL)
+"""A run of one character, of which a token may hold any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,8 @@ class Usage:
     """False when a figure was absurd (negative, huge, zero beside text): the reservation stays charged."""
     raw: Mapping[str, Any] | None = None
     """The provider's usage object, verbatim."""
+    hearsay: bool = False
+    """True where its `cost` is told by a server that is not known to tell costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,3 +255,10 @@ _INVISIBLE = frozenset("\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u2800\u
 def has_text(text: str | None) -> bool:
     """True when a reader would see something: white space, controls and zero-width characters are nothing."""
     return text is not None and not _INVISIBLE.issuperset(text)
+
+
+def fewest_tokens(*texts: str | None) -> int:
+    """So many tokens these texts have at least, whoever counts: none only where there is nothing."""
+    said = _ALIKE.sub(r"\1", "".join(text for text in texts if text))
+    size = len(said.encode("utf-8", "surrogatepass"))
+    return max(int(size > 0), int(size * FEWEST_TOKENS_PER_BYTE) - _UNCOUNTED)

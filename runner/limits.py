@@ -23,7 +23,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
-from runner.call import Hints
+from runner.call import Hints, Left
 from runner.events import Account
 from runner.money import Nanos
 
@@ -57,6 +57,8 @@ _FIRST_MEANS: Final = 4
 _FIRST_TOKENS_PER_BYTE: Final = 0.4
 _FIRST_SHARE: Final = 0.4
 _MOST_BUSY_BACKOFF: Final = 60.0
+_LEAST_TOLD_BACKOFF: Final = 0.1
+"""From so many seconds on a wait that was told grows, where it was told and was not enough."""
 _TROUBLE_STRIKES: Final = 3
 _UNHEARD_STRIKES: Final = 6
 _DEAD_STRIKES: Final = 10
@@ -175,6 +177,14 @@ class Window:
         """All that is in the window: (seconds ago, amount), the oldest first."""
         self._expire(now)
         return [(now - entry.at, entry.amount) for entry in self._entries if entry.at is not None]
+
+    def resize(self, other: Window, now: float) -> None:
+        """Be as large as this one from now on, with all that is in it and all that will be corrected in it."""
+        self._debt, self._debt_at = self._owed(now), now
+        self._pace *= other.whole / self.whole
+        self.whole, self.whole_burst = other.whole, other.whole_burst
+        self.limit = self.whole * self.share
+        self.burst = None if self.whole_burst is None else self.whole_burst * self.share
 
     def rescale(self, share: float, now: float) -> None:
         """Be this share of the whole window from now on; one that gets smaller keeps that part of what is in it."""
@@ -307,8 +317,8 @@ class Lane:
     busy_in_a_row: int = 0
     strikes: int = 0
     """Errors in a row, each of a call that was made after the one before it was known."""
-    heard: bool = False
-    """True when the provider has answered at least once."""
+    answered: float = -inf
+    """When the last of the calls was made that the provider has answered; -inf while it has answered none."""
     last_cut: float = -inf
     tokens_per_byte: float = _FIRST_TOKENS_PER_BYTE
     granted: int = 0
@@ -475,9 +485,9 @@ class Lane:
 
     # -- what outcomes teach ------------------------------------------------------------------------------------
 
-    def succeeded(self) -> None:
+    def succeeded(self, granted: float) -> None:
         self.busy_in_a_row = self.strikes = 0
-        self.heard = True
+        self.answered = max(self.answered, granted)
         if self.slots < self.most:
             self.slots = min(self.most, self.slots + max(0.25, 1.0 / max(1.0, self.slots)))
 
@@ -497,8 +507,14 @@ class Lane:
             at_once = self.flying if self.slots == inf else min(self.slots, max(self.flying, 1))
             self.slots = max(1.0, at_once * 0.7)
         if retry_after is not None:
-            why = why or f"asked to wait {retry_after:.0f} s"
-            self.pause(now + retry_after + jitter * min(1.0, retry_after * 0.1), why)
+            said = f"asked to wait {retry_after:.{0 if retry_after >= 1.0 else 3}f} s"
+            wait = retry_after
+            if self.busy_in_a_row > 1:
+                # It was told before, was waited for, and was not enough.
+                grown = max(retry_after, _LEAST_TOLD_BACKOFF) * 2.0 ** min(self.busy_in_a_row - 1, 16)
+                wait = max(retry_after, min(_MOST_BUSY_BACKOFF, grown))
+                said = f"{said}, and busy again after that"
+            self.pause(now + wait + jitter * min(1.0, wait * 0.1), why or said)
         else:
             wait = min(_MOST_BUSY_BACKOFF, 2.0 ** min(self.busy_in_a_row, 6))
             self.pause(now + wait * (0.5 + jitter / 2), "busy")
@@ -517,21 +533,20 @@ class Lane:
                     self.pause(now + hint.reset, f"its {hint.counts} of the day are used up")
             elif told[hint.counts] is None:
                 if hint.most:
-                    self._learn(hint.counts, hint.most, hint.left, now)
+                    self._learn(hint, hint.most, now)
                 if hint.left == 0 and hint.reset:
                     # The reset is that of the whole limit; where it refills all the time, a part is there much sooner.
                     self.pause(now + hint.reset * _REFILLED_SHARE, "its limit is used up")
 
-    def _learn(
-        self, counts: Literal["requests", "tokens", "input", "output"], most: int, left: int | None, now: float
-    ) -> None:
+    def _learn(self, hint: Left, most: int, now: float) -> None:
         """Mirror a limit of the minute that the provider has told, and count in it what others have used of it."""
+        counts = hint.counts
         name: WindowName = "minute" if counts == "requests" else "all" if counts == "tokens" else counts
         new = Window(most, MINUTE, max(2.0, most * _BURST_SHARE)) if name == "minute" else self._token_window(most)
         window = self.windows.get(name)
-        if window is None or window.whole != new.whole:
-            if window is not None:
-                new.remember(window.counted(now), now)
+        if window is not None and window.whole != new.whole:
+            window.resize(new, now)
+        elif window is None:
             new.rescale(self.share, now)
             window = new
             if name == "minute":
@@ -539,10 +554,13 @@ class Lane:
             else:
                 rest = tuple((kind, other) for kind, other in self._tokens if kind != name)
                 self._tokens = (*rest, (cast(TokenKind, name), new))
-        if left is not None and self.share == 1.0:
-            others = most - left - sum(amount for _, amount in window.counted(now))
+        # Nothing left, and no word of when there will be, beside an answer: that is a header that nobody keeps.
+        if hint.left is not None and (hint.left or hint.reset is not None) and self.share == 1.0:
+            others = most - hint.left - sum(amount for _, amount in window.counted(now))
             if others > most * _NOT_OURS_SHARE:
-                window.remember([(0.0, others)], now)
+                # All of the limit is there again at the reset, and what others have used of it is forgotten by then.
+                ago = 0.0 if hint.reset is None else max(0.0, window.seconds - hint.reset)
+                window.remember([(ago, others)], now)
 
     def erred(self, granted: float, jitter: float, now: float) -> None:
         """A retryable error: after some in a row one call at a time, after longer and longer pauses, finds out more."""
@@ -563,7 +581,7 @@ class Lane:
     @property
     def beyond_hope(self) -> bool:
         """True when it has failed for so long, or from the start, that this life makes no more calls to it."""
-        return self.strikes >= (_DEAD_STRIKES if self.heard else _UNHEARD_STRIKES)
+        return self.strikes >= (_DEAD_STRIKES if self.answered > -inf else _UNHEARD_STRIKES)
 
 
 def _amount(kind: TokenKind, input_tokens: float, output_tokens: float) -> float:

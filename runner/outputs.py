@@ -76,6 +76,18 @@ class Reading:
             counts[self.status(cell)[0]] += 1
         return counts
 
+    def is_early(self, cell: Cell) -> bool:
+        """True for a conversation that is complete although its last planned lines were not said."""
+        progress = self.state.of(cell.id)
+        return progress.status == "complete" and progress.reason is not None
+
+    def stopped_early(self) -> int:
+        return sum(map(self.is_early, self.plan.cells))
+
+    def refused_parameters(self) -> dict[str, list[str]]:
+        """What the job sets and a model refuses, by its alias: it is left out of its calls."""
+        return {alias: list(names) for alias, names in self.state.dropped.items() if alias in self.plan.models}
+
     def replaced(self) -> list[Progress]:
         """Conversations that were held, but that the job in force does not plan any more."""
         return [p for id_, p in self.state.cells.items() if id_ not in self.plan.by_id and p.started is not None]
@@ -231,6 +243,7 @@ class Reading:
             replaced=len(replaced),
             replaced_cost=sum(p.account.held for p in replaced),
             command=self.command(),
+            refused_parameters=self.refused_parameters(),
         )
 
     def command(self) -> str | None:
@@ -239,16 +252,19 @@ class Reading:
             return None
         # Where not even the first record could be kept, the command is that of any run.
         options = self.state.opened[-1][1].options if self.state.opened else {}
-        missing = any(self.status(cell)[0] not in ("complete", "failed") for cell in self.plan.cells)
-        more = self.more_budget()
+        failed = any(self.status(cell)[0] == "failed" for cell in self.plan.cells)
+        more, replay = self.more_budget(), options.get("replay")
+        # A replay puts its outputs beside what it plays.
+        beside = replay is not None or options.get("outputs", OUTPUTS) == OUTPUTS
         return " ".join(
             [
                 "tertulia run",
                 quote(str(options.get("file", f"{self.job}.yaml"))),
-                *([] if options.get("outputs", OUTPUTS) == OUTPUTS else [f"--outputs {quote(options['outputs'])}"]),
+                *([] if replay is None else [f"--replay {quote(replay)}"]),
+                *([] if beside else [f"--outputs {quote(options['outputs'])}"]),
                 *(f"--set {quote(change)}" for change in options.get("sets", ())),
                 *([] if self.key == "main" else [f"--run {self.key}"]),
-                *([] if missing else ["--retry-failed"]),
+                *(["--retry-failed"] if failed else []),
                 *([] if more is None else [f"--budget {dollars(more)}"]),
             ]
         )
@@ -262,6 +278,8 @@ class Reading:
         left = [cell for cell in self.plan.cells if self.status(cell)[0] not in ("complete", "failed")]
         if most is None or not any(self.status(cell) == ("budget", RUN_BUDGET) for cell in left):
             return None
+        if state.run.held > 2 * most and any(tally.overrun for tally in state.tallies.values()):
+            return None  # so much more than was foreseen may be a wrong figure: first it wants to be looked at
         prices = {alias: Price.of(figures) for alias, figures in state.opened[-1][1].prices.items()}
         if any(alias not in prices for cell in left for _, alias in cell.models):
             return None  # the job has a model that no life has known
@@ -278,6 +296,12 @@ class Reading:
             largest = max(largest, *dearest, 0)
         cent = 10_000_000
         return -(max(state.run.held + rest * 5 // 4 + largest, most + largest) // -cent) * cent
+
+    def waits_for_the_job(self) -> bool:
+        """True when all that is missing waits for models that used more than was reserved for them."""
+        left = {self.status(cell)[1] for cell in self.plan.cells if self.status(cell)[0] != "complete"}
+        overran = {t.overran.told(alias) for alias, t in self.state.tallies.items() if t.overrun and t.overran}
+        return bool(left) and left <= overran
 
     def shared_ceilings_reached(self) -> list[Scope]:
         """Of the ceilings over all runs, the day's and the month's: those that conversations were stopped by."""
@@ -344,11 +368,12 @@ class Reading:
                 await anyio.lowlevel.checkpoint()
 
     def whys(self) -> list[dict[str, Any]]:
-        """Why conversations are not complete, with how many they are, the most first."""
-        found = Counter((s, r) for s, r in map(self.status, self.plan.cells) if r is not None and s != "complete")
+        """Why conversations are not complete or stopped early, with how many they are; what is missing first."""
+        found = Counter((s, r) for s, r in map(self.status, self.plan.cells) if r is not None)
+        order = sorted(found.items(), key=lambda item: (item[0][0] == "complete", -item[1]))
         return [
             {"status": status, "reason": one_line(reason, 300), "conversations": number}
-            for (status, reason), number in found.most_common(_MOST_WHYS)
+            for (status, reason), number in order[:_MOST_WHYS]
         ]
 
     def is_shown(self, records: int) -> bool:
@@ -377,7 +402,9 @@ class Reading:
             "exit": None if closed is None else closed.exit,
             "reasons": [] if closed is None else list(closed.reasons),
             "conversations": {**self.counts(), "total": len(self.plan.cells)},
+            "stopped_early": self.stopped_early(),
             "why": self.whys(),
+            "refused_parameters": self.refused_parameters(),
             "turns": turns,
             "flags": {
                 "truncated": sum(state.of(cell.id).truncated for cell in self.plan.cells),

@@ -12,16 +12,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
+from math import inf
 from random import Random
 from signal import SIGTERM, Signals
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 import anyio.abc
 
 from runner.call import Answer, Call, Failure, Outcome, Reply, Transport, View
 from runner.conversation import Conversation, Line, Participant, Status, call_for, next_line, said, view
-from runner.events import Closed, Opened, Progress, Replied, Sent, Started, Stopped
+from runner.events import Closed, Opened, Progress, Replied, Sent, Started, Stopped, Tried
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
 from runner.journal import Journal
 from runner.judge import Verdict, failed, judge, max_tokens_for, read_whole, replied
@@ -50,6 +51,23 @@ def worst(codes: Sequence[int]) -> int:
     return min(codes, key=_WORST_FIRST.index, default=0)
 
 
+class _Doubt(NamedTuple):
+    """A conversation that had no try left, of a provider that was not known to be in trouble yet."""
+
+    lane: Lane
+    at: float
+    """On the loop's clock."""
+    detail: str
+    provider: str
+
+    def resolved(self, cell: str) -> Stopped:
+        """What it is in the end: to be gone on with if the provider answers nobody any more, and failed if it does."""
+        lane = self.lane
+        if lane.answered < self.at and (lane.dead is not None or lane.in_trouble or lane.answered == -inf):
+            return Stopped(cell, "pending", lane.dead or f"{self.provider}: {self.detail}")
+        return Stopped(cell, "failed", self.detail)
+
+
 @dataclass(slots=True)
 class Session:
     """One job in one life of its run."""
@@ -71,6 +89,8 @@ class Session:
     purse: Purse | None = None
     """The money of the day and the month, where it is counted."""
     _turned_down: dict[str, int] = field(default_factory=dict)
+    _doubted: dict[str, _Doubt] = field(default_factory=dict)
+    """The conversations of which only the end of the life can tell who was to blame."""
 
     # -- holding ---------------------------------------------------------------------------------------------------
 
@@ -150,24 +170,24 @@ class Session:
             if verdict.next == "accept":
                 assert isinstance(outcome, Reply)
                 return outcome.text
-            self._unless_over(verdict, cell, speaker)
+            self._unless_over(verdict, cell, speaker, line)
             if verdict.pause:
                 await self.journal.flushed()
                 await self.gate.rest(verdict.pause)
 
-    def _unless_over(self, verdict: Verdict, cell: Cell, speaker: Participant) -> None:
+    def _unless_over(self, verdict: Verdict, cell: Cell, speaker: Participant, line: Line) -> None:
         """Refused when the conversation does not go on."""
         if verdict.next in ("wait", "park_provider", "park_model"):
             raise Refused("pending", verdict.reason)
         if verdict.next == "fail":
             raise Refused("failed", verdict.reason)
         if verdict.next == "stop":
-            raise Refused(self._when_full(cell, speaker), verdict.reason)
+            raise Refused(self._when_full(cell, speaker, line), verdict.reason)
 
-    def _when_full(self, cell: Cell, speaker: Participant) -> Status:
-        """What a conversation is whose history fills the window: over, unless nothing was said in it yet."""
-        said_something = bool(self.journal.state.of(cell.id).replies)
-        return "complete" if speaker.overflow == "stop" and said_something else "failed"
+    def _when_full(self, cell: Cell, speaker: Participant, line: Line) -> Status:
+        """What a conversation is whose history fills the window: over, if at least one whole round was said in it."""
+        said_a_round = line.round > 1 and bool(self.journal.state.of(cell.id).replies)
+        return "complete" if speaker.overflow == "stop" and said_a_round else "failed"
 
     def _call(
         self, conversation: Conversation, line: Line, history: Sequence[str], room: Nanos | None
@@ -178,7 +198,7 @@ class Session:
         dropped = self.journal.state.dropped.get(speaker.alias, ())
         limit = max_tokens_for(speaker, progress.tried)
         call = call_for(conversation, line, history, progress.tried.attempts + 1, limit, dropped)
-        bound = input_bound(call.view, *_counted_before(conversation, line, history, progress))
+        bound = input_bound(call.view, *_counted_before(conversation, line, history, progress), call.extra)
         if room is not None:
             within = tokens_within(self.prices[speaker.alias], bound.tokens, room)
             call = replace(
@@ -198,7 +218,7 @@ class Session:
         speaker = conversation.participant(line.role)
         if speaker.context is not None and bound.counted + bound.bytes // _MOST_BYTES_PER_TOKEN > speaker.context:
             reason = f"context full: the prompt cannot fit the {speaker.context} tokens of {speaker.alias}"
-            raise Refused(self._when_full(cell, speaker), reason)
+            raise Refused(self._when_full(cell, speaker, line), reason)
         price = self.prices[speaker.alias]
         reserved = ceiling(price, bound.tokens, call.max_tokens)
         unsaid = len(conversation.lines) - len(history)
@@ -260,8 +280,8 @@ class Session:
         tried = self.journal.state.of(ask.sent.cell).tried
         verdict = judge(outcome, speaker, tried, rng.random(), ask.sent.dropped)
         if verdict.next == "fail" and isinstance(outcome, Failure):
-            if outcome.kind in ("error", "lost") and outcome.scope == "call" and ask.lane.in_trouble:
-                verdict = Verdict("wait", reason=outcome.detail)
+            if _may_pass(outcome, speaker):
+                verdict = self._who_is_to_blame(outcome, tried, ask, verdict)
             elif self._turns_all_down(outcome, speaker.alias):
                 verdict = Verdict("park_model", reason=outcome.detail)
         # Whoever is in the way is named once, so that all who wait for it give the same reason.
@@ -269,6 +289,9 @@ class Session:
             verdict = verdict._replace(reason=f"{ask.sent.provider}: {verdict.reason}")
         elif verdict.next == "park_model":
             verdict = verdict._replace(reason=f"{ask.sent.alias}: {verdict.reason}")
+        if verdict.next in ("park_provider", "park_model") and isinstance(outcome, Failure):
+            remedy = self._remedy(outcome, ask.sent.provider)
+            verdict = verdict._replace(reason=verdict.reason.rstrip(".") + remedy if remedy else verdict.reason)
         bill = charge(outcome, self.prices[speaker.alias], ask.reserved, ask.sent.max_tokens)
         if verdict.next == "accept":
             assert isinstance(outcome, Reply)
@@ -278,9 +301,29 @@ class Session:
             self.journal.record(failed(outcome, ask.sent, bill, final=verdict.next != "retry"))
             if bill.source == "unknown":
                 self.look_ups.notice()
-        if bill.overrun:
-            self.gate.park_model(speaker.alias, f"{speaker.alias}: overrun, it used more than the limit it was sent")
+        overran = self.journal.state.tallies[speaker.alias].overran
+        if bill.overrun and overran is not None:
+            self.gate.park_model(speaker.alias, overran.told(speaker.alias))
         return verdict
+
+    def _who_is_to_blame(self, outcome: Failure, tried: Tried, ask: Ask, verdict: Verdict) -> Verdict:
+        """`wait` for a conversation without a try left where it is the provider that answers nobody."""
+        lane = ask.lane
+        if lane.in_trouble or (outcome.busy and lane.busy_in_a_row >= tried.busy):
+            return Verdict("wait", reason=outcome.detail)
+        self._doubted[ask.sent.cell] = _Doubt(lane, anyio.current_time(), outcome.detail, ask.sent.provider)
+        return verdict if lane.answered > -inf else Verdict("wait", reason=outcome.detail)
+
+    def _remedy(self, outcome: Failure, provider: str) -> str:
+        """What a person can do about a provider or a model that is not called any more; nothing where time will do."""
+        if outcome.quota == "credit":
+            return " -> add credit to the account"
+        if outcome.scope == "model":
+            return " -> correct its `use`, or have the key allowed to use it"
+        if outcome.scope == "provider" and outcome.quota is None and outcome.status in (400, 401, 403):
+            names = " or ".join(self.plan.providers[provider].key_names)
+            return f" -> put a valid key into {names}" if names else " -> give it a valid `api_key`"
+        return ""
 
     def _turns_all_down(self, outcome: Failure, alias: str) -> bool:
         """The same plain refusal of our request, conversation after conversation, is not the conversations' fault."""
@@ -293,7 +336,7 @@ class Session:
         """What an answer teaches about its lane, whoever asked."""
         now, outcome, lane = anyio.current_time(), answer.outcome, ask.lane
         if isinstance(outcome, Reply) or outcome.kind in ("empty", "refused"):
-            lane.succeeded()
+            lane.succeeded(ask.granted)
             self.roster.answered(ask.sent.alias)
         elif outcome.busy:
             why = "its quota of the day is used up" if outcome.quota == "day" else None
@@ -333,6 +376,10 @@ class Session:
             stopped = self.roster.stopped(cell)
             if stopped is not None:
                 self.journal.record(stopped)
+        for id_, doubt in self._doubted.items():
+            stopped = doubt.resolved(id_)
+            if stopped.status != self.journal.state.of(id_).status:
+                self.journal.record(stopped)
         code, reasons = self._exit(signalled)
         self.journal.record(Closed(self.opened.life, code, reasons))
         return code
@@ -357,6 +404,13 @@ class Session:
         elif statuses & {"pending", "interrupted"} and not signalled:
             found[EXIT_UNFINISHED] = "pending"
         return worst(list(found)), tuple(found[code] for code in sorted(found, key=_WORST_FIRST.index))
+
+
+def _may_pass(outcome: Failure, speaker: Participant) -> bool:
+    """True for a provider's trouble of the moment, after which a later life may ask again."""
+    if outcome.kind == "lost" and speaker.outcomes.lost.retry == 0:
+        return False  # the job would rather lose a turn than perhaps buy it twice
+    return outcome.kind in ("error", "lost") and outcome.scope == "call" and outcome.parameter is None
 
 
 def _least_tokens(speaker: Participant, call: Call) -> int:
@@ -393,12 +447,14 @@ async def run(
     *,
     grace: float = 80.0,
     max_time: float | None = None,
+    began: float | None = None,
     watchers: Sequence[Watcher] = (),
     stopping: Callable[[int, Nanos], None] = lambda calls, money: None,
     finish: Callable[[], Coroutine[Any, Any, int]] | None = None,
 ) -> int:
     """Hold what is missing in all sessions; the exit code of the worst.
 
+    `max_time` counts from `began`, on the loop's clock, or from now.
     `stopping` is told of calls left in flight; `finish` does what is left when all is recorded, and can make it worse.
     """
     codes: list[int] = []
@@ -412,7 +468,7 @@ async def run(
             talks = anyio.CancelScope()
             around.start_soon(_obey, signals, sessions, gate, talks, signalled, grace, stopping)
             if max_time is not None:
-                around.start_soon(_end_at, gate, max_time)
+                around.start_soon(_end_at, gate, max_time, anyio.current_time() if began is None else began)
             async with anyio.create_task_group() as looking:
                 for watcher in (*watchers, *(session.look_ups.keep for session in sessions)):
                     looking.start_soon(watcher)
@@ -451,8 +507,8 @@ def _spawn(tasks: anyio.abc.TaskGroup, session: Session, cell: Cell, beginning: 
     tasks.start_soon(session.converse, cell, beginning)
 
 
-async def _end_at(gate: Gate, seconds: float) -> None:
-    await anyio.sleep(seconds)
+async def _end_at(gate: Gate, seconds: float, began: float) -> None:
+    await anyio.sleep_until(began + seconds)
     gate.close("deadline", f"the run's time of {seconds:g} s is over")
 
 

@@ -44,6 +44,7 @@ from runner.lines import Damaged, TooNew, split
 from runner.money import Nanos, Price, ceiling, cost, dollars
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Reading
 from runner.plan import Cell, Plan, make_plan
+from runner.prices import unknown_cost
 from runner.providers import DIALECTS
 from runner.render import jsonl, summary
 from runner.render.figures import counted
@@ -372,7 +373,10 @@ class _Check:
         if event.computed != computed:
             said_to_be = _amount(event.computed)
             self.differences.append(f"{where}: by the price list it costs {_amount(computed)}, not {said_to_be}")
-        figures = {"reported": usage.cost, "priced": computed or 0, "unknown": sent.reserved}
+        unknown = sent.reserved
+        if price is not None:
+            unknown = unknown_cost(sent.reserved, usage, price, event.text, event.reasoning)
+        figures = {"reported": usage.cost, "priced": computed or 0, "unknown": unknown}
         if event.cost != figures[event.cost_source]:
             self.differences.append(
                 f"{where}: charged ${dollars(event.cost)} as {event.cost_source}, which is "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -231,7 +232,7 @@ def test_slots_that_were_cut_stay_cut_when_a_lane_may_have_more() -> None:
     lane.allow(10.0)
     assert lane.slots == 3.5
     for _ in range(100):
-        lane.succeeded()
+        lane.succeeded(0.0)
     assert lane.slots == 10.0
 
 
@@ -321,9 +322,29 @@ def test_busy_answers_without_a_hint_make_each_pause_longer_than_the_last() -> N
         pauses.append(lane.paused_until - now)
         now = lane.paused_until
     assert pauses == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
-    lane.succeeded()
+    lane.succeeded(0.0)
     lane.was_busy(None, 1.0, now)
     assert lane.paused_until - now == 2.0
+
+
+def test_a_wait_that_was_told_and_was_not_enough_grows() -> None:
+    """What is told is the least; a server that says 6 ms for a whole minute does not fail a turn in twenty tries."""
+    lane = Lane("p", Limits(concurrency=10))
+    now, pauses = 100.0, []
+    for _ in range(20):
+        for _ in range(3):
+            lane.was_busy(0.006, 0.0, now)
+        pauses.append(round(lane.paused_until - now, 3))
+        now = lane.paused_until
+    assert pauses[:5] == [0.006, 0.2, 0.4, 0.8, 1.6] and pauses[-1] == 60.0
+    assert lane.why_shut(now - 1.0) == "asked to wait 0.006 s, and busy again after that"
+    for told, pause in ((90.0, 90.0), (20.0, 60.0)):
+        lane.was_busy(told, 0.0, now)
+        assert lane.paused_until - now == pause
+        now = lane.paused_until
+    lane.succeeded(now)
+    lane.was_busy(0.006, 0.0, now)
+    assert lane.paused_until - now == pytest.approx(0.006)
 
 
 def test_quiet_raises_the_slots_again_and_never_above_the_limit() -> None:
@@ -332,7 +353,7 @@ def test_quiet_raises_the_slots_again_and_never_above_the_limit() -> None:
     lane.flying = 10
     lane.was_busy(None, 0.5, 100.0)
     for _ in range(100):
-        lane.succeeded()
+        lane.succeeded(0.0)
     assert lane.slots == 10.0
 
 
@@ -364,7 +385,7 @@ def test_an_answer_ends_the_trouble() -> None:
     lane = Lane("p", Limits(concurrency=16))
     for n in range(5):
         lane.erred(granted=float(n), jitter=0.5, now=n + 0.5)
-    lane.succeeded()
+    lane.succeeded(0.0)
     assert not lane.in_trouble
     assert lane.slots > 1.0
 
@@ -405,6 +426,46 @@ def test_a_learned_limit_of_tokens_counts_both_sides_and_follows_what_is_told_la
     lane.heed((Left("tokens", "minute", 9200, 10_000),), 10.0)
     assert lane.when(300.0, 300.0, 30.0) <= 30.0
     assert lane.counted(30.0)["all"][0][1] == 800.0
+
+
+def test_nothing_left_beside_an_answer_and_no_word_of_a_reset_stops_nobody() -> None:
+    """A header that says so each time is one that nobody keeps; the limit itself is kept all the same."""
+    lane = Lane("a", Limits())
+    sent, now = 0, 0.0
+    while now < 30.0:
+        lane.take(1.0, 1.0, now)
+        sent += 1
+        lane.heed((Left("requests", "minute", 0, 100),), now + 0.1)
+        now = max(now + 0.1, lane.when(1.0, 1.0, now + 0.1))
+    assert 50 <= sent <= 54
+
+
+def test_what_others_have_used_of_a_limit_is_forgotten_when_the_limit_is_whole_again() -> None:
+    """At the reset that the headers tell, and not a minute later."""
+    lane = Lane("a", Limits())
+    lane.heed((Left("requests", "minute", 0, 100, 6.0),), 0.0)
+    assert 5.0 < lane.when(1.0, 1.0, 0.5) < 7.0
+    lane = Lane("a", Limits())
+    lane.heed((Left("requests", "minute", 1, 100),), 0.0)
+    lane.take(1.0, 1.0, 0.5)
+    assert lane.when(1.0, 1.0, 0.5) > 59.0
+
+
+@pytest.mark.parametrize("counts", ["reserved", "used"])
+def test_a_limit_that_changes_under_way_still_counts_what_is_in_flight(counts: Literal["reserved", "used"]) -> None:
+    """Calls that left under the old limit are corrected in the new one when they end."""
+    lane, size = Lane("a", Limits(count=counts)), Size(0, 100, 500)
+    lane.heed((Left("output", "minute", 1000, 1000, 1.0),), 0.0)
+    held = [lane.take(*lane.estimate(size), 0.0) for _ in range(4)]
+    lane.heed((Left("output", "minute", None, 2000, 1.0),), 1.0)
+    for call in held:
+        lane.settle(call, size, 30, 500, 2.0)
+    assert sum(amount for _, amount in lane.counted(3.0)["output"]) == 2000.0
+    assert lane.when(30.0, 500.0, 3.0) > 50.0
+    lane.rescale(0.5, 3.0)
+    lane.heed((Left("output", "minute", None, 4000, 1.0),), 3.0)
+    assert lane.windows["output"].whole == pytest.approx(4000.0, rel=0.011)
+    assert lane.windows["output"].limit == pytest.approx(2000.0, rel=0.011)
 
 
 def test_a_limit_of_the_day_that_is_used_up_shuts_the_lane_until_it_is_whole_again() -> None:

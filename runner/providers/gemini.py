@@ -16,7 +16,7 @@ import orjson
 
 from runner.call import Call, Effort, Failure, Outcome, Reasoning, Usage
 from runner.providers.answer import BROKEN, REFUSED, TRUNCATED, AnswerReader, usage_of
-from runner.providers.base import SETTINGS, Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed, merged
+from runner.providers.base import SETTINGS, Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed, Most, merged
 from runner.providers.chat import nearest
 from runner.providers.errors import Told, Words, error_in, failure_of, read_error
 from runner.providers.loose import count, fields, rows, seconds, text, their_clock
@@ -85,6 +85,7 @@ class Gemini(Dialect):
     )
     """What `generationConfig` can do without, where a model refuses it."""
     takes = SETTINGS - {"limit_field"}
+    most = Most(stop_strings=5, sure=False)
     words = WORDS
     new_day = 8 * 3600.0
     """When the limits of a day are lifted, in seconds after midnight UTC: at midnight in California, where winter time

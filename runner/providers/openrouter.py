@@ -109,8 +109,10 @@ class OpenRouter(Chat):
     ) -> HttpRequest | None:
         return self.asking(endpoint, f"/generation?id={quote(generation, safe='')}")
 
-    def looked_up(self, body: bytes) -> Found | None:
+    def looked_up(self, body: bytes, generation: str) -> Found | None:
         for record in rows(body):
+            if text(record.get("id")) not in (None, generation):
+                return None
             figures = [count(record.get(f"native_tokens_{what}")) for what in ("prompt", "completion", "cached")]
             try:
                 cost = with_upstream(record, record.get("total_cost"), record.get("upstream_inference_cost"))
@@ -266,5 +268,6 @@ OPENROUTER: Final = OpenRouter(
             phrases={"key limit exceeded": "payment_required"},
         ),
         account="/key",
+        tells_cost=True,
     ),
 )

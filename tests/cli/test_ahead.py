@@ -326,6 +326,21 @@ def test_check_warns_of_a_readable_env_file() -> None:
     assert "warning  .env can be read by other users: chmod 600 .env" in said.out
 
 
+def test_a_key_that_several_providers_lack_is_one_problem() -> None:
+    """With the names of all of them, and what to do."""
+    near = 'near: {type: openai, base_url: "https://near.example/v1", api_key: "${FAR_KEY}"}'
+    job = KEYED.replace("providers: {", f"providers: {{{near}, ").replace("b: m}", "b: n}")
+    job = job.replace("models: {", "models: {n: {use: near/n, price: {input: 1, output: 2}}, ")
+    said = tertulia("check", write("keyed.yaml", job))
+    assert said.code == 6
+    assert [line for line in said.out.splitlines() if "FAR_KEY" in line] == [
+        (
+            "problem  keyed.yaml: providers near, far: FAR_KEY is not set: "
+            "put it into the environment or into a .env file beside the job"
+        )
+    ]
+
+
 def test_check_tells_all_problems_of_all_jobs_and_the_worst_code() -> None:
     """A broken file does not hide what is wrong with the next; of the codes the worst is given."""
     said = tertulia(

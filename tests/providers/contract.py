@@ -68,6 +68,8 @@ class Form:
     """The text `Hi there`, without its end."""
     rest: bytes
     """Its end."""
+    marked: bool = True
+    """Whether its end has a mark of its own, which nothing can follow."""
     sign: bytes = b": keep-alive\n\n"
     """A sign of life."""
     never: Mapping[str, str] = field(default_factory=dict)
@@ -79,6 +81,7 @@ BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "a reply between signs of life": reply(),
     "a reply in other letters": reply("“Grüße” 🌒"),
     "a reply after thinking": reply(),
+    "a reply, and all of it once more": reply(),
     "a reply cut by the limit": reply(finish="truncated"),
     "a refusal with text": reply("I will not.", "refused"),
     "a refusal without text": failure("refused", money="known"),
@@ -161,8 +164,12 @@ CUTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "figures so far, and a cut": failure("lost", partial="Hi "),
     "figures so far, and an error": failure(partial="Hi "),
     "an end, and no word of the figures": reply("Hi "),
+    "a reason to end, and a broken connection": failure("lost", partial="Hi there"),
 }
-"""What an answer comes to that breaks off after figures of what was counted so far: they are not the last ones."""
+"""What an answer comes to that breaks off after figures of what was counted so far, or after a reason to end before its
+end: neither is the last word."""
+BROKEN_OFF: Final = frozenset({"a reason to end, and a broken connection"})
+"""Those of them in which the connection breaks."""
 
 LIFE: Final[Mapping[str, bool]] = {
     "a comment": False,

@@ -72,11 +72,11 @@ DOLLARS: Final = {"currency": "USD", "total_balance": "110.50", "granted_balance
 @pytest.mark.parametrize(
     ("answer", "facts"),
     [
-        ({"is_available": True, "balance_infos": [DOLLARS]}, [Funds(110_500_000_000, "110.50 USD")]),
+        ({"is_available": True, "balance_infos": [DOLLARS]}, [Funds(110_500_000_000)]),
         ({"balance_infos": [{**DOLLARS, "currency": "CNY"}]}, [Funds(None, "110.50 CNY")]),
         (
             {"balance_infos": [7, {"currency": "EUR"}, {"currency": "CNY", "total_balance": "9"}, DOLLARS]},
-            [Funds(110_500_000_000, "9 CNY, 110.50 USD")],
+            [Funds(110_500_000_000, "and 9 CNY")],
         ),
         ({"balance_infos": [{**DOLLARS, "total_balance": "much"}]}, [Funds(None, "much USD")]),
         ({"balance_infos": {}}, []),
@@ -84,7 +84,7 @@ DOLLARS: Final = {"currency": "USD", "total_balance": "110.50", "granted_balance
     ],
 )
 def test_the_balance_is_told_in_dollars_where_it_is_in_dollars(answer: Any, facts: list[Fact]) -> None:
-    """Of any other currency, only its own words are kept."""
+    """It is told once; of any other currency, only its own words are kept."""
     models, account = deepseek.inquiries(HERE, ["m"])
     assert (models.request.url, account.request.url) == (
         "https://api.deepseek.com/models",

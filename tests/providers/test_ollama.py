@@ -49,6 +49,14 @@ GOLDEN: Sequence[tuple[str, dict[str, Any], bytes]] = [
         HEAD + ROOM + TAIL,
     ),
     (
+        "options that the model refused, also of the job's own",
+        {"sampling": HOT, "dropped": ("top_p", "seed"), "seed": 7, "extra": {"options": {"top_p": 0.1}}},
+        HEAD
+        + b'"temperature":0.7,"top_k":40,"presence_penalty":0.0,"frequency_penalty":-0.5,"stop":["END"],'
+        + ROOM
+        + TAIL,
+    ),
+    (
         "fields and options of the job's own",
         {"extra": {"keep_alive": "30m", "options": {"min_p": 0.1, "num_ctx": 1, "num_predict": -1}, "truncate": True}},
         HEAD + b'"num_ctx":8192,"num_predict":400,"min_p":0.1},"keep_alive":"30m",' + TAIL,
@@ -138,6 +146,7 @@ WORDS: Sequence[tuple[int, str, Mapping[str, Any]]] = [
     (400, "prompt too long; exceeded max context length by 12 tokens", OVERFLOW),
     (400, "request (9 tokens) exceeds the available context size (4 tokens)", OVERFLOW),
     (400, "invalid options: num_ctxx", failure(scope="conversation", money="free")),
+    (400, "invalid option provided: temperature", failure(money="free", parameter="temperature")),
     (400, '"m" does not support thinking', failure(money="free", parameter="think")),
     (400, 'think value "max" is not supported for this model', failure(money="free", parameter="think")),
     (500, "model requires more system memory (9 GiB) than is available (4 GiB)", failure(scope="model")),

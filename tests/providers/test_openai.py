@@ -18,7 +18,7 @@ from runner.providers.loose import count, retry_after, seconds, whole
 from runner.providers.streams import ServerSentEvents
 from runner.world import Secret
 from tests.providers.contract import STATUSES, WALL, call, essence, failure, heard, reply, told
-from tests.providers.forms.chat import ANSWERS, HI, STOP, USAGE, event, plain, said, used
+from tests.providers.forms.chat import ANSWERS, END, HI, STOP, USAGE, event, plain, said, used
 
 openai = DIALECTS["openai"]
 
@@ -85,7 +85,7 @@ def test_headers_carry_the_key_where_only_the_wire_can_read_it() -> None:
     endpoint = Endpoint("p", "openai", "https://x/v1/", Secret(" sk-1\n"), {"X-Title": "T"})
     found = openai.headers(endpoint)
     assert repr(found) == (
-        "{'content-type': 'application/json', 'accept': 'text/event-stream', 'X-Title': 'T', 'authorization': ***}"
+        "{'content-type': 'application/json', 'accept': 'text/event-stream', 'authorization': ***, 'X-Title': 'T'}"
     )
     key = found["authorization"]
     assert isinstance(key, Secret)
@@ -125,11 +125,11 @@ def test_what_a_reply_says_of_itself_is_kept() -> None:
 
 
 def test_the_cut_is_told_as_it_happened() -> None:
-    """The wire's own words are kept, unless all that matters had come before."""
+    """The wire's own words are kept, unless the end had come before."""
     broke = heard(openai, HI, cut="the answer was cut off")
     assert isinstance(broke, Failure)
     assert broke.detail == "the answer was cut off"
-    assert isinstance(heard(openai, HI + STOP, cut="the answer was cut off"), Reply)
+    assert isinstance(heard(openai, HI + END, cut="the answer was cut off"), Reply)
 
 
 @pytest.mark.fault(76)
@@ -218,7 +218,8 @@ def test_usage_is_read_or_not_trusted(usage: Any, expected: dict[str, Any]) -> N
     """A figure that cannot be is None and spoils the trust in all; what was not said is None and spoils nothing."""
     got = heard(openai, HI + STOP + used(usage))
     assert isinstance(got, Reply)
-    assert got.usage == Usage(**expected, raw=usage if isinstance(usage, dict) else None)
+    raw, hearsay = usage if isinstance(usage, dict) else None, expected.get("cost") is not None
+    assert got.usage == Usage(**expected, raw=raw, hearsay=hearsay)
 
 
 # --- error statuses --------------------------------------------------------------------------------------------------
@@ -369,7 +370,15 @@ def test_a_call_can_be_asked_for_only_where_it_was_stored() -> None:
 )
 def test_what_is_stored_tells_the_tokens_of_a_call_that_has_ended(body: bytes, found: Found | None) -> None:
     """A figure that cannot be, and a record of something else, tell nothing."""
-    assert openai.looked_up(body) == found
+    assert openai.looked_up(body, "gen-1") == found
+    assert openai.looked_up(body, "gen-2") is None, "it is the record of another call"
+
+
+@pytest.mark.parametrize("generation", ["", ".", ".."])
+def test_an_id_that_is_a_way_to_another_place_is_not_asked_for(generation: str) -> None:
+    """The key would go along."""
+    assert openai.look_up(HERE, generation, {"store": True}) is None
+    assert DIALECTS["openai-responses"].look_up(HERE, generation, {"store": True}) is None
 
 
 def test_the_next_higher_word_is_sent_where_a_server_does_not_know_one() -> None:

@@ -310,12 +310,14 @@ RECORD: Final = {
         ({"total_cost": None}, None),
         ({"total_cost": "0.1"}, None),
         ({"total_cost": -1}, None),
+        ({"id": "gen-1"}, Found(2_100_000, 900, 400, 512)),
+        ({"id": "gen-2"}, None),
     ],
 )
 def test_a_record_tells_what_a_call_cost(changes: Any, found: Found | None) -> None:
     """Once its books are closed; until then it tells nothing that could be relied on."""
-    assert openrouter.looked_up(orjson.dumps({"data": {**RECORD, **changes}})) == found
-    assert openrouter.looked_up(b'{"error":{"code":404}}') is None
+    assert openrouter.looked_up(orjson.dumps({"data": {**RECORD, **changes}}), "gen-1") == found
+    assert openrouter.looked_up(b'{"error":{"code":404}}', "gen-1") is None
 
 
 # --- what can be asked before a night --------------------------------------------------------------------------------
@@ -445,6 +447,24 @@ def test_a_key_tells_what_it_may_still_spend(answer: Any, facts: Any) -> None:
     assert openrouter.learned(account, orjson.dumps({"data": answer})) == facts
 
 
+@pytest.mark.parametrize(
+    ("rest", "cut", "money"),
+    [
+        (b"", "the answer was cut off", "assumed"),
+        (b"", None, "assumed"),
+        (b"data: [DONE]\n\n", None, "known"),
+        (said("error"), None, "known"),
+    ],
+)
+def test_a_cost_so_far_is_not_the_cost_of_an_answer(rest: bytes, cut: str | None, money: str) -> None:
+    """What broke off may cost more by the time its provider hears of it; an end makes the figure the last one."""
+    reader = openrouter.reader(call())
+    reader.feed(used({"prompt_tokens": 20, "completion_tokens": 1, "cost": 1e-7}) + said(content="word") + rest)
+    got = reader.outcome(cut)
+    assert isinstance(got, Failure)
+    assert got.money == money
+
+
 # --- hostile input ---------------------------------------------------------------------------------------------------
 
 JSON = hostile(
@@ -464,7 +484,7 @@ def test_nothing_it_says_can_raise(answer: Any, status: int, text: str) -> None:
     assert isinstance(with_headers(headers, b"data: " + body + b"\n\n" + said("stop")), (Reply, Failure))
     assert isinstance(told(openrouter, status, json.dumps({"error": answer}).encode(), headers), Failure)
     openrouter.hints(headers, WALL)
-    openrouter.looked_up(json.dumps({"data": answer}).encode())
+    openrouter.looked_up(json.dumps({"data": answer}).encode(), "gen-1")
     for inquiry in openrouter.inquiries(HERE, ["m"]):
         openrouter.learned(inquiry, json.dumps({"data": answer}).encode())
         openrouter.learned(inquiry, body)

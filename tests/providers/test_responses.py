@@ -135,7 +135,8 @@ def test_a_call_can_be_asked_for_only_where_it_was_stored() -> None:
 )
 def test_what_is_stored_tells_the_tokens_of_a_call_that_has_ended(body: bytes, found: Found | None) -> None:
     """While it is at work, or where a figure cannot be, it tells nothing."""
-    assert responses.looked_up(body) == found
+    assert responses.looked_up(body, "resp_1") == found
+    assert responses.looked_up(body, "resp_2") is None
 
 
 # --- hostile input ---------------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def test_no_answer_can_raise(chunks: list[Any], status: int) -> None:
     for body in (*bodies, *(json.dumps(chunk).encode() for _, chunk in chunks)):
         assert isinstance(heard(responses, body), (Reply, Failure))
         assert isinstance(told(responses, status, body), Failure)
-        responses.looked_up(body)
+        responses.looked_up(body, "resp_1")
 
 
 @given(st.binary(max_size=200))
@@ -180,4 +181,4 @@ def test_no_bytes_can_raise(body: bytes) -> None:
     """Bytes that are no JSON are an outcome, too."""
     assert isinstance(heard(responses, body), (Reply, Failure))
     assert isinstance(told(responses, 500, body), Failure)
-    assert responses.looked_up(body) is None
+    assert responses.looked_up(body, "resp_1") is None

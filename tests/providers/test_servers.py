@@ -93,6 +93,13 @@ OVERFLOW: Final = failure(scope="conversation", money="free", overflow=True)
 CREDIT: Final = "Your team x has either used all available credits or reached its monthly spending limit."
 EXTRA: Final = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted"}
 
+DROPS_TOP_K = failure(money="free", parameter="top_k")
+
+
+def refusal(message: str) -> Mapping[str, Any]:
+    return {"error": {"message": message}}
+
+
 ERRORS: Sequence[tuple[str, int, Any, Mapping[str, Any], str | None]] = [
     *(("zai", 429, {"error": {"code": code}}, BUSY, None) for code in ("1302", "1303", "1305", "1312")),
     *(("zai", 429, {"error": {"code": code}}, PROVIDER, "day") for code in ("1304", "1308", "1310", "1316", "1321")),
@@ -118,6 +125,21 @@ ERRORS: Sequence[tuple[str, int, Any, Mapping[str, Any], str | None]] = [
     ),
     ("xai", 400, {"code": "x", "error": "Argument not supported on this model: messages"}, STATUSES[400], None),
     ("lmstudio", 400, {"error": "Unsupported parameter: 'top_k'"}, failure(money="free", parameter="top_k"), None),
+    ("zai", 400, refusal("Unrecognized request argument supplied: top_k"), DROPS_TOP_K, None),
+    ("groq", 400, refusal("property 'top_k' is unsupported"), DROPS_TOP_K, None),
+    ("together", 400, refusal("Completions.create() got an unexpected keyword argument 'top_k'"), DROPS_TOP_K, None),
+    ("vllm", 400, refusal("The model doesn't support parameters: ['top_k', 'x']"), DROPS_TOP_K, None),
+    ("deepseek", 422, refusal("Bad request: top_k: Extra inputs are not permitted"), DROPS_TOP_K, None),
+    ("llamacpp", 400, refusal("`top_k` is not supported with this model"), DROPS_TOP_K, None),
+    ("xai", 400, refusal("Invalid argument: topK"), DROPS_TOP_K, None),
+    ("llamacpp", 400, refusal("Invalid 'top_k': at most 4 are supported."), DROPS_TOP_K, None),
+    ("vllm", 400, refusal("Invalid value for top_k"), DROPS_TOP_K, None),
+    ("vllm", 400, refusal("Invalid stop of the tram"), STATUSES[400], None),
+    # What somebody says of a parameter is not what the server says.
+    ("zai", 400, refusal('Your text is refused: "and so on. Unknown parameter: top_k, he said"'), STATUSES[400], None),
+    ("zai", 400, refusal("The text speaks of an unknown parameter: top_k"), STATUSES[400], None),
+    ("zai", 400, refusal("We do not support seed money"), STATUSES[400], None),
+    ("zai", 400, refusal("Not in order: " + "and so on " * 40 + ". Unknown parameter: top_k"), STATUSES[400], None),
     ("vllm", 503, {"error": {"message": "The engine is not ready"}}, BUSY, None),
     ("lmstudio", 503, {"error": "Model is loading"}, BUSY, None),
     ("vllm", 400, {"object": "error", "message": "maximum context length is 4", "code": 400}, OVERFLOW, None),

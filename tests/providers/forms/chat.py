@@ -21,6 +21,12 @@ def said(finish: str | None = None, **delta: Any) -> bytes:
     return event({"id": "gen-1", "model": "m-1", "choices": [choice]})
 
 
+def again(content: Any, finish: str | None = None) -> bytes:
+    """All that was said in one piece, beside an empty delta."""
+    message = {"role": "assistant", "content": content}
+    return event({"id": "gen-1", "choices": [{"index": 0, "delta": {}, "message": message, "finish_reason": finish}]})
+
+
 def used(usage: Any = USAGE) -> bytes:
     return event({"id": "gen-1", "choices": [], "usage": usage})
 
@@ -75,6 +81,11 @@ ANSWERS: Sequence[tuple[str, bytes]] = [
         "a reply after thinking",
         plain(content=[{"type": "reasoning", "text": "hm hm"}, {"type": "text", "text": "Hi there"}]),
     ),
+    ("a reply, and all of it once more", HI + again("Hi there", "stop") + used() + DONE),
+    ("a reply, and all of it once more", HI + again("Hi there", "stop") + again("Hi there") + DONE),
+    ("a reply, and all of it once more", HI + again("Hi", "stop") + used() + DONE),
+    ("a reply, and all of it once more", said(content="there") + again("Hi there", "stop") + used() + DONE),
+    ("a reply, and all of it once more", HI + again("") + STOP + again([{"type": "text", "text": "Hi there"}]) + DONE),
     ("a reply cut by the limit", HI + said("length") + used() + DONE),
     ("a reply cut by the limit", plain("model_length", content="Hi there")),
     ("a refusal with text", said(refusal="I will ") + said(refusal="not.") + END),
@@ -149,6 +160,10 @@ CUT: Sequence[tuple[str, bytes]] = [
     ("figures so far, and a cut", used() + said(content="Hi ")),
     ("figures so far, and an error", used() + said(content="Hi ") + event({"error": {"message": "oh"}})),
     ("an end, and no word of the figures", said(content="Hi ") + STOP + DONE),
+    ("a reason to end, and a broken connection", HI + STOP),
+    ("a reason to end, and a broken connection", HI + STOP + used()),
+    ("a reason to end, and a broken connection", said("stop", content="Hi ") + said("stop", content="there") + used()),
+    ("a reason to end, and a broken connection", said("null", content="Hi ") + said("null", content="there")),
 ]
 
 SIGNS: Sequence[tuple[str, bytes]] = [

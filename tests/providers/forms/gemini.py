@@ -142,6 +142,14 @@ CUT: Sequence[tuple[str, bytes]] = [
     ("figures so far, and a cut", said("Hi ")),
     ("figures so far, and an error", said("Hi ") + event(error(500, "INTERNAL"))),
     ("an end, and no word of the figures", said("Hi ") + end(usage=None)),
+    ("a reason to end, and a broken connection", HI + end()),
+    *(
+        (
+            "a reason to end, and a broken connection",
+            event(chunk({"text": "Hi "}, finish=reason)) + event(chunk({"text": "there"}, finish=reason, usage=USAGE)),
+        )
+        for reason in ("STOP", "FINISH_REASON_UNSPECIFIED")
+    ),
 ]
 
 
@@ -198,7 +206,9 @@ FORM: Final = Form(
     using=lambda usage: plain("Hi there", usage=usage),
     begun=HI,
     rest=end(),
+    marked=False,
     never={
+        "a reply, and all of it once more": "its pieces are never told again",
         "against a rule, in place of an answer": "a prompt that is blocked is told in an answer, and no error",
     },
 )

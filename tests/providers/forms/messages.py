@@ -153,6 +153,7 @@ CUT: Sequence[tuple[str, bytes]] = [
     ("figures so far, and an error", start() + said("Hi ") + event(error("api_error"))),
     ("an end, and no word of the figures", start() + said("Hi ") + end("end_turn", None)),
     ("an end, and no word of the figures", start() + said("Hi ") + end("end_turn", {"input_tokens": 9})),
+    ("a reason to end, and a broken connection", HI + end()[: -len(STOP)]),
 ]
 
 
@@ -206,4 +207,5 @@ FORM: Final = Form(
     begun=HI,
     rest=end(),
     sign=PING,
+    never={"a reply, and all of it once more": "its pieces are never told again"},
 )

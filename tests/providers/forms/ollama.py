@@ -120,6 +120,8 @@ FORM: Final = Form(
         "filtered without text": NO_FILTER,
         "against a rule, in place of an answer": NO_FILTER,
         "out of money, in place of an answer": "a machine of one's own asks for no money",
+        "a reply, and all of it once more": "its pieces are never told again",
+        "a reason to end, and a broken connection": "its reason comes in the line that is the end",
         "figures so far, and a cut": AT_THE_END,
         "figures so far, and an error": AT_THE_END,
         "a comment": NO_EVENTS,

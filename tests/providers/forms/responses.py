@@ -72,6 +72,9 @@ ANSWERS: Sequence[tuple[str, bytes]] = [
     ("a reply after thinking", BEGUN + THINK + HI + end("completed", USAGE, THOUGHT, message(TEXT))),
     ("a reply after thinking", delta("hm hm", "reasoning_text") + HI + end()),
     ("a reply after thinking", orjson.dumps(whole("completed", USAGE, THOUGHT, message(TEXT)))),
+    ("a reply, and all of it once more", HI + end("completed", USAGE, message(TEXT))),
+    ("a reply, and all of it once more", delta("there") + end("completed", USAGE, message(TEXT))),
+    ("a reply, and all of it once more", HI + end("completed", USAGE, message({**TEXT, "text": "Hi"}))),
     ("a reply cut by the limit", HI + cut("max_output_tokens")),
     (
         "a reply cut by the limit",
@@ -171,5 +174,13 @@ COUNTED: Sequence[tuple[str, Any]] = [
 
 
 FORM: Final = Form(
-    ANSWERS, CUT, SIGNS, COUNTED, using=lambda usage: HI + end(usage=usage), begun=HI, rest=end(), sign=BEGUN
+    ANSWERS,
+    CUT,
+    SIGNS,
+    COUNTED,
+    using=lambda usage: HI + end(usage=usage),
+    begun=HI,
+    rest=end(),
+    sign=BEGUN,
+    never={"a reason to end, and a broken connection": "its reason comes in the event that is the end"},
 )
