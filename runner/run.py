@@ -179,6 +179,7 @@ class Session:
         limit = max_tokens_for(speaker, progress.tried)
         call = call_for(conversation, line, history, progress.tried.attempts + 1, limit, dropped)
         bound = input_bound(call.view, *_counted_before(conversation, line, history, progress))
+        call = replace(call, rates=self.prices[speaker.alias].dearest(bound.tokens))
         if room is not None:
             within = tokens_within(self.prices[speaker.alias], bound.tokens, room)
             call = replace(

@@ -164,6 +164,8 @@ class Dialect(ABC):
     """The settings of a job that its requests can tell; all others are left out."""
     priced: bool = False
     """True when its list of models says what they cost."""
+    sends_rates: bool = False
+    """True when its requests tell what their money is reserved at."""
 
     @abstractmethod
     def url(self, endpoint: Endpoint, model: str) -> str: ...

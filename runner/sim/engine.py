@@ -260,6 +260,9 @@ class Engine:
         model = self.config.model(asked.model)
         if model is None:
             return self._refused(number, dialect, _unknown(asked.model), "unknown_model", asked)
+        rate = model.price.at(asked.input_tokens)
+        if rate.input > asked.pays[0] or rate.output > asked.pays[1]:
+            return self._refused(number, dialect, Trouble("too_dear", "It costs more."), "too_dear", asked)
         attempt = self._attempts[asked.digest] = self._attempts.get(asked.digest, 0) + 1
         self._requests[asked.model] = self._requests.get(asked.model, 0) + 1
         broken = self._fault(asked, model, attempt, now)
