@@ -210,6 +210,7 @@ class Session:
             least=ceiling(price, bound.tokens, _least_tokens(speaker, call)),
             ceilings=self.roster.over(cell, speaker),
             size=Size(bound.counted, bound.bytes, call.max_tokens),
+            model=speaker.weights,
             journal=self.journal,
             sent=Sent(
                 cell=cell.id,
