@@ -12,7 +12,7 @@ from re import DOTALL
 from re import compile as pattern
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from runner.money import Nanos
+from runner.money import Nanos, Rates
 
 Finish: TypeAlias = Literal["ok", "truncated", "refused"]
 Kind: TypeAlias = Literal["refused", "empty", "context_cut", "error", "lost"]
@@ -96,6 +96,8 @@ class Call:
     """How many tokens the model is to have room for, where a server must be told."""
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Fields of the request that the job gives as they are: routing, tiers, whatever a provider knows besides."""
+    rates: Rates | None = None
+    """What its money is reserved at, where a provider takes it as the most that its routing may choose."""
 
     @property
     def id(self) -> str:

@@ -78,6 +78,11 @@ class Participant:
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Fields of each request that the job gives as they are."""
 
+    @property
+    def weights(self) -> str:
+        """What its server has to load: a model, and once more for each size of window."""
+        return self.model if self.context is None else f"{self.model} {self.context}"
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

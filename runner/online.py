@@ -318,7 +318,12 @@ class _Hearing:
             return
         loaded = list(dict.fromkeys(fact.id for _, fact in self.facts if isinstance(fact, Resident)))
         text = f"loaded: {', '.join(loaded)}" if loaded else "no model is loaded"
-        yield Finding("ok", self.endpoint.name, text)
+        most = self.provider.limits.resident
+        if most is not None and len(loaded) > most:
+            more = f"{text}, more than `resident` {most}"
+            yield Finding("warning", self.endpoint.name, more, "raise it, if all of them fit, and they stay loaded")
+        else:
+            yield Finding("ok", self.endpoint.name, text)
         if self.provider.min_gpu is not None:
             for id_ in self.models:
                 if id_ not in loaded and id_ not in self.missing and self._listed(id_) is not None:

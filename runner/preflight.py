@@ -222,6 +222,17 @@ def left_out(plan: Plan) -> tuple[str, ...]:
     return (*lines, *doubts)
 
 
+def taking_turns(plan: Plan) -> tuple[str, ...]:
+    """A line for each provider that cannot have all of its models loaded at once."""
+    found: list[str] = []
+    for name, provider in plan.providers.items():
+        room = provider.limits.resident
+        models = {(model.id, model.context) for model in plan.models.values() if model.provider == name}
+        if room is not None and len(models) > room:
+            found.append(f"{name}: {len(models)} models take turns, {room} loaded at a time")
+    return tuple(found)
+
+
 def _given(plan: Plan, speaker: Participant) -> Iterator[str]:
     """The settings that a speaker's calls have, of those that a provider may not take."""
     given = {
@@ -384,6 +395,7 @@ def tighter(one: Limits, other: Limits) -> Limits:
         input_tpm=least("input_tpm"),
         output_tpm=least("output_tpm"),
         burst=least("burst"),
+        resident=least("resident"),
         count="reserved" if "reserved" in (one.count, other.count) else "used",
         per=one.per,
     )

@@ -199,6 +199,7 @@ class Session:
         limit = max_tokens_for(speaker, progress.tried)
         call = call_for(conversation, line, history, progress.tried.attempts + 1, limit, dropped)
         bound = input_bound(call.view, *_counted_before(conversation, line, history, progress), call.extra)
+        call = replace(call, rates=self.prices[speaker.alias].dearest(bound.tokens))
         if room is not None:
             within = tokens_within(self.prices[speaker.alias], bound.tokens, room)
             call = replace(
@@ -229,6 +230,7 @@ class Session:
             least=ceiling(price, bound.tokens, _least_tokens(speaker, call)),
             ceilings=self.roster.over(cell, speaker),
             size=Size(bound.counted, bound.bytes, call.max_tokens),
+            model=speaker.weights,
             journal=self.journal,
             sent=Sent(
                 cell=cell.id,

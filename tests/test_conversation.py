@@ -307,3 +307,10 @@ def test_speed_is_told_only_where_it_was_seen(
     """From the first byte on; an answer that came in one piece shows nothing of how fast it was written."""
     turn = Turn(1, 1, "a", "A", None, False, "x", usage=Usage(output=output), first_byte=first, seconds=seconds)
     assert turn.tokens_per_second == speed
+
+
+def test_a_model_with_another_window_is_another_one_to_load() -> None:
+    """A server that is told the size loads it anew for each."""
+    one = Participant("a", "A", True, alias="x", provider="p", model="m")
+    assert len({one.weights, replace(one, context=4096).weights, replace(one, context=8192).weights}) == 3
+    assert one.weights == replace(one, role="b", alias="y").weights != replace(one, model="n").weights

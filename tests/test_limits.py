@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -685,3 +685,186 @@ def test_nobody_waits_for_ever_however_many_come_after(
         room.account.reserved -= landed.reserved
     assert not any(queues), "somebody goes whenever nothing is in flight"
     assert all(behind[rank] <= PASSED_TOO_OFTEN + len(large) for rank in range(len(large)))
+
+
+# --- models that take turns ------------------------------------------------------------------------------------------
+
+
+def of(model: str, lane: Lane, rank: int = 0, **more: Any) -> Waiter:
+    found = waiter(lane, rank, **more)
+    found.model = model
+    return found
+
+
+def go(queue: list[Waiter], now: float = 0.0) -> Waiter | None:
+    """Let the next one go, as the gate does."""
+    grant = choose([queue], now).grant
+    if grant is not None:
+        queue.remove(grant)
+        grant.lane.departs(grant.model, {other.model for other in queue})
+    return grant
+
+
+def went(queue: list[Waiter]) -> tuple[str, int] | None:
+    """The model and the rank of the next one to go."""
+    found = go(queue)
+    return None if found is None else (found.model, found.rank[0])
+
+
+def test_calls_of_what_is_loaded_go_first_and_nothing_is_loaded_over_a_call() -> None:
+    """Whatever the ranks; and where nobody has a use for it any more, the next model takes its place."""
+    lane = Lane("card", Limits(concurrency=2, resident=1))
+    queue = [of("a", lane, 1), of("b", lane, 2), of("a", lane, 3), of("a", lane, 4), of("b", lane, 5)]
+    assert [went(queue), went(queue), went(queue)] == [("a", 1), ("a", 3), None]
+    lane.lands("a")
+    assert (went(queue), went(queue)) == (("a", 4), None)
+    lane.lands("a")
+    assert went(queue) is None, "one call of the loaded model is still out"
+    lane.lands("a")
+    assert (went(queue), went(queue)) == (("b", 2), ("b", 5))
+    assert lane.loads == 2
+
+
+def test_a_change_is_due_when_too_many_calls_went_past_who_waits() -> None:
+    """No more of the loaded model go then, not even into a free slot, until the other one has its place."""
+    lane = Lane("card", Limits(concurrency=2, resident=1))
+    queue = [of("b", lane, 0)]
+    lane.departs("a")
+    for rank in range(PASSED_TOO_OFTEN):
+        queue.append(of("a", lane, 1 + rank))
+        assert went(queue) == ("a", 1 + rank)
+        lane.lands("a")
+    queue.append(of("a", lane, 99))
+    assert lane.change_is_due
+    assert went(queue) is None
+    lane.lands("a")
+    assert went(queue) == ("b", 0)
+    assert (lane.loads, lane.change_is_due) == (2, False)
+    assert went(queue) is None
+    lane.lands("b")
+    assert went(queue) == ("a", 99)
+
+
+def test_a_change_that_is_due_takes_one_model_from_the_card_and_leaves_the_other_at_work() -> None:
+    """With room for two, the one whose calls went longest ago gets no more of them."""
+    lane = Lane("card", Limits(concurrency=9, resident=2))
+    lane.departs("old")
+    lane.departs("new")
+    queue = [of("third", lane, 0)]
+    for _ in range(PASSED_TOO_OFTEN):
+        lane.departs("new", ["third"])
+    for _ in range(PASSED_TOO_OFTEN):
+        lane.lands("new")
+    queue += [of("old", lane, 1), of("new", lane, 2)]
+    assert (went(queue), went(queue)) == (("new", 2), None)
+    lane.lands("old")
+    assert went(queue) == ("third", 0)
+    assert went(queue) is None, "the one that had to leave waits like any other now"
+    lane.lands("third")
+    assert went(queue) == ("old", 1)
+
+
+def test_calls_that_go_past_nobody_bring_no_change() -> None:
+    """A model may be alone on the card for hours: who comes then waits as long as anybody."""
+    lane = Lane("card", Limits(concurrency=1, resident=1))
+    for _ in range(2 * PASSED_TOO_OFTEN):
+        lane.departs("a", ["a"])
+        lane.lands("a")
+    assert not lane.change_is_due
+    queue = [of("b", lane, 0), of("a", lane, 1)]
+    assert went(queue) == ("a", 1)
+
+
+def test_a_model_that_somebody_waits_for_leaves_after_one_that_nobody_does() -> None:
+    """Also where its calls went longer ago."""
+    lane = Lane("card", Limits(concurrency=2, resident=2))
+    for model in ("a", "b"):
+        lane.departs(model)
+        lane.lands(model)
+    lane.departs("c", ["a"])
+    assert [model for model in "abc" if lane.is_loaded(model)] == ["a", "c"]
+
+
+def test_of_several_models_the_one_that_was_loaded_longest_ago_comes_next() -> None:
+    """Not the one of the smallest rank: two that are always waited for would starve all others."""
+    lane = Lane("card", Limits(concurrency=1, resident=1))
+    for model in ("c", "b", "a"):
+        lane.departs(model)
+        lane.lands(model)
+    queue = [of("b", lane, 1), of("c", lane, 2)]
+    assert went(queue) == ("c", 2)
+
+
+def test_a_loaded_model_that_waits_for_its_window_is_not_thrown_out_by_a_smaller_call() -> None:
+    """It goes in a moment; one that waits for money may wait long, and keeps nobody."""
+    lane = Lane("card", Limits(concurrency=9, tpm=6000, resident=1))
+    lane.departs("a")
+    lane.lands("a")
+    lane.take(0, 100, 0.0)
+    large, small = of("a", lane, 0, size=Size(0, 0, 3000)), of("b", lane, 1, size=Size(0, 0, 1))
+    assert large.lane.when(*lane.estimate(large.size), 0.0) > 0.0 == lane.when(*lane.estimate(small.size), 0.0)
+    choice = choose([[large, small]], 0.0)
+    assert choice.grant is None and 0.0 < choice.look_again < 60.0
+    poor = Ceiling("run", Account(reserved=10), 10)
+    broke = of("a", lane, 0, reserved=5, ceilings=(poor,), size=Size(0, 0, 1))
+    assert choose([[broke, small]], 0.0).grant is small
+
+
+def test_who_was_begun_for_what_is_loaded_finds_it_still_there() -> None:
+    """Between its beginning and its first call nothing else is loaded over it."""
+    lane = Lane("card", Limits(concurrency=2, resident=1))
+    lane.departs("a")
+    lane.lands("a")
+    lane.arriving = 1
+    queue = [of("b", lane, 0)]
+    assert went(queue) is None
+    lane.arriving = 0
+    assert went(queue) == ("b", 0)
+
+
+def test_a_part_of_a_lane_is_a_part_of_the_models_on_the_card() -> None:
+    """Room for four in all is room for two in a half of it; for one, nobody else can have a part."""
+    lane = Lane("card", Limits(concurrency=8, resident=4))
+    assert (lane.resident, lane.least(10)) == (4, 0.25)
+    for model in ("a", "b", "c", "d"):
+        lane.departs(model)
+        lane.lands(model)
+    lane.rescale(0.5, 0.0)
+    assert lane.resident == 2
+    lane.departs("e")
+    assert [model for model in "abcde" if lane.is_loaded(model)] == ["d", "e"]
+    assert Lane("card", Limits(concurrency=8, resident=1)).least(10) == 1.0
+
+
+@given(
+    asked=st.lists(st.integers(0, 3), min_size=1, max_size=80),
+    landings=st.lists(st.integers(0, 8), min_size=1, max_size=12),
+    slots=st.integers(1, 4),
+    room=st.integers(1, 3),
+)
+def test_whatever_is_asked_no_more_models_are_at_work_than_there_is_room_for_and_everybody_goes(
+    asked: list[int], landings: list[int], slots: int, room: int
+) -> None:
+    """Two new calls for each that lands, then no more: with room for one, so many go past anybody and no more."""
+    lane = Lane("card", Limits(concurrency=slots, resident=room))
+    queue: list[Waiter] = []
+    flying: list[Waiter] = []
+    past: dict[int, int] = {}
+    for step in count():
+        for rank in (2 * step, 2 * step + 1):
+            if rank < 160:
+                queue.append(of(str(asked[rank % len(asked)]), lane, rank))
+                past[rank] = 0
+        while (grant := go(queue)) is not None:
+            flying.append(grant)
+            assert len({one.model for one in flying}) <= room
+            for other in queue:
+                past[other.rank[0]] += other.rank < grant.rank
+        if not flying:
+            break
+        landed = flying.pop(landings[step % len(landings)] % len(flying))
+        lane.lands(landed.model)
+    assert not queue, "somebody goes whenever nothing is in flight"
+    assert lane.flying == 0
+    if room == 1:
+        assert max(past.values()) <= 3 * (PASSED_TOO_OFTEN + 2 * slots)

@@ -364,6 +364,11 @@ WRONG: dict[str, tuple[Plan, Answers, str]] = {
             "told; $1 in, $2 out per million (the job file)"
         ),
     ),
+    "more models on the card than the job says fit": (
+        plan_of("type: ollama, resident: 1", "q"),
+        local(["q"], {"name": "q", "size": 10, "size_vram": 10}, {"name": "r", "size": 10, "size_vram": 10}),
+        ("warning  p: loaded: q, r, more than `resident` 1 -> raise it, if all of them fit, and they stay loaded"),
+    ),
     "a model that is loaded with too small a window": (
         plan_of(HERE, "q", model="price: {input: 1, output: 2}, context: 16000"),
         local(["q"], {"name": "q", "size": 10, "size_vram": 10, "context_length": 4096}),

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.limits import Lane
+from runner.limits import Lane, Limits
 from runner.plan import make_plan
-from runner.preflight import CannotBegin, endpoints_of, lanes_of, left_out
+from runner.preflight import CannotBegin, endpoints_of, lanes_of, left_out, taking_turns
 from tests.nights import Night, job_of, matrix, provider, text_of
 
 MODELS = ("m0", "m1", "m2")
@@ -190,6 +190,41 @@ def test_what_only_its_type_makes_free_is_free_where_the_environment_says_it_is_
     assert caught.value.code == 6
     (line,) = caught.value.lines
     assert line.startswith("provider gpu: who answers at an address") and "say `free: true`" in line
+
+
+CARD = """
+name: card
+providers: {{card: {{type: ollama, resident: {room}}}, ollama: {{}}}}
+models:
+  a: {{use: card/a}}
+  long: {{use: card/a, context: 32000}}
+  b: {{use: card/b}}
+  c: {{use: ollama/c}}
+  d: {{use: ollama/d}}
+prompts: {{p: {{opening: "Hello?", rounds: 2}}}}
+pairings: [{{a: a, b: long}}, {{a: b, b: [c, d]}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("room", "lines"), [(1, ("card: 3 models take turns, 1 loaded at a time",)), (3, ())], ids=["one", "all"]
+)
+def test_a_provider_with_more_models_than_room_is_named(room: int, lines: tuple[str, ...]) -> None:
+    """One model with two windows counts twice; where all fit, or nobody counts, there is nothing to say."""
+    plan = make_plan(job_of(CARD.format(room=room)), "2026-11-21")
+    assert taking_turns(plan) == lines
+    assert plan.providers["card"].limits == Limits(resident=room)
+    assert plan.providers["ollama"].limits == Limits()
+
+
+def test_jobs_with_one_server_keep_to_the_smaller_room() -> None:
+    """And one that says nothing of it is bound by the other."""
+    plans = [
+        make_plan(job_of(CARD.format(room=room).replace("name: card", f"name: c{room}")), "2026-11-21")
+        for room in (2, 1)
+    ]
+    found = lanes_of([(plan, endpoints_of(plan, {}, {})) for plan in plans])
+    assert {lane.limits.resident for lanes in found for alias, lane in lanes.items()} == {1}
 
 
 def test_a_run_says_so_before_it_begins() -> None:

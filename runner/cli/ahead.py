@@ -345,6 +345,8 @@ def _reasons(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _figures(standing: Standing, ahead: Outlook) -> Iterator[str]:
+    from runner.preflight import taking_turns
+
     counts = ", ".join(f"{number:,} {name}" for name, number in ahead.counts.items() if number)
     calls = _counted(ahead.expected.calls, "call")
     yield f"  to hold      {_counted(ahead.to_hold, 'conversation')}, {calls}  ({counts})"
@@ -359,6 +361,8 @@ def _figures(standing: Standing, ahead: Outlook) -> Iterator[str]:
         reserved = f"{_money(ahead.slots * ahead.largest)} reserved with {ahead.slots:,} in flight"
         yield f"  one call     {_money(ahead.largest)}  at most, for the largest; up to {reserved}"
         yield from _minutes(ahead)
+        for line in taking_turns(standing.plan):
+            yield f"               {line}, and loading them takes time besides"
 
 
 def _ceilings(standing: Standing, ahead: Outlook) -> Iterator[str]:
@@ -666,7 +670,7 @@ def source_of(path: Path, sets: Sequence[str] = ()) -> tuple[Source, tuple[str, 
 def good_news(plan: Plan, sources: Sources) -> str:
     """What was found in order, in one line."""
     from runner.cli.models import origins
-    from runner.preflight import NO_LISTS, prices
+    from runner.preflight import NO_LISTS, prices, taking_turns
 
     budget = plan.budget
     spans = ((budget.run, ""), (budget.day, " a day"), (budget.month, " a month"))
@@ -679,6 +683,7 @@ def good_news(plan: Plan, sources: Sources) -> str:
             f"{_counted(len(plan.models), 'model')} with known prices" + (f" ({'; '.join(lists)})" if lists else ""),
             "no key needed" if not paid else f"keys there ({' '.join(paid)})",
             f"budget {', '.join(amounts)}" if amounts else "no budget for the run",
+            *taking_turns(plan),
         ]
     )
 

@@ -90,6 +90,8 @@ class Carriers(Section):
                 self.note(where.at("base_url"), f"`{tail}` is put behind this by each request", "leave it out here")
         if entry.min_gpu is not None and not (home is not None and home.free):
             self.note(where.at("min_gpu"), f"`{type_}` runs on no graphics card of yours", "leave it out", key=True)
+        if entry.resident is not None:
+            self.check_resident(entry, type_, where)
         if entry.sim is not None:
             if base_url != BUILT_IN:
                 self.note(
@@ -105,7 +107,7 @@ class Carriers(Section):
             base_url=base_url,
             api_key=api_key,
             headers=entry.headers,
-            limits=_limits(entry.limits, counting),
+            limits=_limits(entry.limits, counting, entry.resident),
             limit_field=entry.limit_field or (counting.limit_field if counting else None),
             sim=entry.sim,
             free=entry.free or by_type,
@@ -113,6 +115,20 @@ class Carriers(Section):
             settings=given_settings(entry),
             min_gpu=entry.min_gpu,
         )
+
+    def check_resident(self, entry: ProviderEntry, type_: str, where: Where) -> None:
+        home = DIALECTS[type_].home
+        if not (home.free or home.alike):
+            self.note(
+                where.at("resident"), f"`{type_}` loads its models on machines of its own", "leave it out", key=True
+            )
+        elif entry.limits.per == "model":
+            self.note(
+                where.at("resident"),
+                "`resident` counts over all models of a provider, and `per: model` parts them",
+                "leave one of them out",
+                key=True,
+            )
 
     def check_secret(self, text: str, where: Where) -> None:
         if looks_like_key(text):
@@ -318,9 +334,9 @@ class Carriers(Section):
         return tuple(found)
 
 
-def _limits(entry: LimitsEntry, home: Home | None) -> Limits:
+def _limits(entry: LimitsEntry, home: Home | None, resident: int | None = None) -> Limits:
     """What the job says and, where it says nothing, how this provider is known to count."""
-    given = entry.model_dump(exclude_none=True)
+    given = entry.model_dump(exclude_none=True) | ({} if resident is None else {"resident": resident})
     # Figures that somebody wrote at a provider are meant for all of it.
     per = "provider" if given or home is None else home.per
     count = "reserved" if home is None else home.count

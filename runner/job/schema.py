@@ -360,6 +360,9 @@ class ProviderEntry(SettingsEntry):
     )
     sim: dict[str, Any] | None = Field(default=None, description="the configuration of the built-in server")
     free: bool = Field(default=False, description="calls cost nothing")
+    resident: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="how many models a local server has loaded at once"
+    )
     min_gpu: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="the part of a loaded model that must lie on the graphics card"
     )

@@ -190,6 +190,8 @@ class Dialect(ABC):
     """What its requests may say at most of the settings that it takes."""
     priced: bool = False
     """True when its list of models says what they cost."""
+    sends_rates: bool = False
+    """True when its requests tell what their money is reserved at."""
 
     @abstractmethod
     def url(self, endpoint: Endpoint, model: str) -> str: ...

@@ -302,6 +302,16 @@ def test_check_says_ok_once_for_each_job_and_leaves_nothing_behind() -> None:
     assert os.listdir() == ["talk.yaml"]
 
 
+def test_plan_and_check_tell_of_models_that_take_turns() -> None:
+    """How many of them the job says are loaded at a time; what loading takes nobody can tell before."""
+    models = "{ada: {use: card/m}, bo: {use: card/n}}"
+    job = f"providers: {{card: {{type: ollama, resident: 1}}}}\nmodels: {models}\n" + JOB[JOB.index("prompts:") :]
+    path = write("turns.yaml", job)
+    said = "card: 2 models take turns, 1 loaded at a time"
+    assert f"               {said}, and loading them takes time besides" in tertulia("plan", path).out.splitlines()
+    assert tertulia("check", path).out.splitlines()[0].endswith(f", no budget for the run, {said}")
+
+
 def test_check_names_a_missing_key_by_variable_and_provider() -> None:
     """Exit 6 while it is missing; when it is there it is named and never shown."""
     job = write("keyed.yaml", KEYED)

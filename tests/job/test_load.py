@@ -41,7 +41,7 @@ defaults:
 providers:
   openrouter:  {type: openai, base_url: sim, limits: {concurrency: 24, rpm: 120}}
   anthropic:   {type: openai, base_url: sim, limits: {concurrency: 6, rpm: 50, input_tpm: 40000, output_tpm: 8000}}
-  workstation: {type: openai, base_url: sim, limits: {concurrency: 1}}
+  workstation: {type: openai, base_url: sim, limits: {concurrency: 1}, resident: 1}
 models:
   glm-5:     {use: openrouter/z-ai/glm-5, label: GLM 5, price: {input: 1.00, output: 3.20}}
   haiku-4.5: {use: openrouter/anthropic/claude-haiku-4.5, label: Claude Haiku 4.5, price: {input: 1, output: 5}}

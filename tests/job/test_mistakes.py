@@ -244,6 +244,15 @@ MISTAKES = {
         f'budget: 1\nproviders: {{g: {{type: gemini, base_url: "{PAID}", »min_gpu: 0.5}}}}',
         "`gemini` runs on no graphics card of yours",
     ),
+    "room for models on machines of somebody else": (
+        f'budget: 1\nproviders: {{g: {{type: gemini, base_url: "{PAID}", »resident: 1}}}}',
+        "`gemini` loads its models on machines of its own",
+    ),
+    "room for models that are counted one by one": (
+        "providers: {card: {type: ollama, limits: {per: model}, »resident: 1}}",
+        "`resident` counts over all models of a provider",
+    ),
+    "room for no model": ("providers: {card: {type: ollama, resident: »0}}", "at least 1"),
     "more than all of the graphics card": ("providers: {sim: {min_gpu: »1.5}}", "at most 1"),
     "no token at least": ("defaults: {min_tokens: »0}", "at least 1"),
     "a least of half a token": ("models: {m: {use: sim/m, min_tokens: »0.5}}", "a whole number"),

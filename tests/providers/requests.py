@@ -9,7 +9,7 @@ meant, and read the difference before committing it:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -19,6 +19,7 @@ from runner.conversation import call_for, said
 from runner.events import Sent
 from runner.plan import make_plan
 from runner.preflight import endpoint
+from runner.prices import input_bound
 from runner.providers import DIALECTS
 from runner.sim.config import Speaks
 from runner.verify import Verified, verify
@@ -114,6 +115,9 @@ def body_of(name: str, history: History) -> bytes:
     conversation = plan.conversation(plan.cells[0])
     lines = said(conversation, history.said)
     call = call_for(conversation, conversation.lines[len(lines)], lines, 1, 4096)
+    price = plan.models[conversation.participant(conversation.lines[len(lines)].role).alias].price
+    assert price is not None
+    call = replace(call, rates=price.dearest(input_bound(call.view, None, None, call.extra).tokens))
     return DIALECTS[name].body(call, plan.providers[name].limit_field)
 
 

@@ -679,6 +679,25 @@ def test_mistral_speaks_in_parts_and_together_has_a_word_of_its_own() -> None:
     assert TOGETHER.said(play(TOGETHER, None)[1]).finish == "eos"
 
 
+def test_a_router_finds_nobody_who_is_as_cheap_as_is_asked() -> None:
+    """A 404, and no bill; at just the price it answers."""
+    engine = OPENROUTER.provider(ModelConfig(Price(Decimal(1), Decimal(4))))
+    for cap, status in (
+        ({"prompt": 1, "completion": 3.9}, 404),
+        ({"prompt": 0.9}, 404),
+        ({"completion": 4, "prompt": 1}, 200),
+        ({}, 200),
+        ({"completion": "4"}, 400),
+        ({"completion": -1}, 400),
+    ):
+        answer = engine.handle(OPENROUTER.ask(provider={"max_price": cap}), 0.0)
+        assert answer.status == status, cap
+        if status == 404:
+            assert error_of(answer)["availability"] == {"code": "constraint_filtered", "retryable": False}
+            assert answer.id not in engine.bill.charges
+    assert engine.bill.refused["too_dear"] == 2
+
+
 def test_a_router_drops_what_a_model_does_not_take_unless_it_is_required() -> None:
     """In silence, or as a 404 that no endpoint is left."""
     engine = OPENROUTER.provider(MODEL, faults=(fault("unsupported_parameter", param="temperature"),))
