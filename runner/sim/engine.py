@@ -363,6 +363,8 @@ class Engine:
             begins = max([now, *ends]) + model.latency.load
             there = {name: one for name, one in there.items() if name not in leaving}
         there.pop(asked.model, None)
+        if not model.latency.load:
+            begins = now  # what takes no time waits for nobody
         self._ready[asked.model] = begins
         until = self.config.epoch + begins + _KEEP_ALIVE
         self._resident = {**there, asked.model: Resident(asked.model, model, window, until)}
