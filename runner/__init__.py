@@ -73,8 +73,9 @@ says, and that stands above it:
 |                 | that they tell of                                  |
 | `notify`        | who is told how a run ended, and what              | conversation, foreign, job, money, render,
 |                 |                                                    | world
-| `preflight`     | what must be known before anything is sent:        | catalogue, conversation, events, job, limits,
-|                 | prices, keys, addresses, lanes                     | money, plan, prices, providers, sim, world
+| `preflight`     | what must be known before anything is sent:        | catalogue, conversation, events, foreign, job,
+|                 | prices, keys, addresses, lanes                     | limits, money, plan, prices, providers, sim,
+|                 |                                                    | world
 | `branches`      | conversations that go on with others of their run: | events, job, plan, preflight, render, talk
 |                 | longer, branched, or mended                        |
 | `selection`     | what a life is about: which run of a job, which of | branches, events, job, money, outputs, plan,
@@ -90,15 +91,15 @@ says, and that stands above it:
 |                 | second; nobody calls it                            | journal, ledger, limits, lines, money, night,
 |                 |                                                    | outputs, plan, render, run, world
 | `verify`        | every figure and every hash, computed again        | conversation, events, foreign, job, journal,
-|                 |                                                    | ledger, lines, money, outputs, plan,
+|                 |                                                    | ledger, lines, money, outputs, plan, prices,
 |                 |                                                    | providers, render, talk, world
 | `spending`      | what was spent by day, job, provider or model, and | events, ledger, money
 |                 | what room is left                                  |
 | `evidence`      | what became known of calls whose cost was assumed  | events, foreign, money, plan
 | `doctor`        | what is wrong with this machine, a folder, a run:  | foreign, journal, ledger, money, outputs,
 |                 | findings of facts                                  | render
-| `online`        | what providers say before a night, held against a  | doctor, foreign, job, money, plan, providers,
-|                 | job: keys, models, windows, credit                 | world
+| `online`        | what providers say before a night, held against a  | conversation, doctor, foreign, job, money,
+|                 | job: keys, models, windows, credit                 | plan, prices, providers, world
 | `cli/`          | the commands: arguments, environment, terminal,    | all
 |                 | exit codes                                         |
 

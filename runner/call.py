@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from re import DOTALL
+from re import compile as pattern
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from runner.money import Nanos
+from runner.money import Nanos, Rates
 
 Finish: TypeAlias = Literal["ok", "truncated", "refused"]
 Kind: TypeAlias = Literal["refused", "empty", "context_cut", "error", "lost"]
@@ -19,7 +21,11 @@ Money: TypeAlias = Literal["free", "known", "assumed"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 FEWEST_TOKENS_PER_BYTE: Final = 1 / 24
-"""A provider that counts fewer input tokens than this cannot be counting the text that was sent."""
+"""A provider that counts fewer tokens than this cannot be counting the text that was sent, or that came."""
+_UNCOUNTED: Final = 8
+"""In a short text the few tokens that it has may all be long ones."""
+_ALIKE: Final = pattern(r"(.)\1{7,}", DOTALL)
+"""A run of one character, of which a token may hold any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ class Call:
     """How many tokens the model is to have room for, where a server must be told."""
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Fields of the request that the job gives as they are: routing, tiers, whatever a provider knows besides."""
+    rates: Rates | None = None
+    """What its money is reserved at, where a provider takes it as the most that its routing may choose."""
 
     @property
     def id(self) -> str:
@@ -113,6 +121,8 @@ class Usage:
     """False when a figure was absurd (negative, huge, zero beside text): the reservation stays charged."""
     raw: Mapping[str, Any] | None = None
     """The provider's usage object, verbatim."""
+    hearsay: bool = False
+    """True where its `cost` is told by a server that is not known to tell costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +259,10 @@ _INVISIBLE = frozenset("\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u2800\u
 def has_text(text: str | None) -> bool:
     """True when a reader would see something: white space, controls and zero-width characters are nothing."""
     return text is not None and not _INVISIBLE.issuperset(text)
+
+
+def fewest_tokens(*texts: str | None) -> int:
+    """So many tokens these texts have at least, whoever counts: none only where there is nothing."""
+    said = _ALIKE.sub(r"\1", "".join(text for text in texts if text))
+    size = len(said.encode("utf-8", "surrogatepass"))
+    return max(int(size > 0), int(size * FEWEST_TOKENS_PER_BYTE) - _UNCOUNTED)

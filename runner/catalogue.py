@@ -70,8 +70,9 @@ class Catalogue:
         except UnicodeDecodeError:
             raise Unreadable("it is not UTF-8") from None
         found = cls(provider, type_, address, fetched, text, MappingProxyType({}))
-        models = {row.id: row if row.price is None else row._replace(price=found._told(row.price)) for row in rows}
-        return replace(found, models=models)
+        source = found.source  # once: it has the hash of the whole list in it
+        priced = (row if row.price is None else row._replace(price=replace(row.price, source=source)) for row in rows)
+        return replace(found, models={row.id: row for row in priced})
 
     @classmethod
     def of(cls, data: bytes) -> Catalogue:
@@ -108,9 +109,6 @@ class Catalogue:
     def source(self) -> str:
         """What stands beside a price that it tells."""
         return f"{self.provider}'s list of {self.day} (sha256 {self.sha256[:8]})"
-
-    def _told(self, price: Price) -> Price:
-        return replace(price, source=self.source)
 
 
 def _string(value: Any) -> str:

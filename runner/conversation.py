@@ -106,6 +106,11 @@ class Participant:
     inbox: Inbox | None = None
     """Where its lines come from, when it is neither live nor scripted."""
 
+    @property
+    def weights(self) -> str:
+        """What its server has to load: a model, and once more for each size of window."""
+        return self.model if self.context is None else f"{self.model} {self.context}"
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

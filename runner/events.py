@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
 
-from runner.call import Finish, Kind, Money, Scope, Usage
+from runner.call import Finish, Kind, Money, Scope, Usage, fewest_tokens
 from runner.conversation import Conversation, Status
-from runner.money import Nanos
+from runner.money import Nanos, shown
 
 LASTING: Final[frozenset[Status]] = frozenset({"complete", "failed"})
 """The statuses that a new life does not take up again by itself."""
@@ -345,6 +345,10 @@ def usage_of(data: Mapping[str, Any]) -> Usage:
     return Usage(**data)
 
 
+def _written(event: Replied | Failed) -> int:
+    return fewest_tokens(event.text if isinstance(event, Replied) else event.partial, event.reasoning)
+
+
 # --- the fold ----------------------------------------------------------------------------------------------------
 
 
@@ -411,6 +415,8 @@ class Unsettled(NamedTuple):
     cost: Nanos
     generation: str | None
     why: str
+    written: int = 0
+    """So many tokens had come of its answer at least."""
 
 
 class Counted(NamedTuple):
@@ -465,6 +471,26 @@ class Progress:
         return self.status in LASTING
 
 
+class Overrun(NamedTuple):
+    """A call that used or cost more than was reserved for it."""
+
+    life: int
+    limit: int
+    """The output limit that it was sent."""
+    used: int | None
+    reserved: Nanos
+    charged: Nanos
+
+    def told(self, alias: str) -> str:
+        """What happened, and what lets a run go on with the model all the same."""
+        wrote, change = "it cost more than was reserved", "give it its true `price`"
+        if self.used is not None and self.used > self.limit:
+            wrote = f"it used {self.used:,} tokens where it was sent a limit of {self.limit:,}"
+            change = f"allow it more: `max_tokens` of {self.used:,}, or a higher `price`"
+        figures = f"{shown(self.reserved)} reserved, {shown(self.charged)} charged"
+        return f"{alias}: overrun, {wrote} ({figures}) -> take {alias} out of the job, or {change}"
+
+
 @dataclass(slots=True)
 class Tally:
     """Calls of one model: what came back, and the figures of those that had any."""
@@ -489,6 +515,8 @@ class Tally:
     failures: dict[str, int] = field(default_factory=dict)
     overruns: int = 0
     """Calls that used or cost more than was reserved for them."""
+    overran: Overrun | None = None
+    """The largest of them in the last life that had any."""
 
     @property
     def overrun(self) -> bool:
@@ -724,10 +752,10 @@ class State:
             self._move(progress, call, day, call.reserved, -call.reserved, call.reserved)
             self.tallies[call.alias].assumed_calls += 1
 
-    def _assume(self, call: Open, cost: Nanos, why: str) -> None:
+    def _assume(self, call: Open, cost: Nanos, why: str, written: int = 0) -> None:
         sent = call.sent
         self.unsettled[CallId(sent.cell, sent.turn, sent.attempt)] = Unsettled(
-            sent, call.at, call.day, cost, call.generation, why
+            sent, call.at, call.day, cost, call.generation, why, written
         )
 
     @staticmethod
@@ -767,7 +795,7 @@ class State:
         if assumed:
             why = event.detail if isinstance(event, Failed) else "answered without figures"
             known = progress.open.generation or event.generation
-            self._assume(replace(progress.open, generation=known), assumed, why)
+            self._assume(replace(progress.open, generation=known), assumed, why, _written(event))
         day, progress.open = progress.open.day, None
         self._move(progress, call, day, cost, -call.reserved, assumed)
         return progress, call
@@ -803,7 +831,8 @@ class State:
         usage = event.usage
         tally = self.tallies[call.alias]
         tally.replies += 1
-        tally.overruns += event.overrun
+        if event.overrun:
+            self._overrun(tally, call, event.cost, usage, _written(event))
         if usage.get("trusted", True) and usage.get("input"):
             progress.reported_input[call.role] = Counted(event.turn, usage["input"], call.left_out)
         self._count(tally, usage, event.cost, event.cost_source)
@@ -873,7 +902,8 @@ class State:
         tally.failures[name] = tally.failures.get(name, 0) + 1
         source = "unknown" if event.money == "assumed" else "reported" if event.usage.get("cost") else "priced"
         self._count(tally, event.usage, event.cost, source)
-        tally.overruns += event.overrun
+        if event.overrun:
+            self._overrun(tally, call, event.cost, event.usage, _written(event))
         if event.parameter is not None and event.parameter not in self.dropped.get(call.alias, ()):
             self.dropped[call.alias] = (*self.dropped.get(call.alias, ()), event.parameter)
 
@@ -890,7 +920,8 @@ class State:
             self._move(progress, known.sent, known.day, event.cost - known.cost, 0, -known.cost)
             tally.assumed_calls -= 1
             tally.reported += event.cost
-            tally.overruns += event.cost > reserved
+            if event.cost > reserved:
+                self._overrun(tally, known.sent, event.cost, {}, known.written)
         else:
             self._move(progress, known.sent, known.day, event.cost - known.cost, 0)
             tally.reported += event.cost - known.cost
@@ -914,6 +945,13 @@ class State:
         for account in (self.run, self.day(self._today())):
             account.settled += event.cost
             account.assumed += event.cost
+
+    def _overrun(self, tally: Tally, call: Sent, charged: Nanos, usage: Mapping[str, Any], written: int) -> None:
+        tally.overruns += 1
+        used = usage.get("output", written) if usage.get("trusted", True) else written
+        now, before = Overrun(self.lives, call.max_tokens, used, call.reserved, charged), tally.overran
+        if before is None or before.life != now.life or (now.used or 0) >= (before.used or 0):
+            tally.overran = now
 
     @staticmethod
     def _count(tally: Tally, usage: Mapping[str, Any], cost: Nanos, source: str) -> None:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from runner.conversation import DURING, Aside, Conversation, Participant
 from runner.limits import Limits
 from runner.money import Nanos, Price, ceiling
-from runner.prices import text_bound
+from runner.prices import extra_text, text_bound
 
 FIRST_OUTPUT_SHARE: Final = 0.4
 """The part of the output limit that a reply is expected to use while nothing is known of its model."""
@@ -95,7 +95,10 @@ def loads(
     """
     common = sum(guess.given(t) + guess.per_message for t in (conversation.context, conversation.opening) if t)
     shown = {
-        p.role: common + (guess.given(p.system) + guess.per_message if p.system else 0.0) + guess.per_message
+        p.role: common
+        + (guess.given(p.system) + guess.per_message if p.system else 0.0)
+        + guess.given(extra_text(p.extra))
+        + guess.per_message
         for p in conversation.participants
         if p.live
     }

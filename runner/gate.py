@@ -96,8 +96,11 @@ class Purse(Protocol):
 class Roster(Protocol):
     """The conversations of one run that have not begun."""
 
-    def next_for(self, lane: Lane) -> Callable[[Beginning], None] | None:
-        """How to begin one whose first call goes to this lane; None when there is none that the money allows."""
+    def next_for(self, lane: Lane, *, loaded: bool = False) -> Callable[[Beginning], None] | None:
+        """How to begin one whose first call goes to this lane; None when there is none that the money allows.
+
+        `loaded`: only one whose first call is to a model that its server has loaded.
+        """
         ...
 
 
@@ -183,7 +186,7 @@ class Gate:
                     queue.remove(ask)
             else:
                 # Granted and cancelled in the same breath: the call was never made, but its `Sent` is on record.
-                self._land(lane)
+                self._land(ask)
             raise
         if ask.refusal is not None:
             raise ask.refusal
@@ -193,10 +196,10 @@ class Gate:
                 await anyio.sleep_until(ask.granted + _EVEN_DEPARTURE)
             yield Flight(ask, anyio.current_time)
         finally:
-            self._land(lane)
+            self._land(ask)
 
-    def _land(self, lane: Lane) -> None:
-        lane.flying -= 1
+    def _land(self, ask: Ask) -> None:
+        ask.lane.lands(ask.model)
         self.wake()
 
     async def rest(self, seconds: float) -> None:
@@ -266,7 +269,8 @@ class Gate:
         """Refuse, grant and begin whatever can be; the moment to look again, or None at the end."""
         self._refuse_the_hopeless()
         while (choice := choose(self._waiting.values(), now)).grant is not None:
-            self._grant(choice.grant, now)
+            if not self._begins_before(choice.grant, now):
+                self._grant(choice.grant, now)
         look_again = choice.look_again
         for lane in choice.want_permit:
             self._wanted[lane.name].set()
@@ -285,7 +289,8 @@ class Gate:
         self._waiting[lane.name].remove(waiter)
         waiter.granted = now
         waiter.charged = lane.take(*lane.estimate(waiter.size), now)
-        lane.flying += 1
+        others = () if lane.limits.resident is None else {ask.model for ask in self._waiting[lane.name]}
+        lane.departs(waiter.model, others)
         lane.granted += 1
         lane.permit = False
         waiter.journal.record(waiter.sent)
@@ -328,8 +333,8 @@ class Gate:
         if self.closed is not None:
             return look_again
         for lane in self.lanes:
-            while lane.dead is None and lane.free_slots - lane.arriving - self.waiting(lane) >= 1.0:
-                begin = next((b for roster in self.rosters if (b := roster.next_for(lane)) is not None), None)
+            while lane.dead is None and lane.free_slots - lane.arriving - self._would_go(lane) >= 1.0:
+                begin = self._next_for(lane, loaded=True) or self._next_for(lane)
                 if begin is None:
                     break
                 at = lane.when(1.0, 1.0, now)
@@ -338,6 +343,29 @@ class Gate:
                     break
                 begin(Beginning(self, lane))
         return look_again
+
+    def _begins_before(self, waiter: Waiter, now: float) -> bool:
+        """Before a model takes the place of another, begin a conversation that still has a use for what is loaded."""
+        lane = waiter.lane
+        if not lane.unloads_for(waiter.model) or lane.change_is_due or self.closed is not None:
+            return False
+        begin = self._next_for(lane, loaded=True) if lane.when(1.0, 1.0, now) <= now else None
+        if begin is not None:
+            begin(Beginning(self, lane))
+        return begin is not None
+
+    def _next_for(self, lane: Lane, *, loaded: bool = False) -> Callable[[Beginning], None] | None:
+        """How to begin the first conversation that may, of any run."""
+        if loaded and lane.limits.resident is None:
+            return None
+        return next((b for roster in self.rosters if (b := roster.next_for(lane, loaded=loaded)) is not None), None)
+
+    def _would_go(self, lane: Lane) -> int:
+        """How many wait for a slot, a window or money; who waits for a model to be loaded leaves others the place."""
+        queue = self._waiting[lane.name]
+        if lane.limits.resident is None or lane.change_is_due:
+            return len(queue)
+        return sum(lane.has_place(ask.model) for ask in queue)
 
     def _give_up_on_parked(self, now: float) -> None:
         """When everyone who talks waits for a lane that stays shut too long, the night is over for them."""
@@ -351,7 +379,7 @@ class Gate:
         """True when every lane that somebody waits for stays shut for longer than a run waits."""
         return not any(
             lane.shut_until(now) <= now + self.max_wait
-            and (self._waiting[lane.name] or any(roster.next_for(lane) is not None for roster in self.rosters))
+            and (self._waiting[lane.name] or self._next_for(lane) is not None)
             for lane in self.lanes
         )
 

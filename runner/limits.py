@@ -10,20 +10,22 @@ its lane, and claims the money that it needs from all lanes.
   equally fast.
 - A token window is charged what the provider charges: all of `max_tokens` up front, or what is expected to be used.
   When the usage is known the entry is corrected.
+- Where a server has room for a few models at a time, the calls of those that are loaded go first, and nothing is loaded
+  over a model that is at work. What is loaded follows from the calls that went; the server is not asked.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import merge
 from math import inf
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
-from runner.call import Hints
+from runner.call import Hints, Left
 from runner.events import Account
 from runner.money import Nanos
 
@@ -57,6 +59,8 @@ _FIRST_MEANS: Final = 4
 _FIRST_TOKENS_PER_BYTE: Final = 0.4
 _FIRST_SHARE: Final = 0.4
 _MOST_BUSY_BACKOFF: Final = 60.0
+_LEAST_TOLD_BACKOFF: Final = 0.1
+"""From so many seconds on a wait that was told grows, where it was told and was not enough."""
 _TROUBLE_STRIKES: Final = 3
 _UNHEARD_STRIKES: Final = 6
 _DEAD_STRIKES: Final = 10
@@ -176,6 +180,14 @@ class Window:
         self._expire(now)
         return [(now - entry.at, entry.amount) for entry in self._entries if entry.at is not None]
 
+    def resize(self, other: Window, now: float) -> None:
+        """Be as large as this one from now on, with all that is in it and all that will be corrected in it."""
+        self._debt, self._debt_at = self._owed(now), now
+        self._pace *= other.whole / self.whole
+        self.whole, self.whole_burst = other.whole, other.whole_burst
+        self.limit = self.whole * self.share
+        self.burst = None if self.whole_burst is None else self.whole_burst * self.share
+
     def rescale(self, share: float, now: float) -> None:
         """Be this share of the whole window from now on; one that gets smaller keeps that part of what is in it."""
         self._expire(now)
@@ -254,6 +266,8 @@ class Limits:
     count: Literal["reserved", "used"] = "reserved"
     """Whether the provider counts `max_tokens` when a request comes, or what was used when it ends."""
     per: Literal["provider", "model"] = "provider"
+    resident: int | None = None
+    """How many models a local server has loaded at once."""
 
 
 TokenKind: TypeAlias = Literal["all", "input", "output"]
@@ -307,12 +321,20 @@ class Lane:
     busy_in_a_row: int = 0
     strikes: int = 0
     """Errors in a row, each of a call that was made after the one before it was known."""
-    heard: bool = False
-    """True when the provider has answered at least once."""
+    answered: float = -inf
+    """When the last of the calls was made that the provider has answered; -inf while it has answered none."""
     last_cut: float = -inf
     tokens_per_byte: float = _FIRST_TOKENS_PER_BYTE
     granted: int = 0
     refused: int = 0
+    loads: int = 0
+    """How often a model had to be loaded, as far as the calls that went can tell."""
+    _loaded: dict[str, int] = field(default_factory=dict)
+    """The models that are loaded, and how many calls of each fly; the one whose calls went last stands last."""
+    _loaded_at: dict[str, int] = field(default_factory=dict)
+    """Which load was the last of each model."""
+    _went_past: int = 0
+    """Calls of loaded models that went since the last load while others waited for theirs."""
     _minute: Window | None = None
     _day: Window | None = None
     _tokens: tuple[tuple[TokenKind, Window], ...] = ()
@@ -355,7 +377,8 @@ class Lane:
     def least(self, max_tokens: int) -> float:
         """The smallest share with which a call of so many output tokens can be made without passing it."""
         limits = self.limits
-        ones = [1.0 / n for n in (limits.concurrency, limits.rpm, limits.rpd, limits.burst) if n is not None]
+        counts = (limits.concurrency, limits.rpm, limits.rpd, limits.burst, limits.resident)
+        ones = [1.0 / n for n in counts if n is not None]
         # What is counted as used is refused only when the limit is passed already: there any call fits.
         tokens = [max_tokens / w.whole for kind, w in self._tokens if kind != "input" and not w.late]
         return min(1.0, max((*ones, *tokens), default=0.0))
@@ -473,11 +496,71 @@ class Lane:
         for part in held.tokens:
             part.window.amend(part.entry, 0.0, now)
 
+    # -- what is loaded -------------------------------------------------------------------------------------------
+
+    @property
+    def resident(self) -> float:
+        """How many models may be loaded at once."""
+        return inf if self.limits.resident is None else max(1, int(self.limits.resident * self.share + _RESIDUE))
+
+    @property
+    def change_is_due(self) -> bool:
+        """True when so many calls went past those who wait for another model that it comes next."""
+        return self._went_past >= PASSED_TOO_OFTEN
+
+    def is_loaded(self, model: str) -> bool:
+        """True when a call of this model makes its server load nothing, as far as we know."""
+        return self.limits.resident is None or model in self._loaded
+
+    def has_place(self, model: str, wanted: Container[str] = ()) -> bool:
+        """True when a model is loaded, or can be without one that is at work or `wanted` going for it."""
+        if self.is_loaded(model):
+            return True
+        # Whoever was begun for a loaded model asks for it in a moment.
+        kept = sum(1 for name, flying in self._loaded.items() if flying or self.arriving or name in wanted)
+        return kept < self.resident
+
+    def unloads_for(self, model: str) -> bool:
+        """True when a call of this model makes its server throw out another one."""
+        return not self.is_loaded(model) and len(self._loaded) >= self.resident
+
+    def turn(self, model: str) -> tuple[int, int]:
+        """Smallest first: loaded models, then the one that was loaded longest ago; a change that is due goes first."""
+        if self.is_loaded(model):
+            return 0, 0
+        return -1 if self.change_is_due else 1, self._loaded_at.get(model, 0)
+
+    def first_to_go(self) -> str | None:
+        """The loaded model that gets no more calls when a change is due and all of them are at work."""
+        return next(iter(self._loaded), None)
+
+    def departs(self, model: str, waiting: Collection[str] = ()) -> None:
+        """A call of this model goes, while others wait for these."""
+        self.flying += 1
+        if self.limits.resident is None:
+            return
+        if model in self._loaded:
+            self._went_past += any(name not in self._loaded for name in waiting)
+        else:
+            self.loads += 1
+            self._loaded_at[model] = self.loads
+            self._went_past = 0
+            idle = sorted((name for name, flying in self._loaded.items() if not flying), key=waiting.__contains__)
+            for name in idle[: max(0, int(len(self._loaded) + 1 - self.resident))]:
+                del self._loaded[name]
+        self._loaded[model] = self._loaded.pop(model, 0) + 1
+
+    def lands(self, model: str) -> None:
+        """A call of this model has ended."""
+        self.flying -= 1
+        if model in self._loaded:
+            self._loaded[model] -= 1
+
     # -- what outcomes teach ------------------------------------------------------------------------------------
 
-    def succeeded(self) -> None:
+    def succeeded(self, granted: float) -> None:
         self.busy_in_a_row = self.strikes = 0
-        self.heard = True
+        self.answered = max(self.answered, granted)
         if self.slots < self.most:
             self.slots = min(self.most, self.slots + max(0.25, 1.0 / max(1.0, self.slots)))
 
@@ -497,8 +580,14 @@ class Lane:
             at_once = self.flying if self.slots == inf else min(self.slots, max(self.flying, 1))
             self.slots = max(1.0, at_once * 0.7)
         if retry_after is not None:
-            why = why or f"asked to wait {retry_after:.0f} s"
-            self.pause(now + retry_after + jitter * min(1.0, retry_after * 0.1), why)
+            said = f"asked to wait {retry_after:.{0 if retry_after >= 1.0 else 3}f} s"
+            wait = retry_after
+            if self.busy_in_a_row > 1:
+                # It was told before, was waited for, and was not enough.
+                grown = max(retry_after, _LEAST_TOLD_BACKOFF) * 2.0 ** min(self.busy_in_a_row - 1, 16)
+                wait = max(retry_after, min(_MOST_BUSY_BACKOFF, grown))
+                said = f"{said}, and busy again after that"
+            self.pause(now + wait + jitter * min(1.0, wait * 0.1), why or said)
         else:
             wait = min(_MOST_BUSY_BACKOFF, 2.0 ** min(self.busy_in_a_row, 6))
             self.pause(now + wait * (0.5 + jitter / 2), "busy")
@@ -517,21 +606,20 @@ class Lane:
                     self.pause(now + hint.reset, f"its {hint.counts} of the day are used up")
             elif told[hint.counts] is None:
                 if hint.most:
-                    self._learn(hint.counts, hint.most, hint.left, now)
+                    self._learn(hint, hint.most, now)
                 if hint.left == 0 and hint.reset:
                     # The reset is that of the whole limit; where it refills all the time, a part is there much sooner.
                     self.pause(now + hint.reset * _REFILLED_SHARE, "its limit is used up")
 
-    def _learn(
-        self, counts: Literal["requests", "tokens", "input", "output"], most: int, left: int | None, now: float
-    ) -> None:
+    def _learn(self, hint: Left, most: int, now: float) -> None:
         """Mirror a limit of the minute that the provider has told, and count in it what others have used of it."""
+        counts = hint.counts
         name: WindowName = "minute" if counts == "requests" else "all" if counts == "tokens" else counts
         new = Window(most, MINUTE, max(2.0, most * _BURST_SHARE)) if name == "minute" else self._token_window(most)
         window = self.windows.get(name)
-        if window is None or window.whole != new.whole:
-            if window is not None:
-                new.remember(window.counted(now), now)
+        if window is not None and window.whole != new.whole:
+            window.resize(new, now)
+        elif window is None:
             new.rescale(self.share, now)
             window = new
             if name == "minute":
@@ -539,10 +627,13 @@ class Lane:
             else:
                 rest = tuple((kind, other) for kind, other in self._tokens if kind != name)
                 self._tokens = (*rest, (cast(TokenKind, name), new))
-        if left is not None and self.share == 1.0:
-            others = most - left - sum(amount for _, amount in window.counted(now))
+        # Nothing left, and no word of when there will be, beside an answer: that is a header that nobody keeps.
+        if hint.left is not None and (hint.left or hint.reset is not None) and self.share == 1.0:
+            others = most - hint.left - sum(amount for _, amount in window.counted(now))
             if others > most * _NOT_OURS_SHARE:
-                window.remember([(0.0, others)], now)
+                # All of the limit is there again at the reset, and what others have used of it is forgotten by then.
+                ago = 0.0 if hint.reset is None else max(0.0, window.seconds - hint.reset)
+                window.remember([(ago, others)], now)
 
     def erred(self, granted: float, jitter: float, now: float) -> None:
         """A retryable error: after some in a row one call at a time, after longer and longer pauses, finds out more."""
@@ -563,7 +654,7 @@ class Lane:
     @property
     def beyond_hope(self) -> bool:
         """True when it has failed for so long, or from the start, that this life makes no more calls to it."""
-        return self.strikes >= (_DEAD_STRIKES if self.heard else _UNHEARD_STRIKES)
+        return self.strikes >= (_DEAD_STRIKES if self.answered > -inf else _UNHEARD_STRIKES)
 
 
 def _amount(kind: TokenKind, input_tokens: float, output_tokens: float) -> float:
@@ -587,6 +678,8 @@ class Waiter:
     least: Nanos = -1
     """What it would reserve with the smallest output limit that its job allows; as much as `reserved` if not said."""
     passed: int = 0
+    model: str = ""
+    """What its server must have loaded."""
 
     def __post_init__(self) -> None:
         if self.least < 0:
@@ -643,16 +736,27 @@ def choose(waiting: Iterable[Sequence[Waiter]], now: float) -> Choice:
     ahead: list[tuple[Waiter, bool]] = []
     claims: dict[Ceiling, Nanos] = {}
     shut: set[str] = set()
+    wanted: dict[str, set[str]] = {}
+    """By lane: loaded models that somebody waits for who can go as soon as a window lets them."""
+    leaving: set[tuple[str, str]] = set()
+    """Models, by lane, that get no more calls until another one has their place."""
     for waiter in _in_order(waiting):
         lane = waiter.lane
-        if lane.name in shut:
+        if lane.name in shut or (lane.name, waiter.model) in leaving:
             continue
         at = lane.when(*lane.estimate(waiter.size), now)
         if at > now:
             look_again = min(look_again, at)
             goes_first = waiter.starves or at >= lane.paused_until > now
+            if lane.is_loaded(waiter.model):
+                wanted.setdefault(lane.name, set()).add(waiter.model)
         elif not waiter.fits(claims):
             goes_first = waiter.starves and waiter.will_fit()
+        elif not lane.has_place(waiter.model, wanted.get(lane.name, ())):
+            # Who waits for a model to be loaded is not passed over by a single call, but by all of those that are.
+            if lane.change_is_due and (first := lane.first_to_go()) is not None:
+                leaving.add((lane.name, first))
+            continue
         elif lane.paced and not lane.permit:
             want_permit.append(lane)
             goes_first = True
@@ -675,4 +779,12 @@ def _in_order(waiting: Iterable[Sequence[Waiter]]) -> Iterator[Waiter]:
     queues = [queue for queue in waiting if queue and queue[0].lane.dead is None and queue[0].lane.free_slots >= 1.0]
     rank = attrgetter("rank")
     yield from sorted((waiter for queue in queues for waiter in queue if waiter.starves), key=rank)
-    yield from (waiter for waiter in merge(*queues, key=rank) if not waiter.starves)
+    key: Callable[[Waiter], Any] = rank
+    if any(queue[0].lane.limits.resident is not None for queue in queues):
+        key = _turn
+        queues = [queue if queue[0].lane.limits.resident is None else sorted(queue, key=key) for queue in queues]
+    yield from (waiter for waiter in merge(*queues, key=key) if not waiter.starves)
+
+
+def _turn(waiter: Waiter) -> tuple[tuple[int, int], tuple[int, ...]]:
+    return waiter.lane.turn(waiter.model), waiter.rank

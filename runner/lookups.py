@@ -2,7 +2,7 @@
 
 A lost call stays charged at its reservation until somebody knows better. Some providers keep a record of each call
 under the id that they gave it; it may come a little late, so a call is looked up several times before it is left to
-its owner, who can settle it by hand.
+its owner, who can settle it by hand. So is one whose record tells what cannot be true.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from runner.money import Nanos, Price, cost
 _AFTER_SECONDS: Final = (2.0, 15.0, 60.0, 300.0)
 """How long after each other a call is looked up."""
 _LAST_SECONDS: Final = 10.0
+_MOST_TOKENS: Final = 10_000_000
+"""No model reads or writes so many."""
+_FAR: Final = 10
+"""A cost so many times above that of the tokens, or below that of the text that came, is not that of the call."""
 
 
 class LookUps:
@@ -32,8 +36,11 @@ class LookUps:
         transport: Transport,
         prices: Mapping[str, Price],
         extra: Callable[[Sent], Mapping[str, Any]],
+        overran: Callable[[str], None] = lambda alias: None,
     ) -> None:
         self._journal = journal
+        self._overran = overran
+        """Told the model of a call that has cost more than was reserved."""
         self._extra = extra
         """What else a call was sent with: some providers keep a record only where they were told to."""
         self._transport = transport
@@ -84,14 +91,23 @@ class LookUps:
             # It may have been settled by hand meanwhile.
             if spent is not None and id_ in self._journal.state.unsettled:
                 self._journal.record(Settled(*id_, spent, f"looked up: {sent.provider} {call.generation}"))
+                if spent > sent.reserved:
+                    self._overran(sent.alias)
         dues = (self._tried[id_] for id_ in self._open() if id_ in self._tried)
         return min((due for times, due in dues if times < len(_AFTER_SECONDS)), default=inf)
 
     def _spent(self, call: Unsettled, found: Found) -> Nanos | None:
-        """What the provider charged, or what its tokens cost by the price list; None where it tells neither."""
-        if found.cost is not None:
-            return found.cost
-        price = self._prices.get(call.sent.alias)
-        if price is None or found.input is None or found.output is None:
+        """What the provider charged, or what its tokens cost by the price list; None where neither can be true."""
+        counts = (found.input or 0, found.output or 0)
+        if max(counts) > _MOST_TOKENS or (found.output is not None and found.output < call.written):
             return None
-        return cost(price, found.input, found.output, found.cached_read or 0)
+        price, computed, least = self._prices.get(call.sent.alias), None, 0
+        if price is not None:
+            least = cost(price, 0, call.written) if call.written else 0
+            if found.input is not None and found.output is not None:
+                computed = cost(price, found.input, found.output, found.cached_read or 0)
+        if found.cost is None:
+            return computed
+        # More than was reserved may be true: of a server that keeps to no limit, where the tokens say the same.
+        most = max(call.sent.reserved, (computed or 0) * _FAR)
+        return found.cost if least <= found.cost * _FAR and found.cost <= most else None

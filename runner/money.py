@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
 from math import ceil, floor
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 Nanos = int
 """An amount of money in billionths of a dollar."""
@@ -43,6 +43,13 @@ class Tier:
         return max(self.input, self.cache_read or Decimal(0), self.cache_write or Decimal(0))
 
 
+class Rates(NamedTuple):
+    """Dollars per million tokens."""
+
+    input: Decimal
+    output: Decimal
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What a model charges: dollars per million tokens, and dollars per request."""
@@ -68,10 +75,10 @@ class Price:
         reached = [tier for tier in self.tiers if input_tokens > tier.above]
         return reached[-1] if reached else Tier(-1, self.input, self.output, self.cache_read, self.cache_write)
 
-    def dearest(self, input_bound: int) -> tuple[Decimal, Decimal]:
+    def dearest(self, input_bound: int) -> Rates:
         """The most that an input token and an output token can cost in a request with at most so much input."""
         rates = [self.at(0), *(tier for tier in self.tiers if input_bound > tier.above)]
-        return max(rate.dearest_input for rate in rates), max(rate.output for rate in rates)
+        return Rates(max(rate.dearest_input for rate in rates), max(rate.output for rate in rates))
 
     def record(self) -> dict[str, Any]:
         """The price as plain JSON; `Price.of` gives it back."""

@@ -51,7 +51,7 @@ from runner.render import STYLES, StyleError
 from runner.render.figures import counted
 from runner.roster import Roster
 from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
-from runner.selection import Options, date_of, first_of, key_of, look_through, unfinished_elsewhere
+from runner.selection import Options, date_of, first_of, key_of, look_through, overran_before, unfinished_elsewhere
 from runner.shares import Shares
 from runner.talk import talk_of
 from runner.transports.http import HttpTransport
@@ -173,19 +173,20 @@ async def _night(
         if working:
             codes.append(await _work(world, working, options, place, tell, watch))
         for one in working:
-            await _notify(world, place, one.source, _end(one), tell)
+            await _notify(world, place, one.source, _end(one, codes[-1]), tell)
         return worst(codes)
 
 
-def _end(one: Ready) -> End:
-    """What a run came to in this life."""
-    reading = one.views.reading
-    closed = one.journal.state.closed[-1][1] if not one.journal.state.is_open else None
+def _end(one: Ready, code: int) -> End:
+    """What a run came to in this life; `code` is that of the whole night."""
+    reading, state = one.views.reading, one.journal.state
+    # One that waited for others in vain has no life of its own.
+    closed = state.closed[-1][1] if state.lives >= one.opened.life and not state.is_open else None
     return End(
         job=reading.job,
         run=one.key,
-        exit=EXIT_STORAGE if closed is None else closed.exit,
-        reasons=("storage",) if closed is None else closed.reasons,
+        exit=code if closed is None else closed.exit,
+        reasons=() if closed is None else closed.reasons,
         conversations=reading.counts(),
         spent=one.journal.state.run.held,
         most=one.plan.budget.run,
@@ -219,7 +220,9 @@ def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
         tell(f"  to take them up again: {one.views.reading.command()}")
         return EXIT_UNFINISHED
     since = closed[-1][0] if closed else clock.wall()
-    tell(f"{one.name}: nothing to do, complete since {date_of(since, one.plan.job.timezone)}, 0 calls")
+    early = one.views.reading.stopped_early()
+    parted = f", {early:,} of them stopped early (the index says why)" if early else ""
+    tell(f"{one.name}: nothing to do, complete since {date_of(since, one.plan.job.timezone)}{parted}, 0 calls")
     if clock.wall() - since > _STALE_SECONDS and "{date}" not in one.plan.job.run_key:
         tell('  this run is complete and stays so; for a new one every night give the job `run_key: "{date}"`')
     return 0
@@ -239,8 +242,7 @@ async def _work(
     try:
         code = await take_turn(shares, world, options.max_time, tell) if shares.lanes else None
         if code is None:
-            left = None if options.max_time is None else options.max_time - (anyio.current_time() - began)
-            code = await _hold(world, working, by_alias, shares, replace(options, max_time=left), tell, watch)
+            code = await _hold(world, working, by_alias, shares, options, began, tell, watch)
         return code
     finally:
         await shares.leave()
@@ -252,6 +254,7 @@ async def _hold(
     by_alias: Sequence[Mapping[str, Lane]],
     shares: Shares,
     options: Options,
+    began: float,
     tell: Tell,
     watch: Watch,
 ) -> int:
@@ -287,6 +290,7 @@ async def _hold(
         gate,
         grace=options.grace,
         max_time=options.max_time,
+        began=began,
         watchers=[*watchers, *watch(sessions, gate)],
         stopping=stopping,
         finish=finish,
@@ -381,7 +385,7 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
     # Looked through before there is a journal, so that a night that cannot begin leaves nothing behind.
     found = None
     if not world.disk.exists(folder / FILE):
-        found = look_through(plan, State(), options, prices(plan, sources))
+        found = look_through(plan, State(), options, prices(plan, sources, source.file))
     journal = await _open(world, folder, f"{job.name}/{key}", place.holder)
     try:
         state = journal.state
@@ -395,7 +399,7 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
             added = _branch(options.wish, plan, journal)
             plan = make_plan(job, date, state.additions)
             options = replace(options, only=tuple(glob_escape(plan.by_id[one.cell].name) for one in added))
-        known = prices(plan, replace(sources, frozen=frozen(plan, state)))
+        known = prices(plan, replace(sources, frozen=frozen(plan, state)), source.file)
         if found is None or state.lives:
             found = look_through(plan, state, options, known)
         if journal.torn is not None:
@@ -629,7 +633,7 @@ def _options_data(options: Options, source: Source, root: Path) -> dict[str, Any
     given: dict[str, Any] = {"file": source.file, "outputs": str(root)}
     if source.sets:
         given["sets"] = list(source.sets)
-    for name in ("budget", "limit", "max_time", "retry_failed", "accept_changes", "share"):
+    for name in ("budget", "limit", "max_time", "retry_failed", "accept_changes", "share", "replay"):
         if getattr(options, name):
             given[name] = getattr(options, name)
     if options.only:
@@ -699,6 +703,13 @@ def _extra(plan: Plan, sent: Sent) -> Mapping[str, Any]:
     return {} if cell is None else plan.conversation(cell).participant(sent.role).extra
 
 
+def _overran(one: Ready, gate: Gate, alias: str) -> None:
+    """Make no more calls of a model that was found to have passed what was reserved."""
+    overran = one.journal.state.tallies[alias].overran
+    if overran is not None:
+        gate.park_model(alias, overran.told(alias))
+
+
 def _session(
     world: World,
     one: Ready,
@@ -706,6 +717,8 @@ def _session(
     gate: Gate,
 ) -> Session:
     known = one.prices
+    for alias, overran in overran_before(one.plan, one.journal.state, known).items():
+        gate.park_model(alias, overran)
     # Reopened conversations are missing, although the state will say so only when the life has begun.
     roster = Roster(one.plan, one.journal, known, lanes, one.missing, gate, one.purse.ceiling)
     transport = HttpTransport(world.wire, world.clock, one.endpoints)
@@ -722,7 +735,7 @@ def _session(
         opened=one.opened,
         ended=partial(_write_transcript, one),
         inbox=inboxes.look,
-        look_ups=LookUps(one.journal, transport, known, partial(_extra, one.plan)),
+        look_ups=LookUps(one.journal, transport, known, partial(_extra, one.plan), partial(_overran, one, gate)),
         purse=one.purse,
         deadline=one.plan.job.ends(world.clock.wall()),
     )

@@ -12,12 +12,14 @@ from datetime import date
 from difflib import get_close_matches
 from typing import Final, NamedTuple
 
+from runner.conversation import view
 from runner.doctor import CODES, Finding, Grade
 from runner.foreign import masker
 from runner.job import Provider
 from runner.job.environment import variables
 from runner.money import Nanos, Price, shown
 from runner.plan import Model, Plan
+from runner.prices import view_bound
 from runner.providers import DIALECTS, Endpoint
 from runner.providers.base import Fact, Funds, Inquiry, Listed, Resident
 from runner.world import WireError
@@ -36,6 +38,7 @@ _SUFFIXED: Final = frozenset({"openrouter"})
 _GONE: Final = frozenset({"retired", "deleted"})
 _REFUSED: Final = "connection refused"
 _MOST_NAMED: Final = 3
+_ENDING: Final = "does its `base_url` end as it should, such as in /v1?"
 _UNTOLD: Final = "the server does not tell how much of it is on the graphics card"
 
 
@@ -111,6 +114,7 @@ class _Hearing:
                 self.models.setdefault(model.id, []).append(model)
 
     def findings(self) -> Iterator[Finding]:
+        self.astray = self._is_astray()
         self.missing = {one.inquiry.models[0] for one in self.heard if self._says_no_model(one)}
         troubles = list(dict.fromkeys(filter(None, map(self._trouble, self.heard))))
         if self._answered():
@@ -118,6 +122,8 @@ class _Hearing:
         elif not troubles:
             yield Finding("ok", self.endpoint.name, "nothing can be asked there for nothing")
         yield from troubles
+        if self.astray:
+            return
         if any(one.inquiry.about in ("models", "model") and one.status in (200, 404) for one in self.heard):
             for id_, models in self.models.items():
                 about = _About(f"{self.endpoint.name}/{id_}")
@@ -146,13 +152,16 @@ class _Hearing:
         return Finding("ok", self.endpoint.name, f"answers at {where}")
 
     def _is_keyed(self) -> bool:
-        return self.endpoint.api_key is not None or bool(self.endpoint.secrets)
+        return self.endpoint.api_key is not None or bool(self.endpoint.keys)
 
     def _trouble(self, one: Heard) -> Finding | None:
         """What an answer that is none means for the provider as a whole."""
         name = self.endpoint.name
         if one.broke is not None:
             return self._unreachable(one.broke)
+        if self.astray:
+            text = f"neither its models nor their list is there (HTTP {one.status})"
+            return Finding("problem", name, text, _ENDING)
         if one.status == 200 or self._says_no_model(one):
             return None
         failure = self.dialect.failure(one.status, one.headers, one.body, self.wall)
@@ -168,7 +177,7 @@ class _Hearing:
             return Finding("problem", name, failure.detail, "correct its `base_url`")
         if one.inquiry.about == "resident":
             return None  # an older server, which does not tell
-        remedy = "does its `base_url` end as it should, such as in /v1?" if one.status == 404 else None
+        remedy = _ENDING if one.status == 404 else None
         return Finding("warning", name, f"it does not tell what was asked ({failure.detail})", remedy)
 
     def _key_remedy(self) -> str:
@@ -189,7 +198,12 @@ class _Hearing:
     # -- a model -----------------------------------------------------------------------------------------------------
 
     def _says_no_model(self, one: Heard) -> bool:
-        return one.broke is None and one.inquiry.about == "model" and one.status == 404
+        return not self.astray and one.broke is None and one.inquiry.about == "model" and one.status == 404
+
+    def _is_astray(self) -> bool:
+        """True when each model is missing, and the list that would name it as well: somebody else may be there."""
+        asked = {one.inquiry.about for one in self.heard}
+        return asked == {"model", "models"} and all(one.broke is None and one.status == 404 for one in self.heard)
 
     def _listed(self, id_: str) -> Listed | None:
         named = {fact.id: fact for _, fact in self.facts if isinstance(fact, Listed)}
@@ -242,18 +256,26 @@ class _Hearing:
         if window is None:
             if all(model.context is None for model in models):
                 about.add("its window is not told")
-        elif need >= window:
-            text = f"max_tokens {need:,} leaves no room for a prompt in its window of {window:,} tokens"
-            about.add(text, "problem", "lower max_tokens")
-        else:
+        elif need < window:
             about.add(f"window {window:,}")
+        for part in () if listed is None else _too_much(listed, need):
+            about.add(*part)
+        opens = self.dialect.home.window is not None
+        prompt = max((_longest_prompts(self.plan).get(model.alias, 0) for model in models), default=0)
+        if window is not None and not opens and need < window < prompt + 2 * need:
+            text = f"it may be full after few lines, of max_tokens {need:,} each, and up to {prompt:,} for the prompt"
+            about.add(text, "warning", "lower max_tokens: a window that is full stops a conversation")
         for model in models:
-            if window is not None and model.context is not None and model.context > window:
+            if window is None or model.context is None or (model.context <= window and not opens):
+                continue
+            if model.context <= window:
+                about.add(f"calls open {model.context:,} of it (`context`)")
+            elif opens:
+                text = f"calls open {model.context:,} for {model.alias}, more than its window"
+                about.add(text, "warning", f"give it a `context` of {window:,} at most")
+            else:
                 text = f"`context` of {model.alias} is {model.context:,}, more than its window of {window:,}"
                 about.add(text, "warning", "correct `context`")
-        if listed is not None and listed.max_output is not None and need > listed.max_output:
-            text = f"max_tokens {need:,} is more than the {listed.max_output:,} that it may write"
-            about.add(text, "warning", "lower max_tokens")
 
     def _price(self, about: _About, listed: Listed | None, models: Sequence[Model]) -> None:
         told = None if listed is None else listed.price
@@ -283,9 +305,10 @@ class _Hearing:
             about.add(_UNTOLD, "warning")
         for model in models:
             if resident.window is not None and model.context is not None and resident.window < model.context:
-                text = f"loaded with a window of {resident.window:,}, less than the `context` {model.context:,}"
-                anew = "the first call loads it anew" if self.endpoint.type == "ollama" else "load it with more"
-                about.add(f"{text} of {model.alias}", "warning", anew)
+                opens = self.dialect.home.window is not None
+                what = f"{model.context:,} that calls open for" if opens else f"`context` {model.context:,} of"
+                text = f"loaded with a window of {resident.window:,}, less than the {what} {model.alias}"
+                about.add(text, "warning", "the first call loads it anew" if opens else "load it with more")
 
     # -- what is loaded, and what is left ----------------------------------------------------------------------------
 
@@ -295,7 +318,12 @@ class _Hearing:
             return
         loaded = list(dict.fromkeys(fact.id for _, fact in self.facts if isinstance(fact, Resident)))
         text = f"loaded: {', '.join(loaded)}" if loaded else "no model is loaded"
-        yield Finding("ok", self.endpoint.name, text)
+        most = self.provider.limits.resident
+        if most is not None and len(loaded) > most:
+            more = f"{text}, more than `resident` {most}"
+            yield Finding("warning", self.endpoint.name, more, "raise it, if all of them fit, and they stay loaded")
+        else:
+            yield Finding("ok", self.endpoint.name, text)
         if self.provider.min_gpu is not None:
             for id_ in self.models:
                 if id_ not in loaded and id_ not in self.missing and self._listed(id_) is not None:
@@ -331,6 +359,26 @@ _ENDS: Final[Mapping[bool, tuple[Grade, str]]] = {
 }
 
 
+def too_much(plan: Plan, rows: Mapping[str, tuple[Listed, str]]) -> Iterator[Finding]:
+    """What speaks against the output limits of a plan in lists that are kept: rows by alias, each with its source."""
+    most = _max_tokens(plan)
+    for alias, (listed, source) in rows.items():
+        for text, grade, remedy in _too_much(listed, most.get(alias, 0)):
+            yield Finding(grade, f"{plan.models[alias].provider}/{listed.id}", f"{text} ({source})", remedy)
+
+
+def _too_much(listed: Listed, need: int) -> Iterator[tuple[str, Grade, str]]:
+    if listed.window is not None and need >= listed.window:
+        text = f"max_tokens {need:,} leaves no room for a prompt in its window of {listed.window:,} tokens"
+        yield text, "problem", "lower max_tokens"
+    if listed.max_output is not None and need > listed.max_output:
+        yield (
+            f"max_tokens {need:,} is more than the {listed.max_output:,} that it may write",
+            "warning",
+            "lower max_tokens",
+        )
+
+
 def _close(id_: str, names: Sequence[str]) -> list[str]:
     """The names that may be meant: of the same model of others, or written almost alike."""
     last = id_.rpartition("/")[2]
@@ -340,6 +388,20 @@ def _close(id_: str, names: Sequence[str]) -> list[str]:
 
 def _rates(price: Price) -> str:
     return f"${price.input:f} in, ${price.output:f} out per million"
+
+
+def _longest_prompts(plan: Plan) -> Mapping[str, int]:
+    """The most tokens that the first call to each model of the plan is sent, what others said before it aside."""
+    found: dict[str, int] = {}
+    for cell in {(cell.prompt, cell.pairing, cell.models): cell for cell in plan.cells}.values():
+        conversation = plan.conversation(cell)
+        for speaker in (side for side in conversation.participants if side.live):
+            first = next((line for line in conversation.lines if line.role == speaker.role and not line.given), None)
+            if first is not None:
+                before = [line.given or "" for line in conversation.lines[: first.number - 1]]
+                bound = view_bound(view(conversation, speaker.role, before, first.instruct))
+                found[speaker.alias] = max(found.get(speaker.alias, 0), bound)
+    return found
 
 
 def _max_tokens(plan: Plan) -> Mapping[str, int]:

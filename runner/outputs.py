@@ -155,6 +155,18 @@ class Reading:
             elif aside.kind not in DURING and complete:
                 yield Observer(cell, aside, progress.status or "pending", progress.reason)
 
+    def is_early(self, cell: Cell) -> bool:
+        """True for a conversation that is complete although its last planned lines were not said."""
+        progress = self.state.of(cell.id)
+        return progress.status == "complete" and progress.reason is not None
+
+    def stopped_early(self) -> int:
+        return sum(map(self.is_early, self.plan.cells))
+
+    def refused_parameters(self) -> dict[str, list[str]]:
+        """What the job sets and a model refuses, by its alias: it is left out of its calls."""
+        return {alias: list(names) for alias, names in self.state.dropped.items() if alias in self.plan.models}
+
     # -- one conversation --------------------------------------------------------------------------------------------
 
     def transcript(self, cell: Cell) -> Transcript:
@@ -419,6 +431,7 @@ class Reading:
                 if one.status != "complete"
             ),
             command=self.command(),
+            refused_parameters=self.refused_parameters(),
         )
 
     def command(self) -> str | None:
@@ -429,16 +442,18 @@ class Reading:
             return None
         # Where not even the first record could be kept, the command is that of any run.
         options = self.state.opened[-1][1].options if self.state.opened else {}
-        missing = left - {"complete", "failed"}
-        more = self.more_budget()
+        more, replay = self.more_budget(), options.get("replay")
+        # A replay puts its outputs beside what it plays.
+        beside = replay is not None or options.get("outputs", OUTPUTS) == OUTPUTS
         return " ".join(
             [
                 "tertulia run",
                 quote(str(options.get("file", f"{self.job}.yaml"))),
-                *([] if options.get("outputs", OUTPUTS) == OUTPUTS else [f"--outputs {quote(options['outputs'])}"]),
+                *([] if replay is None else [f"--replay {quote(replay)}"]),
+                *([] if beside else [f"--outputs {quote(options['outputs'])}"]),
                 *(f"--set {quote(change)}" for change in options.get("sets", ())),
                 *([] if self.key == "main" else [f"--run {self.key}"]),
-                *([] if missing else ["--retry-failed"]),
+                *(["--retry-failed"] if "failed" in left else []),
                 *([] if more is None else [f"--budget {dollars(more)}"]),
             ]
         )
@@ -454,6 +469,8 @@ class Reading:
         reasons = {self.status(cell) for cell in left} | {(one.status, one.reason) for one in silent}
         if most is None or ("budget", RUN_BUDGET) not in reasons:
             return None
+        if state.run.held > 2 * most and any(tally.overrun for tally in state.tallies.values()):
+            return None  # so much more than was foreseen may be a wrong figure: first it wants to be looked at
         left += dict.fromkeys(one.cell for one in silent)
         prices = {alias: Price.of(figures) for alias, figures in state.opened[-1][1].prices.items()}
         listeners = {prompt.name: [one.model for one in prompt.listeners] for prompt in plan.job.prompts.values()}
@@ -479,6 +496,12 @@ class Reading:
         progress = self.state.of(cell.id)
         heard = tuple(self.state.of(aside.id).lasting for aside in self.plan.after(cell))
         return cell.prompt, cell.pairing, cell.models, frozenset(progress.replies), progress.status == "complete", heard
+
+    def waits_for_the_job(self) -> bool:
+        """True when all that is missing waits for models that used more than was reserved for them."""
+        left = {self.status(cell)[1] for cell in self.plan.cells if self.status(cell)[0] != "complete"}
+        overran = {t.overran.told(alias) for alias, t in self.state.tallies.items() if t.overrun and t.overran}
+        return bool(left) and left <= overran
 
     def shared_ceilings_reached(self) -> list[Scope]:
         """Of the ceilings over all runs, the day's and the month's: those that conversations were stopped by."""
@@ -554,11 +577,12 @@ class Reading:
                 await anyio.lowlevel.checkpoint()
 
     def whys(self) -> list[dict[str, Any]]:
-        """Why conversations are not complete, with how many they are, the most first."""
-        found = Counter((s, r) for s, r in map(self.status, self.plan.cells) if r is not None and s != "complete")
+        """Why conversations are not complete or stopped early, with how many they are; what is missing first."""
+        found = Counter((s, r) for s, r in map(self.status, self.plan.cells) if r is not None)
+        order = sorted(found.items(), key=lambda item: (item[0][0] == "complete", -item[1]))
         return [
             {"status": status, "reason": one_line(reason, 300), "conversations": number}
-            for (status, reason), number in found.most_common(_MOST_WHYS)
+            for (status, reason), number in order[:_MOST_WHYS]
         ]
 
     def _observers(self) -> dict[str, Any]:
@@ -601,8 +625,10 @@ class Reading:
             "exit": None if closed is None else closed.exit,
             "reasons": [] if closed is None else list(closed.reasons),
             "conversations": {**self.counts(), "total": len(self.plan.cells)},
+            "stopped_early": self.stopped_early(),
             "why": self.whys(),
             "observers": self._observers(),
+            "refused_parameters": self.refused_parameters(),
             "turns": turns,
             "flags": {
                 "truncated": sum(state.of(cell.id).truncated for cell in self.plan.cells),

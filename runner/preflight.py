@@ -14,7 +14,11 @@ from typing import Final, TypeAlias
 from runner.catalogue import EXTRA, NOWHERE, THEIR_NAMES, At, Sources
 from runner.conversation import Conversation, Participant, view
 from runner.events import State
-from runner.job import MissingVariable, Provider, resolve, unsafe
+from runner.foreign import command
+from runner.job import MissingVariable, Provider, at_hand, resolve, unsafe
+from runner.job.checks import beyond
+from runner.job.environment import hidden
+from runner.job.problem import listed
 from runner.limits import Lane, Limits
 from runner.money import FREE, Nanos, Price, ceiling, dollars
 from runner.plan import Model, Plan
@@ -34,6 +38,11 @@ FREE_OF_CHARGE: Final = "free of charge"
 _PLAY: Final = "the built-in provider"
 NO_LISTS: Final = (_JOB, FREE_OF_CHARGE, _PLAY)
 """Who says what a model costs where no list does: the job, which may change its mind in the middle of a run."""
+
+_MAY_COST: Final = (
+    "who answers at an address that is none of this machine or of a network of your own may ask for money: "
+    "say `free: true` there if not, or give its models a price"
+)
 
 _Identity: TypeAlias = tuple[str, ...]
 """An account: address, key, and the model where the provider counts by model."""
@@ -70,8 +79,11 @@ def frozen(plan: Plan, state: State) -> dict[str, Price]:
     return found
 
 
-def prices(plan: Plan, sources: Sources = NOWHERE) -> dict[str, Price]:
-    """What each model charges, and who says so: the job, else the nearest source; CannotBegin where none tells."""
+def prices(plan: Plan, sources: Sources = NOWHERE, file: str = "JOB") -> dict[str, Price]:
+    """What each model charges, and who says so: the job, else the nearest source; CannotBegin where none tells.
+
+    `file` is where the job stands, for commands to copy.
+    """
     found: dict[str, Price] = {}
     unknown: list[str] = []
     helps: list[str] = []
@@ -85,7 +97,7 @@ def prices(plan: Plan, sources: Sources = NOWHERE) -> dict[str, Price]:
         if price is None:
             line = f"  models: {{{alias}: {{use: {model.provider}/{model.id}, price: {{input: ..., output: ...}}}}}}"
             unknown.append(line + _why_not(model, provider, sources))
-            helps += _helps(provider, sources)
+            helps += _helps(provider, sources, file)
         else:
             found[alias] = price
     if unknown:
@@ -110,8 +122,8 @@ def price_for(model: Model, provider: Provider, sources: Sources) -> Price | Non
         return None if price is None else replace(price, source=_PLAY)
     if model.alias in sources.frozen:
         return sources.frozen[model.alias]
-    listed = sources.lists.get(at(provider))
-    row = None if listed is None else listed.models.get(model.id)
+    kept = sources.lists.get(at(provider))
+    row = None if kept is None else kept.models.get(model.id)
     if row is not None and row.price is not None:
         return row.price
     # At another address of the same type somebody else may answer, who charges something else.
@@ -129,19 +141,24 @@ def usual(provider: Provider) -> bool:
 
 
 def _why_not(model: Model, provider: Provider, sources: Sources) -> str:
-    listed = sources.lists.get(at(provider))
-    if listed is None:
-        return ""
-    what = "has no fixed price" if model.id in listed.models else "does not stand"
-    return f"  # {what} in {listed.source}"
+    kept = sources.lists.get(at(provider))
+    if kept is None:
+        free = DIALECTS[provider.type].home.free
+        return "  # or `free: true`, where nobody asks for money" if free else ""
+    what = "has no fixed price" if model.id in kept.models else "does not stand"
+    return f"  # {what} in {kept.source}"
 
 
-def _helps(provider: Provider, sources: Sources) -> list[str]:
+def _helps(provider: Provider, sources: Sources, file: str) -> list[str]:
     """What could make the price known, besides the job."""
     found: list[str] = []
     if DIALECTS[provider.type].priced:
-        job = "" if usual(provider) else " --job JOB"
-        found.append(f"  tertulia models {provider.name} --fetch{job}   # its own list, kept from then on")
+        fetch = (
+            f"tertulia models {provider.name} --fetch"
+            if usual(provider)
+            else command(f"models {provider.name} --fetch --job", file)
+        )
+        found.append(f"  {fetch}   # its own list, kept from then on")
     if sources.package is None and usual(provider) and provider.type in THEIR_NAMES:
         found.append(f"  pip install '{EXTRA}'   # the prices of the package genai-prices")
     return found
@@ -186,22 +203,37 @@ def _first_call(conversation: Conversation, known: Mapping[str, Price]) -> tuple
     line = next(line for line in conversation.lines if line.given is None and speakers[line.role].live)
     speaker = speakers[line.role]
     history = [x.given or "" for x in conversation.lines[: line.number - 1]]
-    bound = input_bound(view(conversation, line.role, history, line.instruct), None, None)
+    bound = input_bound(view(conversation, line.role, history, line.instruct), None, None, speaker.extra)
     # With `min_tokens` a call is made all the same when the money does not reach for all of `max_tokens`.
     least = speaker.max_tokens if speaker.min_tokens is None else speaker.min_tokens
     return ceiling(known[speaker.alias], bound.tokens, least), speaker.alias
 
 
 def left_out(plan: Plan) -> tuple[str, ...]:
-    """A line for each setting of the job that a provider has no words for, and each provider."""
+    """A line for each setting of the job that a provider has no words for or may refuse, and each provider."""
     said: dict[tuple[str, str], None] = {}
+    doubts: dict[str, None] = {}
     for cell in {(cell.prompt, cell.pairing, cell.models): cell for cell in plan.cells}.values():
         conversation = plan.conversation(cell)
         sides = [side for side in conversation.participants if side.live]
         for speaker in (*sides, *(aside.by for aside in conversation.asides)):
-            takes = DIALECTS[plan.providers[speaker.provider].type].takes
+            provider = plan.providers[speaker.provider]
+            takes = DIALECTS[provider.type].takes
+            doubts |= {f"{text}: it may refuse them": None for _, text, _ in beyond(provider, speaker, sure=False)}
             said |= {(speaker.provider, name): None for name in _given(plan, speaker) if name not in takes}
-    return tuple(f"{_known(plan.providers[name])} takes no {setting}: it is left out" for name, setting in said)
+    lines = (f"{_known(plan.providers[name])} takes no {setting}: it is left out" for name, setting in said)
+    return (*lines, *doubts)
+
+
+def taking_turns(plan: Plan) -> tuple[str, ...]:
+    """A line for each provider that cannot have all of its models loaded at once."""
+    found: list[str] = []
+    for name, provider in plan.providers.items():
+        room = provider.limits.resident
+        models = {(model.id, model.context) for model in plan.models.values() if model.provider == name}
+        if room is not None and len(models) > room:
+            found.append(f"{name}: {len(models)} models take turns, {room} loaded at a time")
+    return tuple(found)
 
 
 def _given(plan: Plan, speaker: Participant) -> Iterator[str]:
@@ -236,6 +268,7 @@ def endpoint(provider: Provider, environ: Mapping[str, str], built_in: str | Non
         api_key=None if not key else Secret(key),
         headers={name: _header(value, environ) for name, value in provider.headers.items()},
         limit_field=provider.limit_field,
+        hidden=tuple(Secret(text) for text in hidden(provider.base_url, environ)),
     )
 
 
@@ -250,20 +283,34 @@ def endpoints_of(
 ) -> dict[str, Endpoint]:
     """Where the providers of a plan are; CannotBegin with every key that is missing and every unsafe address."""
     found: dict[str, Endpoint] = {}
-    troubles: list[str] = []
+    troubles: dict[str, list[str]] = {}
     for name, provider in plan.providers.items():
         here = built_in.get((plan.job.name, name))
         try:
             found[name] = endpoint(provider, environ, here)
         except MissingVariable as missing:
-            troubles.append(f"provider {name}: {missing}")
+            troubles.setdefault(str(missing), []).append(name)
             continue
-        danger = None if here is not None else unsafe(found[name].base_url, keyed=bool(found[name].secrets))
+        danger = None if here is not None else unsafe(found[name].base_url, keyed=bool(found[name].keys))
         if danger is not None:
-            troubles.append(f"provider {name}: {danger}")
+            troubles.setdefault(danger, []).append(name)
+        elif here is None and not at_hand(found[name].base_url) and _is_free_at_hand(plan, provider):
+            troubles.setdefault(_MAY_COST, []).append(name)
     if troubles:
-        raise CannotBegin(EXIT_PREFLIGHT, *troubles)
+        raise CannotBegin(EXIT_PREFLIGHT, *by_providers(troubles))
     return found
+
+
+def _is_free_at_hand(plan: Plan, provider: Provider) -> bool:
+    """True when nothing but its type says that its models cost nothing."""
+    models = (model for model in plan.models.values() if model.provider == provider.name)
+    return provider.free_at_hand and any(model.free for model in models)
+
+
+def by_providers(troubles: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A line for each trouble, with the providers that have it."""
+    for trouble, names in troubles.items():
+        yield f"provider{'s' if len(names) > 1 else ''} {listed(names)}: {trouble}"
 
 
 def lanes_of(
@@ -286,8 +333,7 @@ def lanes_of(
         for alias, model in plan.models.items():
             provider, end = plan.providers[model.provider], endpoints[model.provider]
             own = provider.limits.per == "model"
-            key = "" if end.api_key is None else sha256(end.api_key.reveal().encode()).hexdigest()
-            identity = mine[alias] = (end.base_url.rstrip("/"), key, model.id if own else "")
+            identity = mine[alias] = (end.base_url.rstrip("/"), _key(end), model.id if own else "")
             if provider.base_url == BUILT_IN:
                 ours.add(identity)
             said = replace(provider.limits, concurrency=provider.limits.concurrency or DEFAULT_CONCURRENCY)
@@ -301,6 +347,14 @@ def lanes_of(
         for identity, one in _within(limits, most_calls, tell).items()
     }
     return [{alias: lanes[identity] for alias, identity in mine.items()} for mine in identities]
+
+
+def _key(end: Endpoint) -> str:
+    """What tells one account at an address from another: the key, and what the environment puts into headers."""
+    keys = [] if end.api_key is None else [end.api_key.reveal()]
+    headers = {name.lower(): value.reveal() for name, value in end.headers.items() if isinstance(value, Secret)}
+    keys += [f"{name}: {headers[name]}" for name in sorted(headers)]
+    return sha256("\0".join(keys).encode()).hexdigest() if keys else ""
 
 
 def _within(
@@ -344,6 +398,7 @@ def tighter(one: Limits, other: Limits) -> Limits:
         input_tpm=least("input_tpm"),
         output_tpm=least("output_tpm"),
         burst=least("burst"),
+        resident=least("resident"),
         count="reserved" if "reserved" in (one.count, other.count) else "used",
         per=one.per,
     )

@@ -90,8 +90,14 @@ class Roster:
         self._elsewhere = self._state.run.settled
         """What was spent on anything but the conversations of the plan."""
         self._waiting: dict[str, list[Cell]] = {}
+        self._needs: dict[str, str] = {}
+        """What a server has to load for the first call of a conversation, where it has room for a few models only."""
         for cell in sorted(missing, key=lambda cell: (not self._state.of(cell.id).replies, cell.index)):
-            self._waiting.setdefault(self.first_lane(cell).name, []).append(cell)
+            speaker = self._first_speaker(cell)
+            lane = self._lanes[speaker.alias]
+            if lane.limits.resident is not None:
+                self._needs[cell.id] = speaker.weights
+            self._waiting.setdefault(lane.name, []).append(cell)
         self.tight = self._in_reach(missing, AT_MOST)
         """True when a ceiling is in reach, so that money decides who begins."""
         self._ample = self.tight and not self._in_reach(missing, expecting(self._mean))
@@ -108,22 +114,32 @@ class Roster:
 
     def first_lane(self, cell: Cell) -> Lane:
         """The lane of the first call that is still to be made, as far as can be told before it is."""
+        return self._lanes[self._first_speaker(cell).alias]
+
+    def _first_speaker(self, cell: Cell) -> Participant:
         conversation = self._plan.conversation(cell)
         replies = self._state.of(cell.id).replies
         unsaid = (line for line in conversation.lines if line.given is None and line.number not in replies)
         speakers = (conversation.participant(line.role) for line in unsaid)
         open_ = (aside.by for aside in conversation.after if not self._state.of(aside.id).lasting)
         first = next((speaker for speaker in chain(speakers, open_) if speaker.live), None)
-        return self._lanes[cell.models[0][1] if first is None else first.alias]
+        return conversation.participant(cell.models[0][0]) if first is None else first
 
     # -- beginning -------------------------------------------------------------------------------------------------
 
-    def next_for(self, lane: Lane) -> Callable[[Beginning], None] | None:
-        """How to begin a conversation whose first call goes to this lane; None when none can begin now."""
+    def next_for(self, lane: Lane, *, loaded: bool = False) -> Callable[[Beginning], None] | None:
+        """How to begin a conversation whose first call goes to this lane; None when none can begin now.
+
+        `loaded`: only one whose first call is to a model that its server has loaded.
+        """
         queue = self._waiting.get(lane.name)
         if not queue or self._journal.failing is not None or self._gate.why_closed(self._journal) is not None:
             return None
-        cell = self._first_that_may(queue)
+        if lane.limits.resident is None:
+            cell = self._first_that_may(queue)
+        else:
+            may_go = lane.is_loaded if loaded else lane.has_place
+            cell = self._first_that_may([cell for cell in queue if may_go(self._needs[cell.id])])
         if cell is None:
             return None
 

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
+from math import inf
 from random import Random
 from signal import SIGTERM, Signals
 from typing import Any, Final, NamedTuple
@@ -20,8 +21,8 @@ import anyio
 import anyio.abc
 
 from runner.call import Answer, Call, Failure, Outcome, Reply, Transport, View
-from runner.conversation import Aside, Floor, Line, Participant, Status, call_for
-from runner.events import Closed, Heard, Opened, Place, Progress, Replied, Sent, Started, Stopped
+from runner.conversation import DURING, Aside, Floor, Line, Participant, Status, call_for
+from runner.events import Closed, Heard, Opened, Place, Progress, Replied, Sent, Started, Stopped, Tried
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
 from runner.journal import Journal
 from runner.judge import Verdict, failed, judge, made_sense, max_tokens_for, read_whole, replied
@@ -96,6 +97,23 @@ class Turn:
         return self.held.cell.id if self.aside is None else self.aside.id
 
 
+class _Doubt(NamedTuple):
+    """A conversation that had no try left, of a provider that was not known to be in trouble yet."""
+
+    lane: Lane
+    at: float
+    """On the loop's clock."""
+    detail: str
+    provider: str
+
+    def resolved(self, cell: str) -> Stopped:
+        """What it is in the end: to be gone on with if the provider answers nobody any more, and failed if it does."""
+        lane = self.lane
+        if lane.answered < self.at and (lane.dead is not None or lane.in_trouble or lane.answered == -inf):
+            return Stopped(cell, "pending", lane.dead or f"{self.provider}: {self.detail}")
+        return Stopped(cell, "failed", self.detail)
+
+
 @dataclass(slots=True)
 class Session:
     """One job in one life of its run."""
@@ -121,6 +139,8 @@ class Session:
     deadline: float | None = None
     """When this run may begin no more calls, by the wall clock."""
     _turned_down: dict[str, int] = field(default_factory=dict)
+    _doubted: dict[str, _Doubt] = field(default_factory=dict)
+    """The conversations of which only the end of the life can tell who was to blame."""
 
     # -- holding ---------------------------------------------------------------------------------------------------
 
@@ -230,7 +250,7 @@ class Session:
 
     async def _turn(self, turn: Turn) -> None:
         """Ask until there is a reply that counts; Refused when there will be none."""
-        speaker, rng = turn.speaker, turn.held.rng
+        rng = turn.held.rng
         room: Nanos | None = None
         while True:
             call, bound, floor = self._call(turn, room)
@@ -240,7 +260,7 @@ class Session:
                 async with self.gate.admit(ask) as flight:
                     answer = await self._send(call, ask)
                     outcome = self._looked_through(turn, answer.outcome, bound)
-                    verdict = self._judged(outcome, speaker, ask, rng)
+                    verdict = self._judged(outcome, turn, ask, _is_its_own(turn, answer))
                     flight.landed(outcome)
                     self._learn(answer, verdict, ask, rng)
             except Smaller as smaller:
@@ -278,9 +298,9 @@ class Session:
             raise Refused(self._when_full(turn), verdict.reason)
 
     def _when_full(self, turn: Turn) -> Status:
-        """What a conversation is whose history fills the window: over, unless nothing was said in it yet."""
-        said_something = turn.aside is None and bool(self.journal.state.of(turn.id).replies)
-        return "complete" if turn.speaker.overflow == "stop" and said_something else "failed"
+        """What a conversation is whose history fills the window: over, if at least one whole round was said in it."""
+        said_a_round = turn.line is not None and turn.line.round > 1 and bool(self.journal.state.of(turn.id).replies)
+        return "complete" if turn.speaker.overflow == "stop" and said_a_round else "failed"
 
     def _call(self, turn: Turn, room: Nanos | None) -> tuple[Call, InputBound, Floor]:
         """The call that asks for a turn, no larger than `room` allows, and the bound on its input."""
@@ -290,7 +310,8 @@ class Session:
         limit = max_tokens_for(speaker, progress.tried)
         floor = self._floor(turn, progress, limit)
         call = call_for(turn.held.talk.conversation, floor, progress.tried.attempts + 1, limit, dropped)
-        bound = input_bound(call.view, *_counted_before(turn, floor, progress))
+        bound = input_bound(call.view, *_counted_before(turn, floor, progress), call.extra)
+        call = replace(call, rates=self.prices[speaker.alias].dearest(bound.tokens))
         if room is not None:
             within = tokens_within(self.prices[speaker.alias], bound.tokens, room)
             call = replace(
@@ -325,6 +346,7 @@ class Session:
             least=ceiling(price, bound.tokens, _least_tokens(speaker, call)),
             ceilings=self.roster.over(turn.held.cell, speaker, turn.aside),
             size=Size(bound.counted, bound.bytes, call.max_tokens),
+            model=speaker.weights,
             journal=self.journal,
             sent=Sent(
                 cell=turn.id,
@@ -372,13 +394,13 @@ class Session:
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
-    def _judged(self, outcome: Outcome, speaker: Participant, ask: Ask, rng: Random) -> Verdict:
+    def _judged(self, outcome: Outcome, turn: Turn, ask: Ask, is_its_own: bool) -> Verdict:
         """Judge an outcome and record it; the money is settled with the same event."""
-        tried = self.journal.state.of(ask.sent.cell).tried
-        verdict = judge(outcome, speaker, tried, rng.random(), ask.sent.dropped)
-        if verdict.next == "fail" and isinstance(outcome, Failure):
-            if outcome.kind in ("error", "lost") and outcome.scope == "call" and ask.lane.in_trouble:
-                verdict = Verdict("wait", reason=outcome.detail)
+        speaker, tried = turn.speaker, self.journal.state.of(ask.sent.cell).tried
+        verdict = judge(outcome, speaker, tried, turn.held.rng.random(), ask.sent.dropped)
+        if verdict.next == "fail" and isinstance(outcome, Failure) and not is_its_own:
+            if _may_pass(outcome, speaker):
+                verdict = self._who_is_to_blame(outcome, tried, ask, verdict)
             elif self._turns_all_down(outcome, speaker.alias):
                 verdict = Verdict("park_model", reason=outcome.detail)
         # Whoever is in the way is named once, so that all who wait for it give the same reason.
@@ -386,6 +408,9 @@ class Session:
             verdict = verdict._replace(reason=f"{ask.sent.provider}: {verdict.reason}")
         elif verdict.next == "park_model":
             verdict = verdict._replace(reason=f"{ask.sent.alias}: {verdict.reason}")
+        if verdict.next in ("park_provider", "park_model") and isinstance(outcome, Failure):
+            remedy = self._remedy(outcome, ask.sent.provider)
+            verdict = verdict._replace(reason=verdict.reason.rstrip(".") + remedy if remedy else verdict.reason)
         bill = charge(outcome, self.prices[speaker.alias], ask.reserved, ask.sent.max_tokens)
         if verdict.next == "accept":
             assert isinstance(outcome, Reply)
@@ -395,9 +420,29 @@ class Session:
             self.journal.record(failed(outcome, ask.sent, bill, final=verdict.next != "retry"))
             if bill.source == "unknown":
                 self.look_ups.notice()
-        if bill.overrun:
-            self.gate.park_model(speaker.alias, f"{speaker.alias}: overrun, it used more than the limit it was sent")
+        overran = self.journal.state.tallies[speaker.alias].overran
+        if bill.overrun and overran is not None:
+            self.gate.park_model(speaker.alias, overran.told(speaker.alias))
         return verdict
+
+    def _who_is_to_blame(self, outcome: Failure, tried: Tried, ask: Ask, verdict: Verdict) -> Verdict:
+        """`wait` for a conversation without a try left where it is the provider that answers nobody."""
+        lane = ask.lane
+        if lane.in_trouble or (outcome.busy and lane.busy_in_a_row >= tried.busy):
+            return Verdict("wait", reason=outcome.detail)
+        self._doubted[ask.sent.cell] = _Doubt(lane, anyio.current_time(), outcome.detail, ask.sent.provider)
+        return verdict if lane.answered > -inf else Verdict("wait", reason=outcome.detail)
+
+    def _remedy(self, outcome: Failure, provider: str) -> str:
+        """What a person can do about a provider or a model that is not called any more; nothing where time will do."""
+        if outcome.quota == "credit":
+            return " -> add credit to the account"
+        if outcome.scope == "model":
+            return " -> correct its `use`, or have the key allowed to use it"
+        if outcome.scope == "provider" and outcome.quota is None and outcome.status in (400, 401, 403):
+            names = " or ".join(self.plan.providers[provider].key_names)
+            return f" -> put a valid key into {names}" if names else " -> give it a valid `api_key`"
+        return ""
 
     def _turns_all_down(self, outcome: Failure, alias: str) -> bool:
         """The same plain refusal of our request, conversation after conversation, is not the conversations' fault."""
@@ -410,7 +455,7 @@ class Session:
         """What an answer teaches about its lane, whoever asked."""
         now, outcome, lane = anyio.current_time(), answer.outcome, ask.lane
         if isinstance(outcome, Reply) or outcome.kind in ("empty", "refused"):
-            lane.succeeded()
+            lane.succeeded(ask.granted)
             self.roster.answered(ask.sent.alias)
         elif outcome.busy:
             why = "its quota of the day is used up" if outcome.quota == "day" else None
@@ -459,6 +504,10 @@ class Session:
             if stopped is not None:
                 for id_ in self._unfinished(cell):
                     self.journal.record(replace(stopped, cell=id_))
+        for id_, doubt in self._doubted.items():
+            stopped = doubt.resolved(id_)
+            if stopped.status != self.journal.state.of(id_).status:
+                self.journal.record(stopped)
         code, reasons = self._exit(signalled)
         self.journal.record(Closed(self.opened.life, code, reasons))
         return code
@@ -504,6 +553,22 @@ class Session:
             for aside in self.plan.after(cell)
         }
         return found - {"complete"}
+
+
+def _is_its_own(turn: Turn, answer: Answer) -> bool:
+    """True for a failure that is the speaker's own, whatever becomes of its provider.
+
+    Of those who only listen: an answer that is no use, and one who is in the way of a conversation that can go on
+    without.
+    """
+    return turn.aside is not None and (turn.aside.kind in DURING or isinstance(answer.outcome, Reply))
+
+
+def _may_pass(outcome: Failure, speaker: Participant) -> bool:
+    """True for a provider's trouble of the moment, after which a later life may ask again."""
+    if outcome.kind == "lost" and speaker.outcomes.lost.retry == 0:
+        return False  # the job would rather lose a turn than perhaps buy it twice
+    return outcome.kind in ("error", "lost") and outcome.scope == "call" and outcome.parameter is None
 
 
 def _least_tokens(speaker: Participant, call: Call) -> int:
@@ -554,12 +619,14 @@ async def run(
     *,
     grace: float = 80.0,
     max_time: float | None = None,
+    began: float | None = None,
     watchers: Sequence[Watcher] = (),
     stopping: Callable[[int, Nanos], None] = lambda calls, money: None,
     finish: Callable[[], Coroutine[Any, Any, int]] | None = None,
 ) -> int:
     """Hold what is missing in all sessions; the exit code of the worst.
 
+    `max_time` counts from `began`, on the loop's clock, or from now.
     `stopping` is told of calls left in flight; `finish` does what is left when all is recorded, and can make it worse.
     """
     codes: list[int] = []
@@ -573,7 +640,7 @@ async def run(
             talks = anyio.CancelScope()
             around.start_soon(_obey, signals, sessions, gate, talks, signalled, grace, stopping)
             if max_time is not None:
-                around.start_soon(_end_at, gate, max_time)
+                around.start_soon(_end_at, gate, max_time, anyio.current_time() if began is None else began)
             for session in sessions:
                 if session.deadline is not None:
                     around.start_soon(_end_one_at, gate, session.journal, session.deadline, world.clock)
@@ -615,8 +682,8 @@ def _spawn(tasks: anyio.abc.TaskGroup, session: Session, cell: Cell, beginning: 
     tasks.start_soon(session.converse, cell, beginning)
 
 
-async def _end_at(gate: Gate, seconds: float) -> None:
-    await anyio.sleep(seconds)
+async def _end_at(gate: Gate, seconds: float, began: float) -> None:
+    await anyio.sleep_until(began + seconds)
     gate.close("deadline", f"the run's time of {seconds:g} s is over")
 
 

@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import orjson
 
 from runner.branches import Wish
-from runner.events import Engaged, State
+from runner.events import Engaged, Opened, State
 from runner.job import Job
-from runner.money import Nanos, Price
+from runner.money import Nanos, Price, ceiling
 from runner.outputs import STATUS
 from runner.plan import Cell, Plan, make_plan, slug
 from runner.preflight import EXIT_JOB, CannotBegin, first_calls_that_do_not_fit
 from runner.world import Disk
+
+_MANY_TOKENS: Final = 1_000_000
+"""A call of this size tells which of two prices is the higher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Options:
     """An observer beside those that the job names."""
     observers_only: bool = False
     """True when nothing is to be said, and only complete conversations are to be commented on."""
+    replay: str | None = None
+    """The folder of the recording that answers in place of the providers."""
 
 
 class Found(NamedTuple):
@@ -145,6 +150,39 @@ def bought_again(plan: Plan, state: State) -> list[str]:
         and cell.name in now
         and not state.of(now[cell.name]).lasting
     ]
+
+
+def overran_before(plan: Plan, state: State, known: Mapping[str, Price]) -> dict[str, str]:
+    """By alias, what to do about models that used more than was reserved for them, and nothing was changed since."""
+    found: dict[str, str] = {}
+    for alias in plan.models:
+        overran = state.tallies[alias].overran if alias in state.tallies and state.tallies[alias].overrun else None
+        if overran is None:
+            continue
+        then = next((opened for _, opened in reversed(state.opened) if opened.life <= overran.life), None)
+        if then is None or not _is_raised(plan, state, alias, known[alias], then):
+            found[alias] = overran.told(alias)
+    return found
+
+
+def _is_raised(plan: Plan, state: State, alias: str, price: Price, then: Opened) -> bool:
+    """True when the job allows a model more than in an earlier life: longer answers, or dearer ones."""
+    before = Price.of(then.prices[alias]) if alias in then.prices else price
+    if ceiling(price, _MANY_TOKENS, _MANY_TOKENS) > ceiling(before, _MANY_TOKENS, _MANY_TOKENS):
+        return True
+    job = next((opened for opened in reversed(state.jobs) if opened.life <= then.life), None)
+    try:
+        old = None if job is None or job.job is None else Job.from_record(job.job, state.texts)
+    except KeyError:
+        old = None  # a repair lost one of its texts: nobody can say any more what it allowed
+    return old is not None and _longest(plan, alias) > _longest(make_plan(old, plan.date), alias)
+
+
+def _longest(plan: Plan, alias: str) -> int:
+    """The largest output limit of a model in a plan."""
+    scenes = {(cell.prompt, cell.pairing, cell.models): cell for cell in plan.cells}
+    speakers = (speaker for cell in scenes.values() for speaker in plan.conversation(cell).participants)
+    return max((speaker.max_tokens for speaker in speakers if speaker.alias == alias), default=0)
 
 
 def unfinished_elsewhere(disk: Disk, home: Path, key: str) -> list[str]:

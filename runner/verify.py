@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
@@ -48,6 +48,7 @@ from runner.lines import Damaged, TooNew, split
 from runner.money import Nanos, Price, ceiling, cost, dollars
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Reading
 from runner.plan import Cell, Plan, make_plan
+from runner.prices import unknown_cost
 from runner.providers import DIALECTS
 from runner.render import jsonl, summary
 from runner.render.figures import counted
@@ -333,7 +334,12 @@ class _Check:
                 spoken = len(talk.history)
                 self.differences.append(f"{what}: asked for out of turn, when {spoken} lines had been said")
             return
+        price = self._prices.get(sent.alias)
+        if dialect.sends_rates and not self._terms:
+            self.not_rebuilt["its price was lost"] += 1
+            return
         call = call_for(talk.conversation, floor, sent.attempt, sent.max_tokens, sent.dropped)
+        call = replace(call, rates=None if price is None else price.dearest(sent.input_bound))
         body = dialect.body(call, self._plans[-1].providers[call.provider].limit_field)
         digest = sha256(body).hexdigest()
         if digest == sent.request:
@@ -416,7 +422,10 @@ class _Check:
         if event.computed != computed:
             said_to_be = _amount(event.computed)
             self.differences.append(f"{where}: by the price list it costs {_amount(computed)}, not {said_to_be}")
-        figures = {"reported": usage.cost, "priced": computed or 0, "unknown": sent.reserved}
+        unknown = sent.reserved
+        if price is not None:
+            unknown = unknown_cost(sent.reserved, usage, price, event.text, event.reasoning)
+        figures = {"reported": usage.cost, "priced": computed or 0, "unknown": unknown}
         if event.cost != figures[event.cost_source]:
             self.differences.append(
                 f"{where}: charged ${dollars(event.cost)} as {event.cost_source}, which is "

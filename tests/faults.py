@@ -234,7 +234,8 @@ SUBJECTS: Final[Mapping[str, Mapping[int, Fault]]] = {
         ),
         45: Fault(
             "The provider answers everything with 500, 502, 503 or 529 for a while",
-            "After a few errors in a row one call at a time tries whether it is back, after longer and longer pauses.",
+            "After a few errors in a row one call at a time tries whether it is back, after longer and longer pauses. "
+            "Its victims wait for a later run, however few tries they have; who fails alone has failed.",
         ),
         46: Fault(
             "The key is revoked in the middle of the night",
@@ -247,8 +248,9 @@ SUBJECTS: Final[Mapping[str, Mapping[int, Fault]]] = {
         ),
         48: Fault(
             "A conversation no longer fits the model's window",
-            "It ends with what was said, or fails, as the job has it; the reason names the window. A prompt that "
-            "cannot fit a known window is not sent at all.",
+            "It ends with what was said, and every view counts it as stopped early; without a whole round, or where "
+            "the job has it so, it fails. The reason names the window. A prompt that cannot fit a known window is not "
+            "sent at all.",
         ),
         49: Fault(
             "A reply without any text",
@@ -273,8 +275,8 @@ SUBJECTS: Final[Mapping[str, Mapping[int, Fault]]] = {
         ),
         54: Fault(
             "A server ignores the output limit",
-            "The truth is settled and flagged, the model gets no further call in this run, and if a ceiling was "
-            "passed, the run ends with code 4 and says `overrun`.",
+            "The truth is settled and flagged, the model gets no further call, in later lives as well, until the job "
+            "allows it more, and if a ceiling was passed, the run ends with code 4 and says `overrun`.",
         ),
         55: Fault(
             "The model refuses, or a filter cuts in",

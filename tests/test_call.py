@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.call import Call, Reply, View, has_text
+from runner.call import Call, Reply, View, fewest_tokens, has_text
+from runner.sim.engine import count_tokens
 
 BLANK = [
     "",
@@ -91,3 +92,21 @@ def test_a_reply_stays_as_it_was_made() -> None:
 def test_a_call_is_named_by_its_place() -> None:
     """The same attempt at the same turn has the same id in every process."""
     assert Call("cell", 3, 2, "sim", "m", View(None, ()), 10).id == "cell:3:2"
+
+
+# --- the fewest tokens of a text -------------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=400))
+def test_no_text_has_fewer_tokens_than_its_fewest(text: str) -> None:
+    """As the built-in provider counts, in pieces and whole; nothing has none, and anything else has one."""
+    assert (fewest_tokens(text) == 0) is (text == "")
+    assert fewest_tokens(text) <= max(1, count_tokens(text))
+    assert fewest_tokens(text, None, text) == fewest_tokens(text + text)
+
+
+def test_a_long_text_has_many_tokens_whoever_counts_and_a_long_line_of_dots_need_not() -> None:
+    """A token may hold any number of one character, and hardly ever more than four bytes of a text."""
+    assert fewest_tokens("many words " * 400) == 4400 // 24 - 8
+    assert fewest_tokens("." * 100_000, "=" * 100_000) == 1
+    assert fewest_tokens("internationalization " * 9) == 1

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from types import ModuleType, SimpleNamespace
@@ -97,6 +98,21 @@ def test_a_list_tells_prices_windows_and_ends_and_says_that_it_does() -> None:
     assert long.tiers == (Tier(200_000, Decimal(2), Decimal("6.4"), Decimal("0.2")),)
     assert found.models["acme/gift:free"].price == Price(Decimal(0), Decimal(0))
     assert found.models["openrouter/auto"].price is None
+
+
+def test_a_long_list_is_hashed_as_often_as_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the time for a list would grow with the square of its length."""
+    hashed: list[int] = []
+
+    def counting(data: bytes) -> Any:
+        hashed.append(len(data))
+        return sha256(data)
+
+    monkeypatch.setattr("runner.catalogue.sha256", counting)
+    for rows in (1, 50):
+        list_ = Catalogue.taken("openrouter", HOME, DAY, listing(*(row(f"m{number}", GLM) for number in range(rows))))
+        assert Catalogue.of(list_.record()) == list_
+    assert len(hashed) == 2 * len([size for size in hashed if size > 2_000])
 
 
 def test_a_list_that_was_kept_comes_back_as_it_was() -> None:

@@ -299,6 +299,13 @@ def test_speed_is_told_only_where_it_was_seen(
     assert turn.tokens_per_second == speed
 
 
+def test_a_model_with_another_window_is_another_one_to_load() -> None:
+    """A server that is told the size loads it anew for each."""
+    one = Participant("a", "A", True, alias="x", provider="p", model="m")
+    assert len({one.weights, replace(one, context=4096).weights, replace(one, context=8192).weights}) == 3
+    assert one.weights == replace(one, role="b", alias="y").weights != replace(one, model="n").weights
+
+
 # --- who speaks next ---------------------------------------------------------------------------------------------
 
 

@@ -109,6 +109,17 @@ def test_what_is_given_counts_for_everybody_who_reads_it() -> None:
         assert long[alias].cost - short[alias].cost == 1000 * 1000
 
 
+def test_what_the_job_adds_to_each_request_counts_for_its_speaker_alone() -> None:
+    """Tools are shown with every call; the other side does not see them."""
+    plain = talk(2)
+    first, second = plain.participants
+    tools = {"tools": ["x" * 1000]}
+    found = loads(replace(plain, participants=(replace(first, extra=tools), second)), lambda _: PRICE, AT_MOST)
+    bare = loads(plain, lambda _: PRICE, AT_MOST)
+    assert found["a"].input - bare["a"].input > 2000
+    assert found["b"] == bare["b"]
+
+
 def test_the_largest_call_of_a_model_may_come_before_smaller_ones() -> None:
     """A model that plays two sides with different limits has its largest call where the limit is high."""
     shape = talk(1)

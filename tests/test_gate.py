@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -387,7 +387,7 @@ def test_a_conversation_begins_only_where_its_lane_has_room() -> None:
         class Rows:
             left = 5
 
-            def next_for(self, asked: Lane) -> Callable[[Beginning], None] | None:
+            def next_for(self, lane: Lane, *, loaded: bool = False) -> Callable[[Beginning], None] | None:
                 if not self.left:
                     return None
 
@@ -410,3 +410,62 @@ def test_a_conversation_begins_only_where_its_lane_has_room() -> None:
         bench.gate.rosters.append(Rows())
 
     assert on_bench([lane], script).log == ["0.1", "0.1", "1.1", "1.1", "2.1"]
+
+
+def talks_of_two_models(rows: int, slots: int, seconds: Mapping[str, float]) -> tuple[Lane, list[str]]:
+    """Conversations that ask for `a` and then for `b`, on a card with room for one; what they did, and when."""
+    lane = Lane("card", Limits(concurrency=slots, resident=1))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        class Rows:
+            left = rows
+
+            def next_for(self, lane: Lane, *, loaded: bool = False) -> Callable[[Beginning], None] | None:
+                def begin(beginning: Beginning) -> None:
+                    self.left -= 1
+                    tasks.start_soon(hold, f"{rows - self.left}", beginning)
+
+                return begin if self.left and (lane.is_loaded("a") if loaded else lane.has_place("a")) else None
+
+        async def hold(name: str, beginning: Beginning) -> None:
+            bench.log.append(f"{name} begins")
+            await anyio.sleep(0.1)  # reading what was said before
+            beginning.arrived()
+            for model in "ab":
+                ask = bench.ask(f"{name}{model}", lane)
+                ask.model = model
+                async with bench.gate.admit(ask) as flight:
+                    bench.log.append(f"{name} {model} at {anyio.current_time():.1f}")
+                    await anyio.sleep(seconds.get(f"{name} {model}", 1.0))
+                    bench.journal.record(Replied(f"{name}{model}", 1, 1, "yes", "ok", 0, "priced", None, {}))
+                    flight.landed(REPLY)
+            beginning.ended()
+
+        bench.gate.rosters.append(Rows())
+
+    return lane, on_bench([lane], script).log
+
+
+def calls(log: list[str]) -> list[str]:
+    return [line.partition(" at ")[0] for line in log if " at " in line]
+
+
+def test_before_a_model_is_loaded_conversations_begin_that_have_a_use_for_the_loaded_one() -> None:
+    """Each of them asks for the other model next: so a turn of each goes for one load."""
+    lane, log = talks_of_two_models(3, 1, {})
+    assert calls(log) == ["1 a", "2 a", "3 a", "1 b", "2 b", "3 b"]
+    assert (lane.loads, lane.flying, lane.arriving) == (2, 0, 0)
+
+
+def test_a_slot_that_only_another_model_wants_is_for_a_conversation_that_begins() -> None:
+    """Not only when the last call of the loaded model has landed."""
+    _, log = talks_of_two_models(3, 2, {"1 a": 1.0, "2 a": 9.0})
+    assert log[:6] == ["1 begins", "2 begins", "1 a at 0.1", "2 a at 0.1", "3 begins", "3 a at 1.2"]
+
+
+@pytest.mark.parametrize(("slots", "seconds"), [(1, {}), (2, {}), (2, {"2 a": 99.0})])
+def test_when_a_change_is_due_nobody_begins_before_it(slots: int, seconds: Mapping[str, float]) -> None:
+    """Else all conversations of a plan would begin before any of them goes on; also where one call holds it up."""
+    _, log = talks_of_two_models(60, slots, seconds)
+    before = log[: next(n for n, line in enumerate(log) if " b at " in line)]
+    assert len(calls(before)) == sum("begins" in line for line in before) == PASSED_TOO_OFTEN + slots

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -231,7 +232,7 @@ def test_slots_that_were_cut_stay_cut_when_a_lane_may_have_more() -> None:
     lane.allow(10.0)
     assert lane.slots == 3.5
     for _ in range(100):
-        lane.succeeded()
+        lane.succeeded(0.0)
     assert lane.slots == 10.0
 
 
@@ -321,9 +322,29 @@ def test_busy_answers_without_a_hint_make_each_pause_longer_than_the_last() -> N
         pauses.append(lane.paused_until - now)
         now = lane.paused_until
     assert pauses == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
-    lane.succeeded()
+    lane.succeeded(0.0)
     lane.was_busy(None, 1.0, now)
     assert lane.paused_until - now == 2.0
+
+
+def test_a_wait_that_was_told_and_was_not_enough_grows() -> None:
+    """What is told is the least; a server that says 6 ms for a whole minute does not fail a turn in twenty tries."""
+    lane = Lane("p", Limits(concurrency=10))
+    now, pauses = 100.0, []
+    for _ in range(20):
+        for _ in range(3):
+            lane.was_busy(0.006, 0.0, now)
+        pauses.append(round(lane.paused_until - now, 3))
+        now = lane.paused_until
+    assert pauses[:5] == [0.006, 0.2, 0.4, 0.8, 1.6] and pauses[-1] == 60.0
+    assert lane.why_shut(now - 1.0) == "asked to wait 0.006 s, and busy again after that"
+    for told, pause in ((90.0, 90.0), (20.0, 60.0)):
+        lane.was_busy(told, 0.0, now)
+        assert lane.paused_until - now == pause
+        now = lane.paused_until
+    lane.succeeded(now)
+    lane.was_busy(0.006, 0.0, now)
+    assert lane.paused_until - now == pytest.approx(0.006)
 
 
 def test_quiet_raises_the_slots_again_and_never_above_the_limit() -> None:
@@ -332,7 +353,7 @@ def test_quiet_raises_the_slots_again_and_never_above_the_limit() -> None:
     lane.flying = 10
     lane.was_busy(None, 0.5, 100.0)
     for _ in range(100):
-        lane.succeeded()
+        lane.succeeded(0.0)
     assert lane.slots == 10.0
 
 
@@ -364,7 +385,7 @@ def test_an_answer_ends_the_trouble() -> None:
     lane = Lane("p", Limits(concurrency=16))
     for n in range(5):
         lane.erred(granted=float(n), jitter=0.5, now=n + 0.5)
-    lane.succeeded()
+    lane.succeeded(0.0)
     assert not lane.in_trouble
     assert lane.slots > 1.0
 
@@ -405,6 +426,46 @@ def test_a_learned_limit_of_tokens_counts_both_sides_and_follows_what_is_told_la
     lane.heed((Left("tokens", "minute", 9200, 10_000),), 10.0)
     assert lane.when(300.0, 300.0, 30.0) <= 30.0
     assert lane.counted(30.0)["all"][0][1] == 800.0
+
+
+def test_nothing_left_beside_an_answer_and_no_word_of_a_reset_stops_nobody() -> None:
+    """A header that says so each time is one that nobody keeps; the limit itself is kept all the same."""
+    lane = Lane("a", Limits())
+    sent, now = 0, 0.0
+    while now < 30.0:
+        lane.take(1.0, 1.0, now)
+        sent += 1
+        lane.heed((Left("requests", "minute", 0, 100),), now + 0.1)
+        now = max(now + 0.1, lane.when(1.0, 1.0, now + 0.1))
+    assert 50 <= sent <= 54
+
+
+def test_what_others_have_used_of_a_limit_is_forgotten_when_the_limit_is_whole_again() -> None:
+    """At the reset that the headers tell, and not a minute later."""
+    lane = Lane("a", Limits())
+    lane.heed((Left("requests", "minute", 0, 100, 6.0),), 0.0)
+    assert 5.0 < lane.when(1.0, 1.0, 0.5) < 7.0
+    lane = Lane("a", Limits())
+    lane.heed((Left("requests", "minute", 1, 100),), 0.0)
+    lane.take(1.0, 1.0, 0.5)
+    assert lane.when(1.0, 1.0, 0.5) > 59.0
+
+
+@pytest.mark.parametrize("counts", ["reserved", "used"])
+def test_a_limit_that_changes_under_way_still_counts_what_is_in_flight(counts: Literal["reserved", "used"]) -> None:
+    """Calls that left under the old limit are corrected in the new one when they end."""
+    lane, size = Lane("a", Limits(count=counts)), Size(0, 100, 500)
+    lane.heed((Left("output", "minute", 1000, 1000, 1.0),), 0.0)
+    held = [lane.take(*lane.estimate(size), 0.0) for _ in range(4)]
+    lane.heed((Left("output", "minute", None, 2000, 1.0),), 1.0)
+    for call in held:
+        lane.settle(call, size, 30, 500, 2.0)
+    assert sum(amount for _, amount in lane.counted(3.0)["output"]) == 2000.0
+    assert lane.when(30.0, 500.0, 3.0) > 50.0
+    lane.rescale(0.5, 3.0)
+    lane.heed((Left("output", "minute", None, 4000, 1.0),), 3.0)
+    assert lane.windows["output"].whole == pytest.approx(4000.0, rel=0.011)
+    assert lane.windows["output"].limit == pytest.approx(2000.0, rel=0.011)
 
 
 def test_a_limit_of_the_day_that_is_used_up_shuts_the_lane_until_it_is_whole_again() -> None:
@@ -624,3 +685,186 @@ def test_nobody_waits_for_ever_however_many_come_after(
         room.account.reserved -= landed.reserved
     assert not any(queues), "somebody goes whenever nothing is in flight"
     assert all(behind[rank] <= PASSED_TOO_OFTEN + len(large) for rank in range(len(large)))
+
+
+# --- models that take turns ------------------------------------------------------------------------------------------
+
+
+def of(model: str, lane: Lane, rank: int = 0, **more: Any) -> Waiter:
+    found = waiter(lane, rank, **more)
+    found.model = model
+    return found
+
+
+def go(queue: list[Waiter], now: float = 0.0) -> Waiter | None:
+    """Let the next one go, as the gate does."""
+    grant = choose([queue], now).grant
+    if grant is not None:
+        queue.remove(grant)
+        grant.lane.departs(grant.model, {other.model for other in queue})
+    return grant
+
+
+def went(queue: list[Waiter]) -> tuple[str, int] | None:
+    """The model and the rank of the next one to go."""
+    found = go(queue)
+    return None if found is None else (found.model, found.rank[0])
+
+
+def test_calls_of_what_is_loaded_go_first_and_nothing_is_loaded_over_a_call() -> None:
+    """Whatever the ranks; and where nobody has a use for it any more, the next model takes its place."""
+    lane = Lane("card", Limits(concurrency=2, resident=1))
+    queue = [of("a", lane, 1), of("b", lane, 2), of("a", lane, 3), of("a", lane, 4), of("b", lane, 5)]
+    assert [went(queue), went(queue), went(queue)] == [("a", 1), ("a", 3), None]
+    lane.lands("a")
+    assert (went(queue), went(queue)) == (("a", 4), None)
+    lane.lands("a")
+    assert went(queue) is None, "one call of the loaded model is still out"
+    lane.lands("a")
+    assert (went(queue), went(queue)) == (("b", 2), ("b", 5))
+    assert lane.loads == 2
+
+
+def test_a_change_is_due_when_too_many_calls_went_past_who_waits() -> None:
+    """No more of the loaded model go then, not even into a free slot, until the other one has its place."""
+    lane = Lane("card", Limits(concurrency=2, resident=1))
+    queue = [of("b", lane, 0)]
+    lane.departs("a")
+    for rank in range(PASSED_TOO_OFTEN):
+        queue.append(of("a", lane, 1 + rank))
+        assert went(queue) == ("a", 1 + rank)
+        lane.lands("a")
+    queue.append(of("a", lane, 99))
+    assert lane.change_is_due
+    assert went(queue) is None
+    lane.lands("a")
+    assert went(queue) == ("b", 0)
+    assert (lane.loads, lane.change_is_due) == (2, False)
+    assert went(queue) is None
+    lane.lands("b")
+    assert went(queue) == ("a", 99)
+
+
+def test_a_change_that_is_due_takes_one_model_from_the_card_and_leaves_the_other_at_work() -> None:
+    """With room for two, the one whose calls went longest ago gets no more of them."""
+    lane = Lane("card", Limits(concurrency=9, resident=2))
+    lane.departs("old")
+    lane.departs("new")
+    queue = [of("third", lane, 0)]
+    for _ in range(PASSED_TOO_OFTEN):
+        lane.departs("new", ["third"])
+    for _ in range(PASSED_TOO_OFTEN):
+        lane.lands("new")
+    queue += [of("old", lane, 1), of("new", lane, 2)]
+    assert (went(queue), went(queue)) == (("new", 2), None)
+    lane.lands("old")
+    assert went(queue) == ("third", 0)
+    assert went(queue) is None, "the one that had to leave waits like any other now"
+    lane.lands("third")
+    assert went(queue) == ("old", 1)
+
+
+def test_calls_that_go_past_nobody_bring_no_change() -> None:
+    """A model may be alone on the card for hours: who comes then waits as long as anybody."""
+    lane = Lane("card", Limits(concurrency=1, resident=1))
+    for _ in range(2 * PASSED_TOO_OFTEN):
+        lane.departs("a", ["a"])
+        lane.lands("a")
+    assert not lane.change_is_due
+    queue = [of("b", lane, 0), of("a", lane, 1)]
+    assert went(queue) == ("a", 1)
+
+
+def test_a_model_that_somebody_waits_for_leaves_after_one_that_nobody_does() -> None:
+    """Also where its calls went longer ago."""
+    lane = Lane("card", Limits(concurrency=2, resident=2))
+    for model in ("a", "b"):
+        lane.departs(model)
+        lane.lands(model)
+    lane.departs("c", ["a"])
+    assert [model for model in "abc" if lane.is_loaded(model)] == ["a", "c"]
+
+
+def test_of_several_models_the_one_that_was_loaded_longest_ago_comes_next() -> None:
+    """Not the one of the smallest rank: two that are always waited for would starve all others."""
+    lane = Lane("card", Limits(concurrency=1, resident=1))
+    for model in ("c", "b", "a"):
+        lane.departs(model)
+        lane.lands(model)
+    queue = [of("b", lane, 1), of("c", lane, 2)]
+    assert went(queue) == ("c", 2)
+
+
+def test_a_loaded_model_that_waits_for_its_window_is_not_thrown_out_by_a_smaller_call() -> None:
+    """It goes in a moment; one that waits for money may wait long, and keeps nobody."""
+    lane = Lane("card", Limits(concurrency=9, tpm=6000, resident=1))
+    lane.departs("a")
+    lane.lands("a")
+    lane.take(0, 100, 0.0)
+    large, small = of("a", lane, 0, size=Size(0, 0, 3000)), of("b", lane, 1, size=Size(0, 0, 1))
+    assert large.lane.when(*lane.estimate(large.size), 0.0) > 0.0 == lane.when(*lane.estimate(small.size), 0.0)
+    choice = choose([[large, small]], 0.0)
+    assert choice.grant is None and 0.0 < choice.look_again < 60.0
+    poor = Ceiling("run", Account(reserved=10), 10)
+    broke = of("a", lane, 0, reserved=5, ceilings=(poor,), size=Size(0, 0, 1))
+    assert choose([[broke, small]], 0.0).grant is small
+
+
+def test_who_was_begun_for_what_is_loaded_finds_it_still_there() -> None:
+    """Between its beginning and its first call nothing else is loaded over it."""
+    lane = Lane("card", Limits(concurrency=2, resident=1))
+    lane.departs("a")
+    lane.lands("a")
+    lane.arriving = 1
+    queue = [of("b", lane, 0)]
+    assert went(queue) is None
+    lane.arriving = 0
+    assert went(queue) == ("b", 0)
+
+
+def test_a_part_of_a_lane_is_a_part_of_the_models_on_the_card() -> None:
+    """Room for four in all is room for two in a half of it; for one, nobody else can have a part."""
+    lane = Lane("card", Limits(concurrency=8, resident=4))
+    assert (lane.resident, lane.least(10)) == (4, 0.25)
+    for model in ("a", "b", "c", "d"):
+        lane.departs(model)
+        lane.lands(model)
+    lane.rescale(0.5, 0.0)
+    assert lane.resident == 2
+    lane.departs("e")
+    assert [model for model in "abcde" if lane.is_loaded(model)] == ["d", "e"]
+    assert Lane("card", Limits(concurrency=8, resident=1)).least(10) == 1.0
+
+
+@given(
+    asked=st.lists(st.integers(0, 3), min_size=1, max_size=80),
+    landings=st.lists(st.integers(0, 8), min_size=1, max_size=12),
+    slots=st.integers(1, 4),
+    room=st.integers(1, 3),
+)
+def test_whatever_is_asked_no_more_models_are_at_work_than_there_is_room_for_and_everybody_goes(
+    asked: list[int], landings: list[int], slots: int, room: int
+) -> None:
+    """Two new calls for each that lands, then no more: with room for one, so many go past anybody and no more."""
+    lane = Lane("card", Limits(concurrency=slots, resident=room))
+    queue: list[Waiter] = []
+    flying: list[Waiter] = []
+    past: dict[int, int] = {}
+    for step in count():
+        for rank in (2 * step, 2 * step + 1):
+            if rank < 160:
+                queue.append(of(str(asked[rank % len(asked)]), lane, rank))
+                past[rank] = 0
+        while (grant := go(queue)) is not None:
+            flying.append(grant)
+            assert len({one.model for one in flying}) <= room
+            for other in queue:
+                past[other.rank[0]] += other.rank < grant.rank
+        if not flying:
+            break
+        landed = flying.pop(landings[step % len(landings)] % len(flying))
+        lane.lands(landed.model)
+    assert not queue, "somebody goes whenever nothing is in flight"
+    assert lane.flying == 0
+    if room == 1:
+        assert max(past.values()) <= 3 * (PASSED_TOO_OFTEN + 2 * slots)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 from runner.call import Answer, Call, Found
 from runner.events import Failed, Opened, Sent, Settled
@@ -46,7 +48,13 @@ class Knowing:
 
 
 def kept(
-    transport: Knowing, *, generation: str | None = "gen-1", provider: str = "p", seconds: float = 900.0
+    transport: Knowing,
+    *,
+    generation: str | None = "gen-1",
+    provider: str = "p",
+    seconds: float = 900.0,
+    partial: str | None = None,
+    overran: Callable[[str], None] = lambda alias: None,
 ) -> Journal:
     """A journal with one lost call, after its look-ups were kept up for a while."""
 
@@ -55,8 +63,9 @@ def kept(
         async with journal.writing():
             journal.record(Opened(1, "0", "job", "main", "2026-11-21", "UTC", {}, {}, {}, {}, {}))
             journal.record(Sent("c", 1, 1, "a", "a", provider, "m", "0" * 64, "openai/1", 5000, 10, 100))
-            journal.record(Failed("c", 1, 1, "lost", "call", "assumed", 5000, False, "gone", generation=generation))
-            look_ups = LookUps(journal, transport, PRICES, lambda sent: {"store": True})
+            lost = Failed("c", 1, 1, "lost", "call", "assumed", 5000, False, "gone", generation=generation)
+            journal.record(replace(lost, partial=partial))
+            look_ups = LookUps(journal, transport, PRICES, lambda sent: {"store": True}, overran)
             with anyio.move_on_after(seconds):
                 await look_ups.keep()
             await look_ups.last()
@@ -102,3 +111,39 @@ def test_a_short_run_asks_before_it_ends() -> None:
     """Also when the call was lost in its last second."""
     journal = kept(Knowing(Found(9)), seconds=0.1)
     assert journal.state.run.settled == 9
+
+
+TEXT = "many words " * 200
+"""No fewer than 83 tokens, which cost 830,000."""
+
+
+@pytest.mark.parametrize(
+    ("found", "settled"),
+    [
+        (Found(0, 900, 0), None),
+        (Found(4000, 900, 82), None),
+        (Found(4000), None),
+        (Found(None, 900, 1), None),
+        (Found(83_000), None),
+        (Found(83_000, 100, 500), 83_000),
+        (Found(8_000_000_000_000_000_000, 1, 1), None),
+        (Found(8_000_000_000_000_000_000, 1000, 1000), None),
+        (Found(8_000_000_000_000_000_000), None),
+        (Found(None, 900, 1_000_000_000), None),
+        (Found(10_000_000_000_000, 1, 1_000_000_000), None),
+    ],
+)
+def test_a_record_of_what_cannot_be_true_is_not_taken(found: Found, settled: int | None) -> None:
+    """Less than the text that came must have cost, or far more than was reserved and than its tokens cost."""
+    run = kept(Knowing(found), partial=TEXT).state.run
+    assert (run.settled, run.assumed) == ((5000, 5000) if settled is None else (settled, 0))
+
+
+def test_a_call_that_is_found_to_have_passed_its_limit_is_settled_and_its_model_told() -> None:
+    """Where the tokens of the record say so, too: the provider keeps to no limit."""
+    told: list[str] = []
+    journal = kept(Knowing(Found(20_000_000, 1000, 2000)), overran=told.append)
+    assert journal.state.run.settled == 20_000_000
+    assert told == ["a"] and journal.state.tallies["a"].overrun
+    assert kept(Knowing(Found(5000, 10, 100)), overran=told.append).state.run.settled == 5000
+    assert told == ["a"]

@@ -179,9 +179,9 @@ def healthy_until(night: Night) -> float:
 
 
 DEATHS = [
-    ("unauthorized", "Incorrect API key provided."),
+    ("unauthorized", "Incorrect API key provided"),
     ("refused", "connection refused"),
-    ("no_money", "This account has no credits left."),
+    ("no_money", "This account has no credits left"),
 ]
 
 

@@ -75,6 +75,22 @@ def test_the_healthy_lose_nothing_of_their_speed(held: tuple[Night, Life]) -> No
     assert until_the_healthy_were_done(held[0]) <= 1.05 * until_the_healthy_were_done(alone)
 
 
+def test_a_router_that_asks_more_than_was_reserved_gets_no_call_answered_and_costs_nothing() -> None:
+    """Its model alone waits, the line says what to do, and at the price of today the run goes on."""
+    night = Night(job("router", "claude"), sim(ill=False))
+    dear = {**night.sim["models"], "router-b": {**night.sim["models"]["router-b"], "price": {"input": 1, "output": 5}}}
+    night.change({**night.sim, "models": dear})
+    assert night.live().exit == 3
+    statuses = {(line["models"][1]["alias"], line["status"]) for line in night.lines()}
+    assert statuses == {("claude-a", "complete"), ("claude-b", "complete"), ("router-b", "pending")}
+    [reason] = {line["reason"] for line in night.lines() if line["reason"]}
+    assert reason.startswith("router-b: HTTP 404: No endpoints found within the max price. (no server offers it at")
+    today = job("router", "claude")
+    today["models"]["router-b"]["price"] = {"input": 1, "output": 5}
+    assert night.live(job=today).exit == 0
+    assert night.billed == night.counted
+
+
 @pytest.mark.parametrize("name", SICK)
 def test_each_sick_provider_has_one_clear_reason_wherever_one_looks(held: tuple[Night, Life], name: str) -> None:
     """On the screen, in the status and in the index; its conversations wait, and nothing of them has failed."""

@@ -632,7 +632,7 @@ def test_a_wish_that_cannot_be_fulfilled_says_why_and_changes_nothing(case: str,
 
 def test_what_is_not_complete_does_not_grow_longer_and_what_has_not_begun_has_no_branch() -> None:
     """A letter that nobody wrote, and a conversation that failed."""
-    one = night(LETTERS, sim("ada", faults=[{"kind": "server_error"}]))
+    one = night(LETTERS, sim("ada", faults=[{"kind": "blank"}]))
     lived(one, 3)
     assert "it has not begun" in branch(one, "fork", "letters/ada", turn=0).told[1]
     drop(one, BOX, "Hello.")

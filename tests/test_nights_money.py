@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from runner.call import Usage
 from runner.events import Closed, Failed, Replied
 from runner.money import NANOS_PER_DOLLAR, dollars, parse_dollars
+from runner.providers.chat import ChatReader
 from runner.selection import Options
+from runner.verify import verify
 from tests.nights import MODELS, Ledger, Night, Scope, matrix, provider
 
 KNOWN_BILLS = [
@@ -255,10 +258,53 @@ def test_a_server_that_ignores_the_limit_is_billed_as_it_says_flagged_and_its_mo
     assert later and all(getattr(sent, "alias", "") != "m0" for sent in later)
     lines = night.lines()
     assert {line["status"] for line in lines if "m0" not in line["name"]} == {"complete"}
-    assert {line["reason"] for line in lines if line["status"] == "pending"} == {
-        "m0: overrun, it used more than the limit it was sent"
-    }
+    [reason] = {line["reason"] for line in lines if line["status"] == "pending"}
+    assert reason == (
+        "m0: overrun, it used 4,882 tokens where it was sent a limit of 400 ($0.0026 reserved, $0.0198 charged) -> "
+        "take m0 out of the job, or allow it more: `max_tokens` of 4,882, or a higher `price`"
+    )
     assert "m0: overrun" in night.text("index.md") and "m0: overrun" in life.screen
+
+
+def changed(job: Any, **more: Any) -> dict[str, Any]:
+    """The job with other settings of m0."""
+    return {**job, "models": {**job["models"], "m0": {**job["models"]["m0"], **more}}}
+
+
+@pytest.mark.fault(54)
+@pytest.mark.parametrize(
+    "more",
+    [{"max_tokens": 6_000}, {"price": {"input": 1.0, "output": 48.0}}],
+    ids=["a higher limit", "a higher price"],
+)
+def test_a_model_that_overran_is_not_paid_for_again_until_the_job_is_changed(more: dict[str, Any]) -> None:
+    """A later run sends it nothing and says why, with the figures; the user who allows it more goes on knowingly."""
+    night = overrunning(50)
+    assert night.live().exit == 3
+    sent, held = len(night.sents()), night.counted
+    for options in (Options(), Options(retry_failed=True)):
+        life = night.live(options, job=changed(night.job, label="Another Name"), looked_on=True)
+        assert life.exit == 3
+        assert (len(night.sents()), night.counted) == (sent, held)
+        assert "no more calls: m0: overrun, it used 4,882 tokens where it was sent a limit of 400 ($0.0" in life.screen
+        assert life.screen.count("m0: overrun") == 1
+        assert "goes on, once the job is changed, with: tertulia run" in life.screen
+    for options in (Options(accept_changes=True, limit=1), Options()):
+        assert night.live(options, job=changed(night.job, **more)).exit == 0
+    assert {line["status"] for line in night.lines()} == {"complete"}
+
+
+def test_a_model_that_overruns_again_is_stopped_again_at_its_new_limit() -> None:
+    """Each overrun is weighed against the job that allowed it."""
+    night = overrunning(50)
+    assert night.live().exit == 3
+    night.change(provider(script=[{"kind": "overrun", "times": 12, "model": "m0"}]))
+    job = changed(night.job, max_tokens=500)
+    assert night.live(Options(accept_changes=True), job=job).exit == 3
+    sent = len(night.sents())
+    life = night.live(job=job, looked_on=True)
+    assert (life.exit, len(night.sents())) == (3, sent)
+    assert "where it was sent a limit of 500" in life.screen
 
 
 @pytest.mark.fault(54)
@@ -274,6 +320,49 @@ def test_an_overrun_that_passes_a_ceiling_ends_the_night_with_exit_4_and_says_ov
     scope = ("run", "") if "models" not in budget else ("model", "m0")
     assert Ledger.of(records[:place]).peaks[scope] <= 15_000_000 < Ledger.of(records).settled[scope]
     assert f"${dollars(night.counted)}" in night.text("index.md")
+
+
+def test_what_the_job_adds_to_its_requests_is_reserved_like_the_rest_of_them() -> None:
+    """Tools of 60 KB, say: too dear a first call is refused before anything is sent, and any bound has them in it."""
+    tools = {"extra": {"user": "x" * 60_000}}
+    job: dict[str, Any] = matrix(("m0", "m1"), rounds=2, budget=0.01)
+    job["defaults"] = {**job["defaults"], **tools}
+    refused = Night(job, provider(("m0", "m1")))
+    life = refused.live()
+    assert life.exit == 2 and "first call may cost" in "\n".join(life.told)
+    assert refused.billed == 0
+    night = Night({**job, "budget": 50}, provider(("m0", "m1")))
+    assert night.live().exit == 0
+    assert all(sent.input_bound > 60_000 for sent in night.sents() if sent.turn <= 2)
+    assert verify(night.folder, night.disk).problems == ()
+
+
+@pytest.mark.fault(54)
+def test_a_server_that_ignores_the_limit_and_tells_no_figures_is_found_out_by_its_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So long a text must have cost more than was reserved: at least that is charged, and the model is stopped."""
+    monkeypatch.setattr(ChatReader, "counted", lambda self, raw, received: Usage())
+    night = overrunning(50)
+    assert night.live().exit == 3
+    ((event, reserved),) = [
+        (e, sent.reserved)
+        for r in night.records()
+        if isinstance(e := r.event, Replied) and e.overrun
+        for sent in night.sents()
+        if (sent.cell, sent.turn, sent.attempt) == (e.cell, e.turn, e.attempt)
+    ]
+    assert event.cost_source == "unknown" and event.cost > reserved
+    assert "m0: overrun, it used" in night.text("index.md")
+    assert verify(night.folder, night.disk).problems == ()
+
+
+def test_a_figure_far_beyond_the_budget_is_no_reason_to_offer_a_larger_one() -> None:
+    """Somebody's slip may be nine billion dollars; the command to go on does not ask for as much again."""
+    night = overrunning(0.006)
+    assert night.live().exit == 4
+    assert night.counted > 0.012e9
+    assert "--budget" not in night.status()["continue"]
 
 
 def test_a_failed_call_of_known_price_costs_what_the_provider_says_and_one_of_unknown_price_its_reservation() -> None:

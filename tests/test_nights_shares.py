@@ -13,8 +13,11 @@ from typing import Any
 import anyio
 import pytest
 
+from runner.events import Sent, Stopped
 from runner.journal import FILE as JOURNAL
+from runner.journal import decode
 from runner.limits import Lane, Limits
+from runner.lines import split
 from runner.night import Place, Source, night
 from runner.preflight import CannotBegin
 from runner.selection import Options
@@ -167,6 +170,19 @@ def test_two_processes_share_a_limit_of_tokens_that_are_counted_as_used() -> Non
     refused = sum(status == 429 for _, status, _ in street.engine.arrivals)
     assert refused <= 0.005 * len(street.engine.arrivals)
     assert street.used(10.0, 130.0) >= 0.93 * 30_000
+
+
+def test_a_run_whose_time_is_over_says_the_time_that_it_was_given() -> None:
+    """What it waited for others counts in it, and is not taken from the figure."""
+    street = Street({"concurrency": 8})
+    first, second = House("first", Options(max_time=9.87)), House("second", Options(max_time=25.0), starts=1.0)
+    street.live(first, second)
+    assert 9.0 < second.when("it is its turn") < 20.0
+    read = [decode(line, at) for at, line, _ in split(street.disk.survivor(), ROOT / "second/main" / JOURNAL)]
+    records = [record for record in read if record is not None]
+    assert max(record.at for record in records if isinstance(record.event, Sent)) - START <= 26.1
+    reasons = {record.event.reason for record in records if isinstance(record.event, Stopped)} - {None}
+    assert reasons == {"the run's time of 25 s is over"}
 
 
 def test_slots_are_shared_and_no_call_too_many_is_under_way() -> None:

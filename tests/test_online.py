@@ -110,7 +110,10 @@ def test_a_local_server_that_is_well_says_what_is_loaded_and_where_it_sits() -> 
     answers = local(["qwen3:32b"], row, {"name": "other:1b", "size": 10, "size_vram": 10})
     assert lines(plan_of(HERE, "qwen3:32b", model=""), answers, {"m": FREE}) == [
         "ok       p: answers at http://127.0.0.1:11434",
-        "ok       p/qwen3:32b: there; window 32,768; free; 100 % of it on the graphics card",
+        (
+            "ok       p/qwen3:32b: there; window 32,768; calls open 8,192 of it (`context`); free; "
+            "100 % of it on the graphics card"
+        ),
         "ok       p: loaded: qwen3:32b, other:1b",
     ]
 
@@ -221,6 +224,15 @@ WRONG: dict[str, tuple[Plan, Answers, str]] = {
             "$1 in, $2 out per million (the job file) -> lower max_tokens"
         ),
     ),
+    "a window that leaves room for hardly a round": (
+        plan_of(ROUTER, "z/small"),
+        router({"id": "z/small", "context_length": 8000}),
+        (
+            "warning  p/z/small: it may be full after few lines, of max_tokens 4,000 each, and up to 72 for the prompt"
+            "; there; window 8,000; $1 in, $2 out per million (the job file) "
+            "-> lower max_tokens: a window that is full stops a conversation"
+        ),
+    ),
     "a window that is smaller than the job says": (
         plan_of(ROUTER, "z/glm", model="price: {input: 1, output: 2}, context: 100000"),
         router(),
@@ -281,6 +293,22 @@ WRONG: dict[str, tuple[Plan, Answers, str]] = {
             "-> correct its `base_url`"
         ),
     ),
+    "an address at which nobody knows the models": (
+        plan_of('type: anthropic, base_url: "https://far.example/v2", api_key: "${P_KEY}"', "c"),
+        {"model": (404, "404 page not found"), "models": (404, "404 page not found")},
+        (
+            "problem  p: neither its models nor their list is there (HTTP 404) "
+            "-> does its `base_url` end as it should, such as in /v1?"
+        ),
+    ),
+    "a local model with a smaller window than calls open": (
+        plan_of(HERE, "q", max_tokens="1000"),
+        {"models": (200, {"models": [{"name": "q", "details": {"context_length": 4096}}]}), "resident": (200, {})},
+        (
+            "warning  p/q: calls open 8,192 for m, more than its window; there; window 4,096; "
+            "$1 in, $2 out per million (the job file) -> give it a `context` of 4,096 at most"
+        ),
+    ),
     "a busy provider": (
         plan_of(CLAUDE, "c"),
         {"model": (529, {"error": {"type": "overloaded_error", "message": "later"}})},
@@ -298,8 +326,9 @@ WRONG: dict[str, tuple[Plan, Answers, str]] = {
         plan_of(HERE, "q"),
         local(["q"], {"name": "q", "size": 1000, "size_vram": 426}),
         (
-            "warning  p/q: 42 % of it on the graphics card; there; window 32,768; $1 in, $2 out per million "
-            "(the job file) -> it will be slow: free memory, or take a smaller model or `context`"
+            "warning  p/q: 42 % of it on the graphics card; there; window 32,768; calls open 8,192 of it (`context`); "
+            "$1 in, $2 out per million (the job file) -> it will be slow: "
+            "free memory, or take a smaller model or `context`"
         ),
     ),
     "a model of which less than the job wants is on the card": (
@@ -307,7 +336,8 @@ WRONG: dict[str, tuple[Plan, Answers, str]] = {
         local(["q"], {"name": "q", "size": 1000, "size_vram": 979}),
         (
             "problem  p/q: 97 % of it on the graphics card, less than `min_gpu` 0.98; there; window 32,768; "
-            "$1 in, $2 out per million (the job file) -> free its memory, or take a smaller model or `context`"
+            "calls open 8,192 of it (`context`); $1 in, $2 out per million (the job file) "
+            "-> free its memory, or take a smaller model or `context`"
         ),
     ),
     "a model that is not loaded, of which some must be on the card": (
@@ -334,12 +364,18 @@ WRONG: dict[str, tuple[Plan, Answers, str]] = {
             "told; $1 in, $2 out per million (the job file)"
         ),
     ),
+    "more models on the card than the job says fit": (
+        plan_of("type: ollama, resident: 1", "q"),
+        local(["q"], {"name": "q", "size": 10, "size_vram": 10}, {"name": "r", "size": 10, "size_vram": 10}),
+        ("warning  p: loaded: q, r, more than `resident` 1 -> raise it, if all of them fit, and they stay loaded"),
+    ),
     "a model that is loaded with too small a window": (
         plan_of(HERE, "q", model="price: {input: 1, output: 2}, context: 16000"),
         local(["q"], {"name": "q", "size": 10, "size_vram": 10, "context_length": 4096}),
         (
-            "warning  p/q: loaded with a window of 4,096, less than the `context` 16,000 of m; there; window 32,768; "
-            "$1 in, $2 out per million (the job file); 100 % of it on the graphics card -> the first call loads it anew"
+            "warning  p/q: loaded with a window of 4,096, less than the 16,000 that calls open for m; there; "
+            "window 32,768; calls open 16,000 of it (`context`); $1 in, $2 out per million (the job file); "
+            "100 % of it on the graphics card -> the first call loads it anew"
         ),
     ),
 }

@@ -161,6 +161,14 @@ def test_the_command_that_goes_on_names_the_run(options: Options, command: str) 
     assert read(folder, night.disk).command() is None
 
 
+def test_a_replay_goes_on_as_a_replay() -> None:
+    """Played answers have a folder of their own, beside the recording: the command names the recording."""
+    night = Night(TALK, TALK_SIM)
+    night.live(Options(replay="my rec"), signals=[(0.05, 2)])
+    assert night.reading().command() == "tertulia run job.yaml --replay 'my rec'"
+    assert night.status()["continue"] == "tertulia run job.yaml --replay 'my rec'"
+
+
 def test_a_journal_without_a_job_is_no_run() -> None:
     """There is nothing to plan, and the message says where."""
     disk = MemoryDisk()

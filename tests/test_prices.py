@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.call import Call, Failure, Message, Money, Outcome, Reply, Usage, View
+from runner.call import Call, Failure, Message, Money, Outcome, Reply, Usage, View, fewest_tokens
 from runner.money import FREE, Price, ceiling, cost
 from runner.prices import Charge, charge, input_bound, text_bound, view_bound
 from runner.providers import DIALECTS
@@ -73,6 +73,19 @@ def test_the_bound_stands_on_what_was_counted(first: str, reply: str, then: str,
     assert input_bound(after, before, counted(before)).tokens >= counted(after)
 
 
+TOOLS: dict[str, Any] = {"tools": [{"name": "ﷺ", "text": "x" * 1000}]}
+
+
+def test_what_a_job_adds_to_its_requests_is_in_the_bound_until_it_is_counted() -> None:
+    """Models are shown it as JSON, with as much white space as a template likes; a count of the view has it in it."""
+    before, after = two_views("x" * 1000, "y" * 100, "z" * 10)
+    least = len(orjson.dumps(TOOLS, option=orjson.OPT_INDENT_2)) + 30
+    assert input_bound(before, None, None, TOOLS).tokens >= view_bound(before) + least
+    assert input_bound(after, before, 1, TOOLS).tokens >= view_bound(after) + least
+    assert input_bound(after, before, 1500, TOOLS) == input_bound(after, before, 1500)
+    assert input_bound(before, None, None, {}) == input_bound(before, None, None)
+
+
 def test_a_count_replaces_the_bytes_of_what_was_counted() -> None:
     """Only what is new is still bounded by bytes."""
     before, after = two_views("x" * 1000, "y" * 100, "z" * 10)
@@ -101,6 +114,7 @@ def test_a_count_beyond_the_bytes_is_believed() -> None:
 PRICE = Price(Decimal(1), Decimal(5))
 RESERVED = ceiling(PRICE, 1000, 100)  # 1_500_000
 FIGURES = Usage(input=400, output=80)
+LONG = "many words " * 2000
 COMPUTED = cost(PRICE, 400, 80)  # 800_000
 
 
@@ -136,6 +150,35 @@ CHARGES: dict[str, tuple[Outcome, Charge]] = {
     "a little more output than allowed": (
         reply(Usage(400, 113)),
         Charge(cost(PRICE, 400, 113), "priced", cost(PRICE, 400, 113), False),
+    ),
+    "a cost that is hearsay": (
+        reply(Usage(400, 80, cost=400_000, hearsay=True)),
+        Charge(400_000, "reported", COMPUTED, False),
+    ),
+    "hearsay far below the tokens": (
+        reply(Usage(400, 80, cost=399_999, hearsay=True)),
+        Charge(COMPUTED, "priced", COMPUTED, False),
+    ),
+    "hearsay above the tokens": (
+        reply(Usage(400, 80, cost=900_000, hearsay=True)),
+        Charge(900_000, "reported", COMPUTED, False),
+    ),
+    "hearsay without tokens": (reply(Usage(cost=1, hearsay=True)), Charge(RESERVED, "unknown", None, False)),
+    "far more text than allowed, and no figures": (
+        Reply(LONG, "ok", reasoning=LONG),
+        Charge(cost(PRICE, 0, fewest_tokens(LONG, LONG)), "unknown", None, True),
+    ),
+    "as much text as allowed, and no figures": (
+        Reply("many words " * 40, "ok"),
+        Charge(RESERVED, "unknown", None, False),
+    ),
+    "far more text than allowed, cut by us": (
+        failure("assumed", Usage(), LONG),
+        Charge(cost(PRICE, 0, fewest_tokens(LONG)), "unknown", None, True),
+    ),
+    "far more text than allowed, beside a count": (
+        Reply(LONG, "ok", Usage(400, 80)),
+        Charge(COMPUTED, "priced", COMPUTED, False),
     ),
     "a cost above the reservation": (
         reply(Usage(400, 80, cost=RESERVED + 1)),
@@ -210,9 +253,9 @@ def test_what_is_not_known_is_never_charged_below_the_reservation(
 SOUND = {"prompt_tokens": 400, "completion_tokens": 80}
 
 
-def answered(usage: dict[str, Any] | None, text: str = "Hello.") -> Charge:
-    """The charge for an answer of the OpenAI dialect with this usage object."""
-    reader = DIALECTS["openai"].reader(Call("c", 1, 1, "p", "m", View(None, (Message("user", "Hi"),)), 100))
+def answered(usage: dict[str, Any] | None, text: str = "Hello.", type_: str = "openai") -> Charge:
+    """The charge for an answer of chat completions with this usage object."""
+    reader = DIALECTS[type_].reader(Call("c", 1, 1, "p", "m", View(None, (Message("user", "Hi"),)), 100))
     choice = {"message": {"content": text}, "finish_reason": "stop"}
     reader.feed(orjson.dumps({"id": "g", "choices": [choice], "usage": usage}))
     return charge(reader.outcome(None), PRICE, RESERVED, 100)
@@ -243,6 +286,22 @@ def test_absurd_usage_beside_text_keeps_the_reservation(usage: dict[str, Any] | 
     """Strings, signs, zeros and impossible sums are no figures."""
     found = answered(usage)
     assert (found.cost, found.source) == (RESERVED, "unknown")
+
+
+def test_a_count_far_too_low_for_the_text_keeps_the_reservation() -> None:
+    """4,000 characters are no single token; a thousand tokens they may be."""
+    text = "many words " * 400
+    assert answered({"prompt_tokens": 400, "completion_tokens": 1}, text)[:2] == (RESERVED, "unknown")
+    assert answered({"prompt_tokens": 400, "completion_tokens": 100, "cost": 0.0000001}, text).source == "unknown"
+    assert answered({"prompt_tokens": 400, "completion_tokens": 1000}, text).source == "priced"
+    assert answered({"prompt_tokens": 400, "completion_tokens": 1}, "internationalization " * 4).source == "priced"
+
+
+def test_a_cost_of_next_to_nothing_is_believed_only_of_those_who_are_known_to_tell_costs() -> None:
+    """Whoever is like OpenAI is held against its own tokens; OpenRouter may have a discount that no list has."""
+    usage = {**SOUND, "cost": 1e-9}
+    assert answered(usage)[:2] == (COMPUTED, "priced")
+    assert answered(usage, type_="openrouter")[:2] == (1, "reported")
 
 
 def test_ones_own_key_adds_what_the_upstream_charges() -> None:

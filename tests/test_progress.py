@@ -236,7 +236,7 @@ def test_a_night_that_fails_says_what_where_and_how_to_go_on() -> None:
     assert display.lines[-3:] == [
         f"toy/main: 0 of 4 complete, 2 failed, 2 pending; {money}; exit 3: failed",
         "  look at outputs/toy/main/index.md",
-        "  what is missing goes on with: tertulia run job.yaml",
+        "  what is missing goes on with: tertulia run job.yaml --retry-failed",
     ]
 
 
@@ -253,17 +253,55 @@ def test_flags_and_assumed_money_stand_in_the_last_line() -> None:
 
 
 def test_a_dead_model_is_told_once_and_its_victims_are_counted() -> None:
-    """One line for the model, one for all that did not begin because of it."""
+    """One line for all that it stops, whether they had begun or not; the log has each that had, too."""
     job = JOB.replace("repeat: 2", "repeat: 9")
     watched, display = seen(Night(job, sim(bob={"faults": [{"kind": "unauthorized"}]})))
     watched.live()
-    assert sum("HTTP 401" in line for line in display.lines) == 2
-    (victims,) = [line for line in display.lines if "not begun" in line]
+    (told,) = [line for line in display.lines if "HTTP 401" in line]
+    key = "sim: HTTP 401: Incorrect API key provided -> give it a valid `api_key`"
+    assert told == f"no more calls: {key}; 18 conversations that need it stay pending"
+    (victims,) = [line for line in watched.log if "not begun" in line]
     number = int(re.findall(r"(\d+) conversations not begun: pending: ", victims)[0])
-    ended = [line for line in display.lines if line.startswith("memory/")]
+    ended = [line for line in watched.log if " memory/" in line]
     assert number + len(ended) == 18
     conversations = [report for report in watched.reports if report["event"] == "conversation"]
     assert len(conversations) == 18
+
+
+def test_the_last_that_dies_is_told_like_the_first_and_before_its_victims() -> None:
+    """Also where the night ends with it, before anybody has looked again."""
+    faults = [{"kind": "unauthorized", "since": 1.0}]
+    job = JOB.replace("repeat: 2", "repeat: 1").replace("concurrency: 2", "concurrency: 1")
+    watched, display = seen(Night(job, sim(ada={"faults": faults}, bob={"faults": faults})))
+    assert watched.live().exit == 3
+    (told,) = [line for line in display.lines if "HTTP 401" in line]
+    assert told.startswith("no more calls: sim: HTTP 401")
+    assert told.endswith("2 conversations that need it stay pending")
+    said = [line.split(" ", 1)[1] for line in watched.log if "HTTP 401" in line]
+    assert said[0] == told and len(said) == 3
+
+
+def test_those_that_wait_for_a_parked_lane_are_told_in_one_line() -> None:
+    """A quota of the day: one reason with its time, and how many wait for it."""
+    job = JOB.replace("repeat: 2", "repeat: 9")
+    watched, display = seen(Night(job, sim(ada={"faults": [{"kind": "day"}]}, bob={"faults": [{"kind": "day"}]})))
+    assert watched.live().exit == 3
+    told = [line for line in display.lines if "pending" in line and not line.startswith("toy/main: 0 of 18")]
+    assert told == [
+        "toy/main: 18 conversations pending: sim: its quota of the day is used up, until 2026-11-22 12:01 UTC"
+    ]
+
+
+def test_what_a_model_refuses_is_told_once_in_one_line_for_each_model() -> None:
+    """On the screen, in the log, in the index and in the status: the model is not asked as the job says."""
+    job = JOB.replace("max_tokens: 100", "max_tokens: 100, temperature: 0.7")
+    watched, display = seen(Night(job, sim(bob={"faults": [{"kind": "unsupported_parameter"}]})))
+    assert watched.live().exit == 0
+    line = "toy/main: bob refuses temperature: left out of its calls"
+    assert display.lines.count(line) == 1
+    assert sum(one.endswith(line) for one in watched.log) == 1
+    assert watched.night.status()["refused_parameters"] == {"bob": ["temperature"]}
+    assert "Left out, because bob refuses it: temperature." in watched.night.text("index.md")
 
 
 def test_a_paused_lane_is_told_with_its_reason_and_shown_in_its_row() -> None:
@@ -393,7 +431,7 @@ def test_what_others_wrote_cannot_act_on_screen_or_log() -> None:
     assert "\\u{1b}[2J\\u{7}gone\\u{202e} next" in shown
     assert not CONTROLS.search(shown)
     assert not CONTROLS.search(night.text(LOG))
-    assert len(watched.log) == len(display.lines)
+    assert all(any(one.endswith(line) for one in watched.log) for line in display.lines)
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------
@@ -406,6 +444,7 @@ RUN = RunRow(
     under_way=2,
     waiting=1,
     left_out=0,
+    stopped_early=0,
     truncated=0,
     refused=0,
     settled=4_600_000,
@@ -440,6 +479,7 @@ def test_counts_show_what_is_not_zero() -> None:
     assert talk_text(RUN) == "3 of 6 complete, 0 failed, 2 under way, 1 waiting"
     assert talk_text(replace(RUN, truncated=1, refused=2)).endswith("; 1 turn truncated, 2 refused")
     assert talk_text(replace(RUN, refused=1)).endswith("; 1 turn refused")
+    assert talk_text(replace(RUN, stopped_early=1)).startswith("3 of 6 complete, 1 of them stopped early, 0 failed, ")
 
 
 @pytest.mark.parametrize(
@@ -474,6 +514,7 @@ def test_a_row_says_why_its_lane_stands() -> None:
     assert lane_cells(LANE)[""] == ""
     assert lane_cells(replace(LANE, paused=12.0, reason="busy"))[""] == "paused 12.0 s: busy"
     assert lane_cells(replace(LANE, dead="no such key"))[""] == "stopped: no such key"
+    assert lane_cells(replace(LANE, dead="sim: no such key"))[""] == "stopped: no such key", "its name stands there"
     cells = lane_cells(replace(LANE, tokens_in=None, tokens_out=None, slots=inf))
     assert (cells["tokens in"], cells["out"], cells["in flight"]) == ("–", "–", "2")
 

@@ -123,6 +123,30 @@ def test_with_no_ceiling_in_reach_all_begin_in_plan_order() -> None:
     assert names == ["one/x~y", "two/x~y", "one/x~y.r2", "two/x~y.r2"]
 
 
+BOTH_WAYS = (
+    JOB[: JOB.index("pairings:")] + "pairings: [{{prompt: one, a: [x, y], b: [x, y], match: distinct, repeat: 2}}]"
+)
+
+
+def test_where_models_take_turns_those_begin_whose_model_is_loaded_or_has_a_place() -> None:
+    """In plan order among these; what has a place is loaded only where nobody has a use for what is."""
+
+    def script(table: Table) -> list[str]:
+        card = Lane("card", Limits(concurrency=9, resident=1))
+        table.lanes = {"x": card, "y": card}
+        table.gate = Gate([card], 900.0)
+        roster = table.roster()
+        card.departs("y")
+        assert table.begin_all(roster) == ["one/y~x", "one/y~x.r2"]
+        card.arriving = 0
+        assert roster.next_for(card) is None, "nothing is loaded over a call"
+        card.lands("y")
+        assert roster.next_for(card, loaded=True) is None
+        return table.begin_all(roster)
+
+    assert at_table("100", script, BOTH_WAYS) == ["one/y~x", "one/y~x.r2", "one/x~y"]
+
+
 def test_one_conversation_tries_out_a_model_and_the_others_begin_when_it_has_answered() -> None:
     """Each model that nobody has heard in this life is called for one conversation only, whatever happens to that."""
 

@@ -92,6 +92,43 @@ def test_three_lives_with_an_edited_job_are_sound() -> None:
     assert found.rebuilt == len(night.sents()) == 6 + 4
 
 
+ROUTED = TALK.replace("sim: {}", "sim: {type: openrouter, base_url: sim}").replace(
+    "output: 5}", "output: 5, tiers: [{above: 200, input: 3, output: 6}]}"
+)
+ROUTER: dict[str, Any] = {**SIM, "speaks": "openrouter"}
+DEARER = ROUTED.replace("output: 3}", "output: 4}").replace("input: 2,", "input: 2.5,")
+
+
+def test_a_request_that_tells_its_price_is_rebuilt_by_the_price_of_its_life() -> None:
+    """Of two lives, the later at other prices: each request has those at which its money was reserved."""
+    night = Night(ROUTED, ROUTER)
+    assert night.live(signals=[(0.05, 2)]).exit == 130
+    assert night.live(job=DEARER).exit == 0
+    caps = {orjson.dumps(orjson.loads(one.body or b"")["provider"]) for one in night.engine.received}
+    assert len(caps) == 4, "both models spoke at two prices: in two lives, or with a longer prompt"
+    found = verify(night.folder, night.disk)
+    assert (found.problems, found.notes, found.not_rebuilt) == ((), (), {})
+    assert found.rebuilt == len(night.sents()) >= 6
+
+
+def test_a_request_whose_price_was_lost_is_not_rebuilt_and_no_failure() -> None:
+    """After a repair nobody knows at which prices the life went on."""
+    night = Night(ROUTED, ROUTER)
+    assert night.live().exit == 0
+    lines = night.disk.files[night.folder / FILE].splitlines(keepends=True)
+    lost = next(n for n, line in enumerate(lines) if b'"kind":"replied"' in line)
+    lines[lost] = b"x" + lines[lost][1:]
+    disk = disk_of({night.folder / FILE: b"".join(lines)})
+    run_virtual(lambda: _repaired(disk, night.folder))
+    found = verify(night.folder, disk)
+    assert found.problems == ()
+    assert found.not_rebuilt["its price was lost"] > 0
+
+
+async def _repaired(disk: MemoryDisk, folder: Path) -> None:
+    await repair(disk, FixedClock(), folder, "{}")
+
+
 def test_a_transcript_as_an_earlier_job_had_it_is_not_what_the_run_came_to() -> None:
     """When the run has come to rest, its views are those of the job in force."""
     night = Night(TALK, SIM)

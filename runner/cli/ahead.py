@@ -221,7 +221,7 @@ def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list
     selected = select(plan, only)
     if not selected:
         raise CannotBegin(EXIT_JOB, f"--only {' '.join(only)} names no conversation of {job.name}")
-    known = prices(plan, sources_of(plan, state))
+    known = prices(plan, sources_of(plan, state), source.file)
     misfits = _misfits(standing.source.file, plan, selected, known)
     if misfits:
         raise CannotBegin(EXIT_JOB, *misfits)
@@ -348,6 +348,8 @@ def _reasons(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _figures(standing: Standing, ahead: Outlook) -> Iterator[str]:
+    from runner.preflight import taking_turns
+
     counts = ", ".join(f"{number:,} {name}" for name, number in ahead.counts.items() if number)
     calls = _counted(ahead.expected.calls, "call")
     yield f"  to hold      {_counted(ahead.to_hold, 'conversation')}, {calls}  ({counts})"
@@ -362,6 +364,8 @@ def _figures(standing: Standing, ahead: Outlook) -> Iterator[str]:
         reserved = f"{_money(ahead.slots * ahead.largest)} reserved with {ahead.slots:,} in flight"
         yield f"  one call     {_money(ahead.largest)}  at most, for the largest; up to {reserved}"
         yield from _minutes(ahead)
+        for line in taking_turns(standing.plan):
+            yield f"               {line}, and loading them takes time besides"
 
 
 def _ceilings(standing: Standing, ahead: Outlook) -> Iterator[str]:
@@ -658,6 +662,8 @@ def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Pa
     _check_changes(findings, standing)
     for line in left_out(standing.plan):
         findings.warning(f"{path}: {line}")
+    for finding in () if online else said_by_lists(standing.plan, sources):
+        findings.heard(finding)
     if findings.problems == before:
         findings.ok(good_news(standing.plan, sources))
     if online:
@@ -681,7 +687,7 @@ def source_of(path: Path, sets: Sequence[str] = ()) -> tuple[Source, tuple[str, 
 def good_news(plan: Plan, sources: Sources) -> str:
     """What was found in order, in one line."""
     from runner.cli.models import origins
-    from runner.preflight import NO_LISTS, prices
+    from runner.preflight import NO_LISTS, prices, taking_turns
 
     budget = plan.budget
     spans = ((budget.run, ""), (budget.day, " a day"), (budget.month, " a month"))
@@ -694,6 +700,7 @@ def good_news(plan: Plan, sources: Sources) -> str:
             f"{_counted(len(plan.models), 'model')} with known prices" + (f" ({'; '.join(lists)})" if lists else ""),
             "no key needed" if not paid else f"keys there ({' '.join(paid)})",
             f"budget {', '.join(amounts)}" if amounts else "no budget for the run",
+            *taking_turns(plan),
         ]
     )
 
@@ -719,7 +726,7 @@ def troubles(source: Source, plan: Plan, sources: Sources) -> Iterator[Trouble]:
 
     yield from _missing_keys(source, plan)
     try:
-        known = prices(plan, sources)
+        known = prices(plan, sources, source.file)
     except CannotBegin as cannot:
         yield Trouble(cannot.code, "\n".join(cannot.lines))
         return
@@ -730,9 +737,10 @@ def troubles(source: Source, plan: Plan, sources: Sources) -> Iterator[Trouble]:
 
 def _missing_keys(source: Source, plan: Plan) -> Iterator[Trouble]:
     from runner.job import MissingVariable, resolve, unsafe
-    from runner.preflight import BUILT_IN, EXIT_PREFLIGHT
+    from runner.preflight import BUILT_IN, EXIT_PREFLIGHT, by_providers
 
     environ = source.environ
+    troubles: dict[str, list[str]] = {}
     for name, provider in plan.providers.items():
         texts = [provider.base_url, provider.api_key or "", *provider.headers.values()]
         missing: dict[str, str] = {}
@@ -742,13 +750,15 @@ def _missing_keys(source: Source, plan: Plan) -> Iterator[Trouble]:
             except MissingVariable as error:
                 missing[error.name] = str(error)
         for message in missing.values():
-            yield Trouble(EXIT_PREFLIGHT, f"provider {name}: {message}")
+            troubles.setdefault(message, []).append(name)
         if missing or provider.base_url == BUILT_IN:
             continue
         keyed = bool(provider.api_key and resolve(provider.api_key, environ)) or bool(provider.headers)
         danger = unsafe(resolve(provider.base_url, environ), keyed=keyed)
         if danger is not None:
-            yield Trouble(EXIT_PREFLIGHT, f"provider {name}: {danger}")
+            troubles.setdefault(danger, []).append(name)
+    for line in by_providers(troubles):
+        yield Trouble(EXIT_PREFLIGHT, line)
 
 
 def said_by_providers(source: Source, plan: Plan, sources: Sources) -> Iterator[Finding]:
@@ -770,11 +780,27 @@ def said_by_providers(source: Source, plan: Plan, sources: Sources) -> Iterator[
             one = endpoint(provider, source.environ, None)
         except MissingVariable:
             continue
-        if unsafe(one.base_url, keyed=bool(one.secrets)) is None:
+        if unsafe(one.base_url, keyed=bool(one.keys)) is None:
             asked.append((one, list(dict.fromkeys(m.id for m in plan.models.values() if m.provider == name))))
     known = _known_prices(plan, sources)
     for (one, _), heard in zip(asked, answers(asked), strict=True):
         yield from findings(plan, one, heard, known, time.time())
+
+
+def said_by_lists(plan: Plan, sources: Sources) -> Iterator[Finding]:
+    """What the lists that are kept here say against the output limits of a job."""
+    from runner.online import too_much
+    from runner.preflight import at
+
+    lists = {alias: sources.lists.get(at(plan.providers[model.provider])) for alias, model in plan.models.items()}
+    return too_much(
+        plan,
+        {
+            alias: (found.models[plan.models[alias].id], found.source)
+            for alias, found in lists.items()
+            if found is not None and plan.models[alias].id in found.models
+        },
+    )
 
 
 def _known_prices(plan: Plan, sources: Sources) -> dict[str, Price]:

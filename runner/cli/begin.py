@@ -284,7 +284,8 @@ def _served(config: SimConfig, base_url: str) -> Iterator[str]:
     if config.other is not None:
         yield f"  {'(any)':<{width}}  {_priced(config.other.price)}"
     yield "in a job:"
-    yield f'  providers: {{local: {{type: openai, base_url: "{base_url}"}}}}'
+    type_ = "openai" if config.speaks == "plain" else config.speaks
+    yield f'  providers: {{local: {{type: {type_}, base_url: "{base_url}"}}}}'
     name, model = next(iter(config.models.items()))
     yield f"  models: {{{name}: {{use: local/{name}, price: {_priced(model.price)}}}}}"
     root = base_url.removesuffix("/v1")

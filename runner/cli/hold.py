@@ -11,6 +11,8 @@ import click
 from runner.cli.door import answered, json_option, outputs_option
 
 if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
     from runner.money import Nanos
     from runner.night import Source
     from runner.selection import Options
@@ -114,6 +116,7 @@ def run(
             share=share,
             retry_failed=retry_failed,
             accept_changes=accept_changes,
+            replay=None if replay is None else str(replay),
         )
         tape = Tape(record=record, replay=replay)
         code = hold(load_all(jobs, sets), options, outputs, report=report, forgiven=forgiven, tape=tape)
@@ -218,7 +221,7 @@ async def _hold(
                         built_in[source.job.name, name] = await stack.enter_async_context(serve(engine))
         plain = wire
         if tape.record is not None:
-            wire = recorder = _recorder(wire, tape.record, sources, tell)
+            wire = recorder = _recorder(stack, wire, tape.record, sources, tell)
         world = World(RealClock(), RealDisk(), wire, Random(), RealSignals(), RealPrograms())
         outlet = stack.enter_context(Outlet("stderr"))
         progress = Progress(world, Screen(outlet, outlet.is_free) if terminal() else Lines(outlet), report)
@@ -234,15 +237,26 @@ async def _hold(
         return code
 
 
-def _recorder(wire: Wire, folder: Path, sources: Sequence[Source], tell: Callable[[str], None]) -> Recorder:
-    """A wire that keeps what goes over this one. CannotBegin when the folder cannot be made."""
+def _recorder(
+    stack: AsyncExitStack, wire: Wire, folder: Path, sources: Sequence[Source], tell: Callable[[str], None]
+) -> Recorder:
+    """A wire that keeps what goes over this one. CannotBegin when the folder cannot be made, or is somebody else's."""
+    from runner.cli.runs import me
+    from runner.foreign import in_words
+    from runner.night import EXIT_HELD
     from runner.preflight import CannotBegin
     from runner.run import EXIT_STORAGE
     from runner.transports.record import Recorder
-    from runner.world import RealClock, RealDisk
+    from runner.world import LockHeld, RealClock, RealDisk
 
     try:
         RealDisk().make_dirs(folder)
+        # Two that number their files in one folder would write over each other's.
+        stack.callback(RealDisk().lock(folder / _RECORDING, me()).release)
+    except LockHeld as held:
+        raise CannotBegin(
+            EXIT_HELD, f"{folder} is recorded into by {in_words(held.holder)}; --record another folder"
+        ) from None
     except OSError as error:
         raise CannotBegin(EXIT_STORAGE, f"{folder} cannot be made, to record into: {error.strerror}") from None
     secrets = [secret for source in sources for secret in source.job.secrets(source.environ)]
@@ -268,10 +282,11 @@ def _replay(folder: Path, outputs: Path, tell: Callable[[str], None]) -> Replay:
 
 
 def _played(source: Source) -> Source:
-    """The same job for a replay: its limits are those of a provider that is not asked, its keys open nothing, and nobody
-    is notified."""
+    """The same job for a replay: without limits of providers that are not asked, without keys, and without notices."""
     from dataclasses import replace
 
+    from runner.foreign import MASK
+    from runner.job.environment import VARIABLE
     from runner.limits import Limits
 
     providers = {
@@ -279,6 +294,9 @@ def _played(source: Source) -> Source:
         for name, provider in source.job.providers.items()
     }
     environ = dict.fromkeys(source.job.variables(), _NO_KEY)
+    # An address is told as it was recorded: with its variables, and masked where they hide something.
+    written = (one for provider in providers.values() for one in VARIABLE.finditer(provider.base_url))
+    environ |= {one[1]: source.environ.get(one[1]) or one[2] or MASK for one in written}
     return replace(source, job=replace(source.job, providers=providers, notify=None), environ=environ)
 
 
@@ -288,13 +306,17 @@ def _stage(source: Source, name: str) -> str:
 
     from runner.job import resolve
     from runner.preflight import BUILT_IN
+    from runner.transports.record import Mask
 
     base_url = source.job.providers[name].base_url
-    path = "/v1" if base_url == BUILT_IN else urlsplit(resolve(base_url, source.environ)).path
-    return f"http://replay{path}"
+    if base_url == BUILT_IN:
+        return "http://replay/v1"
+    address = Mask(source.job.secrets(source.environ)).text(resolve(base_url, source.environ))
+    return f"http://replay{urlsplit(address if '://' in address else f'//{address}').path}"
 
 
 _NO_KEY = "replay"
+_RECORDING = "record.lock"
 _PLAYED = ".replay"
 """A file in outputs that were made of a recording."""
 

@@ -151,7 +151,15 @@ def _screen(look: _Look) -> Iterator[str]:
         return
     talks, spent = figures["conversations"], figures["spent"]
     others = "".join(f", {talks[name]:,} {name}" for name in STATUSES if name != "complete" and talks[name])
-    yield f"  conversations  {talks['complete']:,} of {talks['total']:,} complete{others}"
+    early = f", {figures['stopped_early']:,} of them stopped early" if figures.get("stopped_early") else ""
+    yield f"  conversations  {talks['complete']:,} of {talks['total']:,} complete{early}{others}"
+    whys = figures.get("why", []) if look.standing != "running" else []
+    for why in whys[:_MOST_NAMES]:
+        yield f"  {'':13}  {why['conversations']:,} {why['status']}: {one_line(str(why['reason']), 300)}"
+    if len(whys) > _MOST_NAMES:
+        yield f"  {'':13}  ... and {counted(len(whys) - _MOST_NAMES, 'more reason')}"
+    for alias, names in figures.get("refused_parameters", {}).items():
+        yield f"  left out       {one_line(', '.join(names))}: {one_line(alias)} refuses it"
     flags = ", ".join(f"{number:,} {flag}" for flag, number in figures["flags"].items() if number)
     yield f"  turns          {figures['turns']:,}{f' ({flags})' if flags else ''}"
     flying = f", {figures['in_flight']:,} in flight" if figures["in_flight"] else ""
@@ -187,9 +195,11 @@ def _screen(look: _Look) -> Iterator[str]:
 
 
 def _lane(lane: dict[str, Any]) -> str:
+    from runner.render.figures import duration
+
     if lane["dead"]:
-        return f"{lane['name']}: dead, {lane['reason']}"
-    pause = f", paused for {lane['paused_seconds']:.0f} s: {lane['reason']}" if lane["paused_seconds"] else ""
+        return f"{lane['name']}: dead, {str(lane['reason']).removeprefix(lane['name'] + ': ')}"
+    pause = f", paused for {duration(lane['paused_seconds'])}: {lane['reason']}" if lane["paused_seconds"] else ""
     return f"{lane['name']}: {lane['in_flight']:,} in flight, {lane['granted']:,} granted, {lane['busy']:,} busy{pause}"
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from runner.providers.base import Listed
 
 _MOST_CHANGES: Final = 20
+_LONGEST_NAME: Final = 100
+"""What is longer is cut in a table; --json has all of it."""
 _HEADS: Final = ("model", "window", "output", "in", "out", "cached", "caching", "until", "price from")
 
 
@@ -78,7 +80,7 @@ def _models(name: str | None, pattern: str | None, job: Path | None, fetch: bool
         if name is not None and pattern is None:
             return 0
     if standing is not None and name is None:
-        return _show_job(standing.plan, standing.state, show)
+        return _show_job(standing.plan, standing.state, standing.source.file, show)
     if name is None:
         return _show_kept(show)
     _show_provider(there[name], pattern, show)
@@ -204,9 +206,9 @@ async def _ask(provider: Provider, environ: dict[str, str]) -> _Fetched:
     from runner.job.environment import variables
     from runner.preflight import EXIT_PREFLIGHT, CannotBegin, at, endpoint
     from runner.providers import DIALECTS
-    from runner.transports.http import asked
+    from runner.transports.http import answer_to
     from runner.transports.wire import AiohttpWire
-    from runner.world import RealDisk
+    from runner.world import RealDisk, WireError
 
     def cannot(why: str, *more: str) -> CannotBegin:
         return CannotBegin(EXIT_PREFLIGHT, f"{provider.name}: {why}", *more)
@@ -226,20 +228,21 @@ async def _ask(provider: Provider, environ: dict[str, str]) -> _Fetched:
             end = endpoint(replace(provider, api_key=None), environ, None)
         except MissingVariable:
             raise cannot(str(error)) from None
-    danger = unsafe(end.base_url, keyed=bool(end.secrets))
+    danger = unsafe(end.base_url, keyed=bool(end.keys))
     if danger is not None:
         raise cannot(danger)
     dialect = DIALECTS[provider.type]
     questions = [one for one in dialect.inquiries(end, ()) if one.about == "models"]
     if not questions:
         raise cannot("it has no list of models that could be asked for")
-    async with AiohttpWire() as wire:
-        answer = await asked(wire, questions[0].request)
-    if answer is None:
-        raise cannot(f"no answer from {end.base_url}; nothing was changed")
-    status, body = answer
+    try:
+        async with AiohttpWire() as wire:
+            status, headers, body = await answer_to(wire, questions[0].request)
+    except WireError as broke:
+        raise cannot(f"no list from {end.base_url}: {broke.what}; nothing was changed") from None
     if status != 200:
-        raise cannot(_refusal(end.secrets, status, body), *([f"  {missing}"] if missing else ()))
+        why = _refusal(end.secrets, status, headers.get("location"), body)
+        raise cannot(why, *([f"  {missing}"] if missing else ()))
     now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     text = body.decode("utf-8", "replace")
     if masker(end.secrets)(text) != text:
@@ -258,12 +261,14 @@ async def _ask(provider: Provider, environ: dict[str, str]) -> _Fetched:
     return _Fetched(found, path, before)
 
 
-def _refusal(secrets: Sequence[Any], status: int, body: bytes) -> str:
+def _refusal(secrets: Sequence[Any], status: int, location: str | None, body: bytes) -> str:
     from runner.foreign import masker, one_line
 
+    said = body.decode("utf-8", "replace")
+    if 300 <= status < 400 and location is not None:
+        said = f"a redirect to {location}, and none is followed; is base_url right?"
     # Cut last of all: half a key would not be known for one.
-    said = one_line(masker(secrets)(body.decode("utf-8", "replace")), 200)
-    return f"HTTP {status} in the place of its list: {said}"
+    return f"HTTP {status} in the place of its list: {one_line(masker(secrets)(said), 200)}"
 
 
 # --- what is known ---------------------------------------------------------------------------------------------------
@@ -278,22 +283,36 @@ class _Row(NamedTuple):
     price: Price | None
 
 
-def _show_job(plan: Plan, state: State, show: _Text) -> int:
+def _show_job(plan: Plan, state: State, file: str, show: _Text) -> int:
     """The models of a job at the prices that they would run at. CannotBegin where one has none."""
     from runner.preflight import at, price_for, prices
     from runner.providers.base import Listed
 
     sources = sources_of(plan, state)
     rows: list[_Row] = []
+    known: dict[str, dict[str, Listed]] = {}
     for alias, model in plan.models.items():
         provider = plan.providers[model.provider]
         own = sources.lists.get(at(provider))
-        listed = Listed(model.id) if own is None else own.models.get(model.id, Listed(model.id))
+        listed = None if own is None else own.models.get(model.id)
+        if listed is None:
+            if provider.name not in known:
+                known[provider.name] = _by_id(sources, provider)
+            listed = known[provider.name].get(model.id, Listed(model.id))
         listed = listed._replace(window=model.context or listed.window)
         rows.append(_Row(alias, provider.name, listed, price_for(model, provider, sources)))
     show.rows(rows, named=True)
-    prices(plan, sources)
+    prices(plan, sources, file)
     return 0
+
+
+def _by_id(sources: Sources, provider: Provider) -> dict[str, Listed]:
+    """The models of a provider that the package knows, where they are those of this address."""
+    from runner.preflight import usual
+
+    if sources.package is None or not usual(provider):
+        return {}
+    return {row.id: row for row in sources.package.models(provider.type)}
 
 
 def _show_provider(provider: Provider, pattern: str | None, show: _Text) -> None:
@@ -359,6 +378,7 @@ class _Text:
 
     def fetched(self, one: _Fetched) -> None:
         from runner.catalogue import changes
+        from runner.foreign import one_line
 
         say(f"{_summary(one.now)}; kept in {one.path}")
         if one.before is None:
@@ -367,19 +387,17 @@ class _Text:
         since = f"since {one.before.day}"
         say(f"  {len(changed):,} prices changed {since}:" if changed else f"  no price has changed {since}")
         for name, old, new in changed[:_MOST_CHANGES]:
-            say(f"    {name}: {_brief(old)} -> {_brief(new)}")
+            say(f"    {one_line(name, _LONGEST_NAME)}: {_brief(old)} -> {_brief(new)}")
         if len(changed) > _MOST_CHANGES:
             say(f"    ... and {len(changed) - _MOST_CHANGES:,} more; --json lists all")
 
     def rows(self, rows: Sequence[_Row], *, named: bool) -> None:
-        from runner.foreign import visible
-
         table = [_HEADS, *(cells for row in rows for cells in _cells(row, named))]
         widths = [max(len(cells[n]) for cells in table) for n in range(len(_HEADS))]
         for cells in table:
             first, *numbers = cells[:-2]
             line = [first.ljust(widths[0]), *(x.rjust(width) for x, width in zip(numbers, widths[1:], strict=False))]
-            click.echo(visible("  ".join([*line, cells[-2].ljust(widths[-2]), cells[-1]]).rstrip()))
+            click.echo("  ".join([*line, cells[-2].ljust(widths[-2]), cells[-1]]).rstrip())
 
     def kept(self, lists: Sequence[tuple[Path, Catalogue]]) -> None:
         from runner.foreign import visible
@@ -438,15 +456,18 @@ def _summary(one: Catalogue) -> str:
 
 
 def _cells(row: _Row, named: bool) -> Iterator[tuple[str, ...]]:
-    """A line for a model, and one for each of its prices for long requests."""
+    """A line for a model, and one for each of its prices for long requests; strangers have chosen its names."""
+    from runner.foreign import one_line
+
     one, price = row.listed, row.price
-    name = f"{row.name} ({row.provider}/{one.id})" if named else one.id
+    name = one_line(f"{row.name} ({row.provider}/{one.id})" if named else one.id, _LONGEST_NAME)
+    ends = one_line(one.ends or "", _LONGEST_NAME)
     sizes = [f"{size:,}" if size else "" for size in (one.window, one.max_output)]
     if price is None:
-        yield (name, *sizes, "?", "?", "", "", one.ends or "", "not known")
+        yield (name, *sizes, "?", "?", "", "", ends, "not known")
         return
     fee = f"; ${_plain(price.request)} for each request" if price.request else ""
-    yield (name, *sizes, *_figures(price), one.ends or "", price.source + fee)
+    yield (name, *sizes, *_figures(price), ends, one_line(price.source + fee))
     for tier in price.tiers:
         yield (f"  above {tier.above:,} in", "", "", *_figures(tier), "", "")
 

@@ -226,10 +226,14 @@ async def _answers(asked_for: Sequence[tuple[Endpoint, Sequence[str]]]) -> list[
         from runner.online import lists_to_ask_for
         from runner.providers import DIALECTS
 
-        for inquiry in DIALECTS[endpoint.type].inquiries(endpoint, models):
+        def questions() -> Iterator[Inquiry]:
+            yield from DIALECTS[endpoint.type].inquiries(endpoint, models)
+            yield from lists_to_ask_for(endpoint, heard)
+
+        for inquiry in questions():
             heard.append(await _answer(wire, inquiry))
-        for inquiry in lists_to_ask_for(endpoint, heard):
-            heard.append(await _answer(wire, inquiry))
+            if heard[-1].broke is not None:
+                break  # whoever keeps us waiting for one model would do so for each
 
     async with AiohttpWire() as wire, anyio.create_task_group() as tasks:
         for (endpoint, models), heard in zip(asked_for, found, strict=True):

@@ -5,7 +5,7 @@
 one kind of value each, `reading` checks what entries mean together, `job` is the result, `cells` its conversations.
 """
 
-from runner.job.endpoint import unsafe
+from runner.job.endpoint import at_hand, unsafe
 from runner.job.environment import Environment, MissingVariable, environment, resolve
 from runner.job.files import Files
 from runner.job.job import Job, Model, Provider
@@ -23,6 +23,7 @@ __all__ = [
     "Model",
     "Problem",
     "Provider",
+    "at_hand",
     "environment",
     "json_schema",
     "load",

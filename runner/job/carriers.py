@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from runner.call import has_text
-from runner.job.endpoint import BUILT_IN, WELL_KNOWN, entry_to_add, unsafe
+from runner.job.endpoint import BUILT_IN, OF_KEYS, WELL_KNOWN, at_hand, entry_to_add, same_address, unsafe
 from runner.job.environment import VARIABLE, misplaced, resolve
 from runner.job.job import Model, Provider
 from runner.job.leaks import literal_tokens, looks_like_key, promises_key
@@ -22,12 +21,13 @@ from runner.job.schema import (
     PriceEntry,
     ProviderEntry,
     given_settings,
+    unstorable,
 )
 from runner.job.section import NAME, Section, Where, is_pattern, item, line_of
 from runner.job.source import Path as Steps
 from runner.limits import Limits
 from runner.money import Nanos, Price, Tier, dollars
-from runner.providers import DIALECTS, Home
+from runner.providers import DIALECTS, Endpoint, Home
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -59,9 +59,12 @@ class Carriers(Section):
     def provider(self, name: str, entry: ProviderEntry, where: Where) -> Provider | None:
         type_ = entry.type or (name if name in WELL_KNOWN else None)
         home = DIALECTS[type_].home if type_ is not None else None
-        # What is known of a server holds for its own address, and for any other under its own name.
-        known = home if home is not None and (type_ == name or (entry.base_url is None and not home.alike)) else None
-        base_url = entry.base_url or (known.base_url if known else None)
+        base_url = entry.base_url or (home.base_url if home is not None else None)
+        at_home = home is not None and base_url is not None and same_address(base_url, home.base_url)
+        # A key belongs to an address: elsewhere it is taken for granted only where the name asks for it.
+        known = home if entry.base_url is None or type_ == name else None
+        # The type says how its servers count, wherever they are; but a type that many speak says it of its own alone.
+        counting = home if home is not None and (at_home or not home.alike) else None
         if type_ is None or base_url is None:
             missing = "type" if type_ is None else "base_url"
             if where.at(missing).path not in where.source.values:
@@ -71,7 +74,8 @@ class Carriers(Section):
         if type_ == "sim" and base_url != BUILT_IN:
             self.note(where.at("base_url"), "the type `sim` is the built-in server: its base_url is the word `sim`")
         api_key = entry.api_key
-        if api_key is None and known and base_url != BUILT_IN:
+        # Whoever says in a header who they are does not want to be somebody else besides, least of all at another host.
+        if api_key is None and known and base_url != BUILT_IN and OF_KEYS.isdisjoint(map(str.lower, entry.headers)):
             api_key = known.api_key
         self.check_headers(entry, where)
         if entry.api_key is not None:
@@ -81,8 +85,13 @@ class Carriers(Section):
                 promises_key(header) or "${" in value for header, value in entry.headers.items()
             )
             self.check_url(base_url, where.at("base_url"), keyed)
+            tail = DIALECTS[type_].url(Endpoint(name, type_, ""), "")
+            if base_url.rstrip("/").endswith(tail):
+                self.note(where.at("base_url"), f"`{tail}` is put behind this by each request", "leave it out here")
         if entry.min_gpu is not None and not (home is not None and home.free):
             self.note(where.at("min_gpu"), f"`{type_}` runs on no graphics card of yours", "leave it out", key=True)
+        if entry.resident is not None:
+            self.check_resident(entry, type_, where)
         if entry.sim is not None:
             if base_url != BUILT_IN:
                 self.note(
@@ -90,19 +99,36 @@ class Carriers(Section):
                 )
             for path, message in sim_mistakes(entry.sim):
                 self.note(where.at("sim", *path), message)
+        # What the environment makes of an address, only a run knows.
+        by_type = home is not None and home.free and ("${" in base_url or at_hand(base_url))
         return Provider(
             name=name,
             type=type_,
             base_url=base_url,
             api_key=api_key,
             headers=entry.headers,
-            limits=_limits(entry.limits, known),
-            limit_field=entry.limit_field or (known.limit_field if known else None),
+            limits=_limits(entry.limits, counting, entry.resident),
+            limit_field=entry.limit_field or (counting.limit_field if counting else None),
             sim=entry.sim,
-            free=entry.free or (home is not None and home.free),
+            free=entry.free or by_type,
+            free_at_hand=by_type and not entry.free,
             settings=given_settings(entry),
             min_gpu=entry.min_gpu,
         )
+
+    def check_resident(self, entry: ProviderEntry, type_: str, where: Where) -> None:
+        home = DIALECTS[type_].home
+        if not (home.free or home.alike):
+            self.note(
+                where.at("resident"), f"`{type_}` loads its models on machines of its own", "leave it out", key=True
+            )
+        elif entry.limits.per == "model":
+            self.note(
+                where.at("resident"),
+                "`resident` counts over all models of a provider, and `per: model` parts them",
+                "leave one of them out",
+                key=True,
+            )
 
     def check_secret(self, text: str, where: Where) -> None:
         if looks_like_key(text):
@@ -119,8 +145,12 @@ class Carriers(Section):
             self.note(where, "this cannot be sent in a header: printable ASCII on one line, and not blank")
 
     def check_headers(self, entry: ProviderEntry, where: Where) -> None:
+        seen: list[str] = []
         for name, value in entry.headers.items():
             here = where.at("headers", name)
+            if twin := next((other for other in seen if other.lower() == name.lower()), None):
+                self.note(here, f"`{name}` and `{twin}` are one header", "keep one of them", key=True)
+            seen.append(name)
             if not _HEADER_NAME.fullmatch(name):
                 self.note(here, f"`{name}` is no name of a header", key=True)
             elif name.lower() in ("host", "content-length", "content-type", "transfer-encoding", "connection"):
@@ -232,7 +262,7 @@ class Carriers(Section):
                 self.model_names.setdefault(alias)
                 if reference in found:
                     old = found[reference]
-                    self.models[alias] = Model(alias, alias, old.provider, old.id, None, old.free)
+                    self.models[alias] = Model(alias, alias, old.provider, old.id, None, old.free, old.context)
 
     def budgets(self, header: Header) -> tuple[dict[str, Nanos], dict[str, Nanos]]:
         budget = header.budget
@@ -312,9 +342,9 @@ class Carriers(Section):
         return tuple(found)
 
 
-def _limits(entry: LimitsEntry, home: Home | None) -> Limits:
+def _limits(entry: LimitsEntry, home: Home | None, resident: int | None = None) -> Limits:
     """What the job says and, where it says nothing, how this provider is known to count."""
-    given = entry.model_dump(exclude_none=True)
+    given = entry.model_dump(exclude_none=True) | ({} if resident is None else {"resident": resident})
     # Figures that somebody wrote at a provider are meant for all of it.
     per = "provider" if given or home is None else home.per
     count = "reserved" if home is None else home.count
@@ -325,14 +355,4 @@ def sim_mistakes(config: Mapping[str, Any]) -> list[tuple[Steps, str]]:
     """Everything that is wrong with a configuration of the built-in server."""
     from runner.sim.config import check_config  # the built-in server is no part of most jobs
 
-    return [*_unstorable(config, ()), *check_config(config)]
-
-
-def _unstorable(value: Any, path: Steps) -> list[tuple[Steps, str]]:
-    if isinstance(value, float) and not math.isfinite(value):
-        return [(path, "a finite number is expected here")]
-    if isinstance(value, dict):
-        return [wrong for key, inner in value.items() for wrong in _unstorable(inner, (*path, key))]
-    if isinstance(value, list):
-        return [wrong for index, inner in enumerate(value) for wrong in _unstorable(inner, (*path, index))]
-    return []
+    return [*unstorable(config), *check_config(config)]

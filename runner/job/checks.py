@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from runner.call import has_text
 from runner.conversation import Line, Participant, has_nothing_to_read
 from runner.job.cells import Casting, Scene, matched, size
-from runner.job.endpoint import BUILT_IN
+from runner.job.endpoint import BUILT_IN, same_address
 from runner.job.fields import INBOX_FIELD, LONGEST, OWN_FIELDS, ROLE_FIELDS, fields, template
 from runner.job.files import Misread
-from runner.job.job import Exclusion, Job, Pairing, Prompt, SetRule
+from runner.job.job import Exclusion, Job, Pairing, Prompt, Provider, SetRule
 from runner.job.pairings import PairingSource
 from runner.job.problem import Problem, did_you_mean, listed
 from runner.job.prompts import Prompts
@@ -254,6 +254,8 @@ class Checks(Section):
         """What can be told of one who speaks or listens; `entries` may set something, and `named` names its model."""
         type_ = job.providers[side.provider].type
         places = [*entries, self.top.at("models", side.alias), self.top.at("providers", side.provider)]
+        for setting, message, hint in beyond(job.providers[side.provider], side, sure=True):
+            self.once(self.setting_place(places, *setting.split(".")), message, hint)
         for path in touched(side.extra, DIALECTS[type_].ours):
             # What a request says because of the call, a job cannot say otherwise: it would be left out unseen.
             message = f"`{'.'.join(path)}` follows from the call at `{side.provider}`: `extra` cannot change it"
@@ -337,6 +339,37 @@ def _may_begin(prompt: Prompt, lines: Sequence[Line]) -> list[Line]:
     if prompt.order == "round-robin":
         return [lines[0]]
     return list({line.role: line for line in reversed(lines) if line.round == 1}.values())
+
+
+def beyond(provider: Provider, side: Participant, *, sure: bool) -> Iterator[tuple[str, str, str]]:
+    """The settings that a provider refuses of a speaker, or may refuse where it is not `sure`; why, and the remedy."""
+    dialect = DIALECTS[provider.type]
+    most, home = dialect.most, dialect.home
+    if sure != (most.sure and (not home.alike or same_address(provider.base_url, home.base_url))):
+        return
+    who = f"`{provider.name}` (type {provider.type})"
+    elsewhere = "or set it for others alone"
+    temperature, stops, thinking = side.sampling.temperature, len(side.sampling.stop), side.reasoning.tokens
+    if most.temperature is not None and temperature is not None and temperature > most.temperature:
+        text = f"temperature {temperature:g} is more than {most.temperature:g}, the most that {who} takes"
+        yield "temperature", text, f"lower it, {elsewhere}"
+    if most.stop_strings is not None and "stop_strings" in dialect.takes and stops > most.stop_strings:
+        taken = f"the most that {who} takes" + ("" if sure else ", as far as is known")
+        yield (
+            "stop_strings",
+            f"{stops} stop_strings are more than {most.stop_strings}, {taken}",
+            f"leave some out, {elsewhere}",
+        )
+    if most.least_thinking is None or thinking is None or side.reasoning.effort == "none":
+        return
+    least = side.max_tokens if side.min_tokens is None else min(side.min_tokens, side.max_tokens)
+    if thinking < most.least_thinking:
+        text = f"reasoning of {thinking:,} tokens is less than {most.least_thinking:,}, the least that {who} takes"
+        yield "reasoning.tokens", text, f"raise it, {elsewhere}, or write `reasoning: none`"
+    elif thinking >= least:
+        name = "max_tokens" if least == side.max_tokens else "min_tokens"
+        text = f"reasoning of {thinking:,} tokens leaves `{side.alias}` none of its {name} {least:,}; {who} refuses it"
+        yield "reasoning.tokens", text, f"lower it, or raise {name}"
 
 
 def _applies(rule: SetRule, prompt: Prompt, casting: Casting) -> bool:

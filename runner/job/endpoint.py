@@ -29,6 +29,15 @@ def entry_to_add(name: str) -> str:
     return f'{name}: {{type: openai, base_url: "https://.../v1", api_key: "${{{variable}_API_KEY}}"}}'
 
 
+OF_KEYS: Final = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
+"""The headers in which servers look for a key."""
+
+
+def same_address(one: str, other: str | None) -> bool:
+    """True when two addresses differ in a last slash at most."""
+    return other is not None and one.rstrip("/") == other.rstrip("/")
+
+
 _METADATA_HOSTS: Final = frozenset({"metadata", "metadata.google.internal", "instance-data", "metadata.azure.internal"})
 _METADATA_ADDRESSES: Final = frozenset(
     ipaddress.ip_address(a) for a in ("169.254.169.254", "100.100.100.200", "fd00:ec2::254", "168.63.129.16")
@@ -86,6 +95,23 @@ def exposed(webhook: str) -> str | None:
 def _is_loopback(host: str) -> bool:
     address = _address(host)
     return host.rstrip(".").lower() == "localhost" or (address is not None and address.is_loopback)
+
+
+_OWN_NAMES: Final = (".local", ".localhost", ".lan", ".internal", ".home.arpa")
+_SHARED: Final = ipaddress.ip_network("100.64.0.0/10")
+"""Private networks over the public one give their machines addresses out of this."""
+
+
+def at_hand(url: str) -> bool:
+    """True for an address on this machine or in a network of one's own: who answers there asks for no money."""
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    except ValueError:
+        return False
+    address = _address(host)
+    if address is not None:
+        return address.is_private or address in _SHARED
+    return "." not in host or host.endswith(_OWN_NAMES)
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -49,6 +49,29 @@ def resolve(text: str, environ: Mapping[str, str]) -> str:
     return VARIABLE.sub(value, text)
 
 
+def hidden(address: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What variables add to the path of an address: a tenant or a token, as secret as a key.
+
+    The host is no secret: whoever is on the line can read it. A variable that brings the host along is an address that
+    somebody wrote, and the plain words in its path are none either.
+    """
+    found: dict[str, None] = {}
+    so_far, end = "", 0
+    for one in VARIABLE.finditer(address):
+        so_far += address[end : one.start()]
+        end = one.end()
+        given = environ.get(one[1], "")
+        whole = so_far + (given or one[2] or "")
+        scheme, mark, rest = whole.partition("://")
+        path = len(scheme + mark + rest.partition("/")[0])
+        added = given[max(0, path - len(so_far)) :].strip("/") if mark else ""
+        parts = added.split("/")
+        found |= dict.fromkeys([added, *parts] if path <= len(so_far) else [p for p in parts if not p.isalpha()])
+        so_far = whole
+    found.pop("", None)
+    return tuple(found)
+
+
 class Environment(NamedTuple):
     """The variables that a job names, as far as they are set, and what the user should know about their files."""
 
@@ -64,7 +87,11 @@ def environment(
     reader = files or Files()
     values = {name: process[name] for name in wanted if process.get(name)}
     warnings: list[str] = []
-    for path in dict.fromkeys(folder / ".env" for folder in folders) if wanted else ():
+    # The folder of the job and the working one may be the same under two names.
+    places: dict[Path, Path] = {}
+    for folder in folders if wanted else ():
+        places.setdefault(folder.absolute(), folder / ".env")
+    for path in places.values():
         if not reader.exists(path):
             continue
         try:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from runner.call import Reasoning, Sampling, Timeouts
 from runner.conversation import AsideKind, Inbox, Look, Outcomes, Overflow, Policy
-from runner.job.environment import variables
+from runner.job.environment import hidden, variables
 from runner.limits import Limits
 from runner.money import Nanos, Price
 from runner.stops import Rule
@@ -41,9 +41,16 @@ class Provider:
     limit_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     sim: Mapping[str, Any] | None = field(default=None, hash=False)
     free: bool = False
+    free_at_hand: bool = False
+    """True when only its type says that it is free: that holds on this machine and in a network of one's own."""
     settings: Overrides = field(default_factory=dict, hash=False)
     min_gpu: float | None = None
     """The part of a loaded model that must lie in the memory of the graphics card."""
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The variables that its keys are in."""
+        return tuple(dict.fromkeys(name for text in _secret(self) for name in variables(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +248,7 @@ class Job:
         keyed = [text for provider in self.providers.values() for text in _secret(provider)]
         keyed += self._webhooks()
         values = {environ[name]: None for text in keyed for name in variables(text) if environ.get(name)}
+        values |= {text: None for provider in self.providers.values() for text in hidden(provider.base_url, environ)}
         return tuple(Secret(value) for value in values)
 
     def _webhooks(self) -> list[str]:

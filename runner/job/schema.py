@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
@@ -153,6 +153,24 @@ def _variable(value: Any) -> Inline:
     return _text(value)
 
 
+def unstorable(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Every number in a tree for which a request and a journal have no form."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path, "a finite number is expected here"
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        yield path, "a whole number of at most 64 bits is expected here"
+    elif isinstance(value, dict | list):
+        for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from unstorable(inner, (*path, step))
+
+
+def _storable(value: Any) -> Any:
+    for path, text in unstorable(value):
+        where = f": `{'.'.join(map(str, path))}`" if path else ""
+        raise _mistake(text + where, "put it in quotes, where it is a text")
+    return value
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -231,6 +249,7 @@ Variable = Annotated[
     BeforeValidator(_variable),
     WithJsonSchema({"anyOf": [*_TEXT_SCHEMA["anyOf"], {"type": "number"}]}),
 ]
+Storable = Annotated[Any, BeforeValidator(_storable)]
 Times = Annotated[float, BeforeValidator(_times), WithJsonSchema({"type": "string", "pattern": r"^x\d+(\.\d+)?$"})]
 Names = Annotated[
     list[str],
@@ -325,7 +344,7 @@ class SettingsEntry(_Entry):
         list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=16), BeforeValidator(_listed)
     ] = Field(default=[], description="texts at which the model stops writing")
     reasoning: Annotated[ReasoningEntry, BeforeValidator(_whole("effort", str))] = ReasoningEntry()
-    extra: dict[str, Any] = Field(default={}, description="fields put into each request as they are")
+    extra: dict[str, Storable] = Field(default={}, description="fields put into each request as they are")
     timeout: TimeoutEntry = TimeoutEntry()
     history: HistoryEntry = HistoryEntry()
     outcomes: OutcomesEntry = OutcomesEntry()
@@ -394,6 +413,9 @@ class ProviderEntry(SettingsEntry):
     )
     sim: dict[str, Any] | None = Field(default=None, description="the configuration of the built-in server")
     free: bool = Field(default=False, description="calls cost nothing")
+    resident: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="how many models a local server has loaded at once"
+    )
     min_gpu: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="the part of a loaded model that must lie on the graphics card"
     )

@@ -135,7 +135,7 @@ def lane_cells(lane: LaneRow) -> dict[str, str]:
     """A row of the table, by column."""
     state = ""
     if lane.dead is not None:
-        state = f"stopped: {short(lane.dead)}"
+        state = f"stopped: {short(lane.dead.removeprefix(f'{lane.name}: '))}"
     elif lane.paused:
         state = f"paused {duration(lane.paused)}: {short(lane.reason)}"
     return {

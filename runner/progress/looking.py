@@ -32,9 +32,12 @@ from runner.progress.words import (
     last_lines,
     left_text,
     money_text,
+    refused_text,
     short,
     short_text,
+    stopped_text,
     talk_text,
+    waiting_text,
 )
 from runner.render.figures import counted, duration
 from runner.run import Session, Watcher
@@ -98,6 +101,11 @@ class Progress:
         self._logged = anyio.Event()
         self._forecast = NOTHING_KNOWN
         self._stopped: set[str] = set()
+        self._pending: dict[tuple[str, str], int] = {}
+        """Conversations that stay pending, by run and reason: one line at the end for all that share it."""
+        self._failed: list[tuple[_Run, Cell]] = []
+        """Those that were told to have failed."""
+        self._refused_told: dict[tuple[str, str], tuple[str, ...]] = {}
         self._pauses_told: dict[str, float] = {}
         self._short_told: dict[str, float] = {}
         """Since when a run of which it was told has been waiting for money."""
@@ -173,12 +181,13 @@ class Progress:
             while True:
                 before = anyio.current_time()
                 now_at = [run.session.journal.seq for run in self._runs]
-                if now_at != seqs:
-                    seqs = now_at
-                    await self._tell_ended()
                 now = anyio.current_time()
                 seen = picture(self._sessions, gate, now, self._forecast)
                 self._tell_lanes(seen, now)
+                if now_at != seqs:
+                    seqs = now_at
+                    self._tell_refused()
+                    await self._tell_ended()
                 self._tell_short(gate, now)
                 self._display.draw(seen)
                 if now >= next_line and (now_at != told or now >= idle_line):
@@ -188,8 +197,13 @@ class Progress:
                 await anyio.sleep(max(LOOK_SECONDS, SHARE * (anyio.current_time() - before)))
         finally:
             # The life is over, and everything of it is on disk: what ended since the last look has not been told.
+            now = anyio.current_time()
+            self._tell_lanes(picture(self._sessions, gate, now), now)
+            self._tell_refused(at_the_end=True)
             for run in self._runs:
                 self._tell_of_ended(run, run.ended())
+            self._tell_better()
+            self._tell_pending()
             self._display.close()
 
     async def _foresee(self, gate: Gate) -> None:
@@ -269,13 +283,20 @@ class Progress:
         unbegun: dict[tuple[Status, str | None], int] = {}
         for cell in ended:
             row, progress = run.reading.row(cell), run.session.journal.state.of(cell.id)
+            if row.status == "failed":
+                self._failed.append((run, cell))
+            waits = row.status == "pending" and row.reason is not None
+            if waits:
+                key = run.name, row.reason or ""
+                self._pending[key] = self._pending.get(key, 0) + 1
             if progress.started is None:
                 unbegun[row.status, row.reason] = unbegun.get((row.status, row.reason), 0) + 1
             else:
                 name = f"{run.name} " if len(self._runs) > 1 else ""
                 line = ended_text(row, self._failed_at(run, cell))
                 self._tell_of(run, line, to_person=False)
-                if not (self._display.quiet and row.status == "complete"):
+                goes_well = row.status == "complete" and not row.stopped_early
+                if not waits and not (self._display.quiet and goes_well):
                     self._display.line(visible(name + line, keep_newlines=False))
                 for one in run.reading.observers_of(cell):
                     if one.status != "complete":
@@ -284,7 +305,31 @@ class Progress:
             self._send(conversation_data(self._of(run.reading), cell, row))
         for (status, reason), number in unbegun.items():
             what = f"{counted(number, 'conversation')} not begun: {status}: {short(reason or '')}"
-            self._tell_of(run, f"{run.name}: {what}")
+            self._tell_of(run, f"{run.name}: {what}", to_person=status != "pending")
+
+    def _tell_better(self) -> None:
+        """Those that had failed, as it seemed, before their provider turned out to be dead."""
+        for run, cell in self._failed:
+            row = run.reading.row(cell)
+            if row.status != "failed":
+                self._tell_of(run, f"{row.name}: {row.status} after all: {short(row.reason or '')}")
+                self._send(conversation_data(self._of(run.reading), cell, row))
+
+    def _tell_pending(self) -> None:
+        """What made conversations wait for a later life, where nobody was told yet; the log has each of them."""
+        for (name, reason), number in self._pending.items():
+            if reason not in self._stopped:
+                self._display.line(visible(f"{name}: {waiting_text('pending', reason, number)}", keep_newlines=False))
+
+    def _tell_refused(self, *, at_the_end: bool = False) -> None:
+        """Once for each model that refuses what the job sets; when it has answered, so that it has said all."""
+        for run in self._runs:
+            state = run.session.journal.state
+            for alias, names in state.dropped.items():
+                told = self._refused_told.get((run.name, alias))
+                if names != told and (at_the_end or state.tallies[alias].replies):
+                    self._refused_told[run.name, alias] = names
+                    self._tell_of(run, f"{run.name}: {refused_text(alias, names)}")
 
     def _failed_at(self, run: _Run, cell: Cell) -> str:
         """Which attempt was the last of a failed conversation; nothing when it did not fail, or nobody can read it."""
@@ -303,7 +348,7 @@ class Progress:
         for reason in seen.stopped:
             if reason not in self._stopped:
                 self._stopped.add(reason)
-                self.tell(f"no more calls: {short(reason)}; conversations that need it stay pending")
+                self.tell(stopped_text(reason, sum(self._stopped_by(run.session, reason) for run in self._runs)))
         for lane in seen.lanes:
             if lane.paused < _SHORTEST_PAUSE_TOLD or lane.dead is not None:
                 continue
@@ -315,6 +360,13 @@ class Progress:
                 self._tell_of(run, line, to_person=False)
             if not self._display.quiet:
                 self._display.line(visible(line, keep_newlines=False))
+
+    @staticmethod
+    def _stopped_by(session: Session, reason: str) -> int:
+        """How many conversations a lane or a model stops that gets no more calls."""
+        state = session.journal.state
+        left = (cell for cell in session.selected if state.of(cell.id).status in (None, "pending"))
+        return sum(session.roster.parked(cell) == reason for cell in left)
 
     def _tell_short(self, gate: Gate, now: float) -> None:
         """Once for each time that a run waits for money which others hold."""

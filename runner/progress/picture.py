@@ -50,6 +50,8 @@ class RunRow:
     waiting: int
     left_out: int
     """Not complete, and not part of what this life is about."""
+    stopped_early: int
+    """Of the complete: those whose last planned lines were not said."""
     truncated: int
     refused: int
     settled: Nanos
@@ -140,7 +142,7 @@ def _lane_row(lane: Lane, sessions: Sequence[Session], gate: Gate, now: float) -
 def _run_row(session: Session, gate: Gate, rest: Nanos | None) -> RunRow:
     state, cells = session.journal.state, session.plan.cells
     ended = dict.fromkeys(STATUSES, 0)
-    truncated = refused = still_open = 0
+    stopped_early = truncated = refused = still_open = 0
     selected = {cell.id for cell in session.selected}
     left_out = 0
     for cell in cells:
@@ -150,6 +152,7 @@ def _run_row(session: Session, gate: Gate, rest: Nanos | None) -> RunRow:
             refused += progress.refused
         if progress is not None and progress.status is not None:
             ended[progress.status] += 1
+            stopped_early += progress.status == "complete" and progress.reason is not None
         elif cell.id in selected:
             still_open += 1
         else:
@@ -163,6 +166,7 @@ def _run_row(session: Session, gate: Gate, rest: Nanos | None) -> RunRow:
         under_way=still_open - waiting,
         waiting=waiting,
         left_out=left_out,
+        stopped_early=stopped_early,
         truncated=truncated,
         refused=refused,
         settled=state.run.settled,

@@ -21,9 +21,10 @@ _LONGEST_REASON: Final = 300
 _MOST_NAMED: Final = 3
 
 
-def counts_text(total: int, ended: Mapping[Status, int], others: Mapping[str, int]) -> str:
+def counts_text(total: int, ended: Mapping[Status, int], early: int, others: Mapping[str, int]) -> str:
     """`3 of 6 complete, 0 failed, 2 under way, 1 waiting`: what is not zero, and what everybody looks for."""
-    parts = [f"{ended['complete']:,} of {total:,} complete", f"{ended['failed']:,} failed"]
+    parted = f", {early:,} of them stopped early" if early else ""
+    parts = [f"{ended['complete']:,} of {total:,} complete{parted}", f"{ended['failed']:,} failed"]
     parts += [f"{ended[status]:,} {status}" for status in STATUSES[2:] if ended[status]]
     parts += [f"{number:,} {what}" for what, number in others.items() if number]
     return ", ".join(parts)
@@ -33,7 +34,7 @@ def talk_text(run: RunRow) -> str:
     """The conversations of a run."""
     others = {"under way": run.under_way, "waiting": run.waiting, "left out": run.left_out}
     flags = flags_text(run.truncated, run.refused)
-    return counts_text(run.total, run.ended, others) + (f"; {flags}" if flags else "")
+    return counts_text(run.total, run.ended, run.stopped_early, others) + (f"; {flags}" if flags else "")
 
 
 def money_text(run: RunRow) -> str:
@@ -74,7 +75,8 @@ def ended_text(row: Row, where: str) -> str:
     """One conversation that came to an end; `where` says at which attempt it failed."""
     flags = flags_text(row.truncated, row.refused)
     rounds = f"{row.rounds_done} of {counted(row.rounds_planned, 'round')}"
-    text = ", ".join([f"{row.name}: {row.status}", rounds, *([flags] if flags else []), usd(row.cost)])
+    early = ["stopped early"] if row.stopped_early else []
+    text = ", ".join([f"{row.name}: {row.status}", *early, rounds, *([flags] if flags else []), usd(row.cost)])
     return f"{text}{where}: {short(row.reason)}" if row.reason else f"{text}{where}"
 
 
@@ -87,7 +89,7 @@ def short(reason: str) -> str:
 def last_lines(reading: Reading, closed: Closed) -> list[str]:
     """What a run came to when its life is over, where to look, and how to go on."""
     state = reading.state
-    parts = [counts_text(len(reading.plan.cells), reading.counts(), {})]
+    parts = [counts_text(len(reading.plan.cells), reading.counts(), reading.stopped_early(), {})]
     cells = [state.of(cell.id) for cell in reading.plan.cells]
     flags = flags_text(sum(c.truncated for c in cells), sum(c.refused for c in cells))
     if flags:
@@ -128,9 +130,27 @@ def observers_text(observers: Sequence[Observer]) -> str:
     return "; ".join([f"observers: {heard:,} of {len(comments):,}", *named, *([f"{rest:,} more"] if rest else [])])
 
 
+def waiting_text(status: Status, reason: str, number: int) -> str:
+    """The conversations that are not held to their end for one and the same reason."""
+    return f"{counted(number, 'conversation')} {status}: {short(reason)}"
+
+
+def stopped_text(reason: str, number: int) -> str:
+    """What gets no more calls, and whom that stops."""
+    stay = "1 conversation that needs it stays" if number == 1 else f"{number:,} conversations that need it stay"
+    return f"no more calls: {short(reason).rstrip('.')}" + (f"; {stay} pending" if number else "")
+
+
+def refused_text(alias: str, names: Sequence[str]) -> str:
+    """What the job sets for a model and the model refuses."""
+    return f"{alias} refuses {', '.join(names)}: left out of its calls"
+
+
 def _when(reading: Reading) -> str:
     """From when on the rest can be held; nothing when that is at once."""
     reached, budget, more = reading.shared_ceilings_reached(), reading.plan.budget, reading.more_budget()
+    if reading.waits_for_the_job():
+        return ", once the job is changed,"
     if "month" in reached:
         return " next month, or with a higher `month`,"
     if "day" in reached:

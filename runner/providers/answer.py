@@ -6,13 +6,13 @@ A dialect's reader says how its bytes are parted, and puts what each piece bring
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from re import DOTALL, MULTILINE
 from re import compile as pattern
 from typing import Any, Final
 
-from runner.call import Failure, Finish, Kind, Money, Outcome, Reply, Scope, Usage, has_text
+from runner.call import Failure, Finish, Kind, Money, Outcome, Reply, Scope, Usage, fewest_tokens, has_text
 from runner.foreign import storable
 from runner.providers.errors import A_PAGE
 from runner.providers.loose import count, loads, unlisted
@@ -25,6 +25,8 @@ REFUSED: Final = frozenset({"content_filter", "refusal", "safety", "sensitive", 
 BROKEN: Final = frozenset({"error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource"})
 """Reasons to end that are no end of an answer. A reason that nobody knows is taken for `stop`, and kept by its name."""
 _THINKING: Final = ("thinking", "reasoning")
+_SURELY_ENOUGH: Final = 1 / 6
+"""With so many tokens for a character no count is too low, whatever the text: it need not be looked at."""
 _THOUGHT: Final = pattern(r"\s*<think>(.*?)(?:</think>|\Z)", DOTALL)
 _ORPHAN_THOUGHT: Final = pattern(r"(.*?)^</think>", DOTALL | MULTILINE)
 
@@ -39,16 +41,17 @@ class AnswerReader(ABC):
 
     def __init__(self, frames: Frames) -> None:
         self._events = frames
-        self._plain: list[bytes] = []
+        self._plain = bytearray()
         self._streamed: bool | None = None
         self._malformed = False
+        self._told_whole = False
         self._size = 0
         self.headers: Mapping[str, str] = {}
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.ended = False
-        """Nothing that matters can follow."""
+        """The mark of its end has come: nothing that matters can follow. What breaks off before is lost."""
         self.finish: str | None = None
         """Why it ended, in the provider's own word."""
         self.usage: Any = None
@@ -99,7 +102,7 @@ class AnswerReader(ABC):
                 return False
             self._streamed = self.is_streamed(data[:1])
         if not self._streamed:
-            self._plain.append(data)
+            self._plain += data
             self._size += len(data)
             return True
         brought = [self._event(event) for event in self._events.feed(data)]
@@ -151,6 +154,23 @@ class AnswerReader(ABC):
             texts.append(said)
             self._size += len(said)
 
+    def whole(self, take: Callable[[], None]) -> None:
+        """Take texts that are told whole, at the end of a stream or without one.
+
+        They stand for the pieces that came before, unless these have more; pieces can be lost, and come twice.
+        """
+        if self._told_whole:
+            return
+        pieces = self.text, self.reasoning, self.refusal
+        self.text, self.reasoning, self.refusal = [], [], []
+        take()
+        told = self.text, self.reasoning, self.refusal
+        better = [_better(old, new) for old, new in zip(pieces, told, strict=True)]
+        self.text, self.reasoning, self.refusal = better
+        self._told_whole = any(map(any, told))
+        if self._told_whole and self._streamed:
+            self._size = sum(map(_length, better))
+
     # -- what it came to -------------------------------------------------------------------------------------------
 
     def outcome(self, cut: str | None) -> Outcome:
@@ -158,15 +178,20 @@ class AnswerReader(ABC):
             for event in self._events.end():
                 self._event(event)
         elif self._plain:
-            self._take_plain(b"".join(self._plain))
+            self._take_plain(bytes(self._plain))
         # Made storable as a whole: the halves of a character may have come in two deltas.
         text, reasoning, refusal = (storable("".join(said)) for said in (self.text, self.reasoning, self.refusal))
         text, reasoning = _without_thought(text, reasoning)
         received = bool(text or reasoning or refusal)
         usage = self.counted(self.usage, received=received) if isinstance(self.usage, dict) else Usage()
+        if _is_too_low(usage.output, text, reasoning, refusal):
+            usage = replace(usage, trusted=False)
         ending = (self.finish or "").lower()
         if self.error is not None or ending in self.broken:
             return self._broken_off(usage, text, reasoning)
+        if cut is not None and self._streamed and not self.ended:
+            # A reason to end is not the end: some give one in every piece, and text may follow.
+            self.finish = None
         if self.finish is None or self._malformed:
             return self._failed("error" if self._is_page() else "lost", self._missing(cut), usage, text, reasoning)
         finish: Finish = "truncated" if ending in self.truncated else "refused" if ending in self.refused else "ok"
@@ -198,7 +223,7 @@ class AnswerReader(ABC):
         self._take(unlisted(whole_answer))
 
     def _is_page(self) -> bool:
-        return bool(self._plain) and self._plain[0][:1] == b"<"
+        return self._plain[:1] == b"<"
 
     def _missing(self, cut: str | None) -> str:
         if self._is_page():
@@ -225,9 +250,10 @@ class AnswerReader(ABC):
     def _failed(
         self, kind: Kind, detail: str, usage: Usage, partial: str | None, reasoning: str | None, scope: Scope = "call"
     ) -> Failure:
-        # Without an end, what was counted is what was counted so far; the provider may have gone on.
+        # Without an end, what was told is what it came to so far; the provider may have gone on.
+        billed = usage.cost is not None and (self.ended or self.finish is not None)
         counted = usage.output is not None and self.finish is not None
-        money: Money = "known" if usage.trusted and (usage.cost is not None or counted) else "assumed"
+        money: Money = "known" if usage.trusted and (billed or counted) else "assumed"
         return Failure(
             kind=kind,
             scope=scope,
@@ -241,6 +267,22 @@ class AnswerReader(ABC):
             upstream=self.upstream,
             stop=self.finish,
         )
+
+
+def _is_too_low(counted: int | None, *texts: str) -> bool:
+    """True for a count that cannot be one of these texts; one of nothing is judged with the cost beside it."""
+    if not counted or counted >= sum(map(len, texts)) * _SURELY_ENOUGH:
+        return False
+    return counted < fewest_tokens(*texts)
+
+
+def _length(texts: Sequence[str]) -> int:
+    return sum(map(len, texts))
+
+
+def _better(pieces: list[str], whole: list[str]) -> list[str]:
+    """What says more; the pieces are not even counted where there is no whole, which may come any number of times."""
+    return whole if any(whole) and _length(whole) >= _length(pieces) else pieces
 
 
 def _without_thought(text: str, reasoning: str) -> tuple[str, str]:
@@ -257,7 +299,13 @@ def _without_thought(text: str, reasoning: str) -> tuple[str, str]:
 
 
 def usage_of(
-    raw: Mapping[str, Any], figures: Mapping[str, Any], *, received: bool, cost: int | None = None, sound: bool = True
+    raw: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    *,
+    received: bool,
+    cost: int | None = None,
+    hearsay: bool = False,
+    sound: bool = True,
 ) -> Usage:
     """Usage in our terms, of `figures` by our names; untrusted where one is absurd, so the reservation stays charged.
 
@@ -272,4 +320,4 @@ def usage_of(
     if all_input == 0 or (output == 0 and received):
         # Zero for what was surely sent or received is no figure, unless they say in so many words that it cost nothing.
         sound = sound and not received and cost == 0
-    return Usage(**counts, cost=cost, trusted=sound, raw=raw)
+    return Usage(**counts, cost=cost, trusted=sound, raw=raw, hearsay=hearsay)

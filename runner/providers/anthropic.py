@@ -16,7 +16,19 @@ import orjson
 
 from runner.call import Call, Effort, Failure, Hints, Left, Reasoning, Usage
 from runner.providers.answer import TRUNCATED, AnswerReader, usage_of
-from runner.providers.base import SETTINGS, Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed, merged
+from runner.providers.base import (
+    ANOTHER_PRICE,
+    SETTINGS,
+    Dialect,
+    Endpoint,
+    Fact,
+    Home,
+    Inquiry,
+    LimitField,
+    Listed,
+    Most,
+    merged,
+)
 from runner.providers.chat import nearest
 from runner.providers.errors import Words, error_in, failure_of, read_error
 from runner.providers.loose import count, fields, rows, text, their_clock, until, whole
@@ -60,12 +72,13 @@ _CACHED: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
 class Messages(Dialect):
     """The Messages API."""
 
-    revision = "anthropic/1"
+    revision = "anthropic/2"
     home = Home("https://api.anthropic.com/v1", "${ANTHROPIC_API_KEY}", per="model", count="used", prices="anthropic")
-    ours = frozenset({"model", "messages", "system", "max_tokens", "stream"})
+    ours = frozenset({"model", "messages", "system", "max_tokens", "stream", *ANOTHER_PRICE})
     optional = frozenset({"temperature", "top_p", "top_k", "stop_sequences", "thinking", "output_config"})
     """What a request can do without, where a model refuses it."""
     takes = SETTINGS - {"presence_penalty", "frequency_penalty", "seed", "limit_field"}
+    most = Most(temperature=1, least_thinking=1024)
     version = "2023-06-01"
     """Later ones take fewer fields; a job that wants one names it in `headers`."""
     words = WORDS
@@ -96,7 +109,8 @@ class Messages(Dialect):
         request: dict[str, Any] = {"model": call.model, "max_tokens": call.max_tokens}
         if call.view.system is not None:
             request["system"] = call.view.system
-        request["messages"] = [{"role": m.role, "content": m.text} for m in call.view.messages]
+        # White space at the end of the last text may be refused; without it in any, a cached beginning stays the same.
+        request["messages"] = [{"role": m.role, "content": m.text.rstrip()} for m in call.view.messages]
         request |= {name: v for name, v in optional.items() if v is not None and name not in call.dropped}
         return orjson.dumps(merged(request, call.extra, self.ours | set(call.dropped)) | {"stream": True})
 

@@ -26,6 +26,8 @@ SETTINGS: Final = frozenset(
     }
 )
 """What a job may say of its calls and a provider may have no words for, as the job names it."""
+ANOTHER_PRICE: Final = frozenset({"models", "fallbacks", "preset", "best_of"})
+"""Fields that have another model answer than the one whose price is known, or more answers paid for than one."""
 _SHORTEST_SECRET: Final = 8
 """What is shorter (`none`, `ollama`: a local server wants some key) protects nothing, and stands in ordinary text."""
 
@@ -42,21 +44,32 @@ class Endpoint:
     headers: Mapping[str, str | Secret] = field(default_factory=dict)
     limit_field: LimitField | None = None
     """Where the job knows better than the dialect under which name the output limit goes."""
+    hidden: tuple[Secret, ...] = ()
+    """What of its address nobody is to read."""
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """Everything about it that must never be shown."""
+        return (*self.keys, *(one for one in self.hidden if _protects(one.reveal())))
+
+    @property
+    def keys(self) -> tuple[Secret, ...]:
+        """What opens it: nothing of that may cross a network unencrypted."""
         found = [self.api_key.reveal()] if self.api_key is not None else []
         for value in self.headers.values():
             if isinstance(value, Secret):
                 # A header may be `Bearer KEY`, and the key alone is as secret as the whole.
                 found += (value.reveal(), *value.reveal().split())
-        return tuple(Secret(text) for text in dict.fromkeys(found) if len(text.strip()) >= _SHORTEST_SECRET)
+        return tuple(Secret(text) for text in dict.fromkeys(found) if _protects(text))
 
     def headed(self, ours: Mapping[str, str | Secret]) -> dict[str, str | Secret]:
         """These headers and the job's: one that the job names, however it writes it, is sent as the job has it."""
         named = {name.lower() for name in self.headers}
         return {**{name: value for name, value in ours.items() if name not in named}, **self.headers}
+
+
+def _protects(secret: str) -> bool:
+    return len(secret.strip()) >= _SHORTEST_SECRET
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +90,20 @@ class Home:
     window: int | None = None
     """What a model's window is taken to be where the job does not say, at a server that must be told."""
     alike: bool = False
-    """True when other servers are of this type, too: then only the name of the provider stands for the address."""
+    """True when anybody may have a server of this type: then how it counts is known of this address alone."""
     limit_field: LimitField | None = None
     """Under which name this server takes the output limit, where others of its format take another."""
+
+
+class Most(NamedTuple):
+    """How far settings may go in the requests of a dialect; None where nobody says."""
+
+    temperature: float | None = None
+    stop_strings: int | None = None
+    least_thinking: int | None = None
+    """The fewest tokens of thinking that can be asked for; they must be fewer than all of the output, too."""
+    sure: bool = True
+    """Whether more is refused; False where that is up to who stands behind it, or is not sure."""
 
 
 class Reader(Protocol):
@@ -164,8 +188,12 @@ class Dialect(ABC):
     """The settings of a job that its requests can tell; all others are left out."""
     takes_reasoning: bool = False
     """True when a model can be told again what it thought."""
+    most: Most = Most()
+    """What its requests may say at most of the settings that it takes."""
     priced: bool = False
     """True when its list of models says what they cost."""
+    sends_rates: bool = False
+    """True when its requests tell what their money is reserved at."""
 
     @abstractmethod
     def url(self, endpoint: Endpoint, model: str) -> str: ...
@@ -196,8 +224,8 @@ class Dialect(ABC):
         """How to ask what became of a call with these fields of the job's own; None where nobody can be asked."""
         return None
 
-    def looked_up(self, body: bytes) -> Found | None:
-        """What the answer to that says; None when it tells nothing that could be relied on."""
+    def looked_up(self, body: bytes, generation: str) -> Found | None:
+        """What the answer to that says of this call; None when it tells nothing that could be relied on."""
         return None
 
     def inquiries(self, endpoint: Endpoint, models: Sequence[str]) -> Sequence[Inquiry]:

@@ -17,7 +17,20 @@ import orjson
 from runner.call import Call, Effort, Failure, Hints, Left, Reasoning, Usage
 from runner.money import MoneyError, Nanos, parse_billed, parse_price
 from runner.providers.answer import AnswerReader, usage_of
-from runner.providers.base import SETTINGS, Dialect, Endpoint, Fact, Funds, Home, Inquiry, LimitField, Listed, merged
+from runner.providers.base import (
+    ANOTHER_PRICE,
+    SETTINGS,
+    Dialect,
+    Endpoint,
+    Fact,
+    Funds,
+    Home,
+    Inquiry,
+    LimitField,
+    Listed,
+    Most,
+    merged,
+)
 from runner.providers.errors import Told, Words, error_in, failure_of, read_error
 from runner.providers.loose import count, fields, rows, seconds, text, whole
 from runner.providers.streams import ServerSentEvents
@@ -43,7 +56,7 @@ WORDS: Final = Words(
             "token_limit_exceeded",
         }
     ),
-    policy=frozenset({"content_policy_violation", "content_filter", "moderation_blocked", "invalid_prompt", "refusal"}),
+    policy=frozenset({"content_policy_violation", "content_filter", "moderation_blocked", "refusal"}),
     no_model=frozenset({"model_not_found", "model_decommissioned", "model_deprecated"}),
     statuses={
         "authentication": 401,
@@ -125,10 +138,15 @@ class Ways:
     """Its own code words, besides those that many share."""
     account: str | None = None
     """Where it says what the account has left."""
+    tells_cost: bool = False
+    """True where it is known to say what each call costs; anybody else's word for that is held against the tokens."""
 
 
 class Chat(Dialect):
     """A server of this format, by its ways."""
+
+    most = Most(stop_strings=4, sure=False)
+    """As OpenAI has it; of the others, some take more."""
 
     def __init__(self, name: str, home: Home, ways: Ways | None = None, number: int = 1) -> None:
         self.revision = f"{name}/{number}"
@@ -142,7 +160,7 @@ class Chat(Dialect):
             }
         )
         """What a request can do without, where a model refuses it."""
-        self.ours = frozenset({"model", "messages", "stream", "n", *_LIMITS})
+        self.ours = frozenset({"model", "messages", "stream", "n", "n_predict", *_LIMITS, *ANOTHER_PRICE})
         thinking = {"reasoning.effort": Reasoning("low"), "reasoning.tokens": Reasoning(tokens=1024)}
         self.takes = SETTINGS - {name for name, asked in thinking.items() if not self.ways.think(asked)}
 
@@ -150,11 +168,11 @@ class Chat(Dialect):
         return endpoint.base_url.rstrip("/") + "/chat/completions"
 
     def headers(self, endpoint: Endpoint) -> dict[str, str | Secret]:
-        ours = {"content-type": "application/json", "accept": "text/event-stream", **self.ways.headers}
-        found = endpoint.headed(ours)
+        ours: dict[str, str | Secret] = {"content-type": "application/json", "accept": "text/event-stream"}
+        ours |= self.ways.headers
         if endpoint.api_key is not None:
-            found["authorization"] = Secret(f"Bearer {endpoint.api_key.reveal().strip()}")
-        return found
+            ours["authorization"] = Secret(f"Bearer {endpoint.api_key.reveal().strip()}")
+        return endpoint.headed(ours)
 
     def body(self, call: Call, limit_field: LimitField | None = None) -> bytes:
         return orjson.dumps(self.request(call, limit_field))
@@ -251,6 +269,7 @@ class ChatReader(AnswerReader):
         super().__init__(ServerSentEvents())
         self._chat = chat
         self._choice: Any = None
+        self._in_deltas = False
 
     def mark(self, data: bytes) -> bool:
         if data == b"[DONE]":
@@ -271,14 +290,21 @@ class ChatReader(AnswerReader):
         self.usage = usage or self.usage
         self.error = error or self.error
         self.finish = finish or self.finish
-        said = choice.get("delta") or choice.get("message")
-        if not isinstance(said, dict):
-            said = {}
+        delta = fields(choice, "delta")
+        said = delta or fields(choice, "message")
+        if self._in_deltas and not delta:
+            # Some repeat at the end all that was said.
+            self.whole(lambda: self._take_said(said))
+        else:
+            self._take_said(said)
+        self._in_deltas = self._in_deltas or _brings(delta)
+        # A chunk that only says who speaks is a sign of life; one whose text we cannot read (hidden thinking) is more.
+        return bool(usage or error or finish or _brings(said))
+
+    def _take_said(self, said: Mapping[str, Any]) -> None:
         self.add(self.text, said.get("content"))
         self.add(self.reasoning, said.get("reasoning") or said.get("reasoning_content"))
         self.add(self.refusal, said.get("refusal"))
-        # A chunk that only says who speaks is a sign of life; one whose text we cannot read (hidden thinking) is more.
-        return bool(usage or error or finish or any(value for name, value in said.items() if name != "role"))
 
     def _chosen(self, choices: Any) -> Mapping[str, Any]:
         """One answer was asked for: where there are several, all but the first are left out."""
@@ -304,10 +330,15 @@ class ChatReader(AnswerReader):
             # Where thinking is not part of the output, only the total shows it; it is paid for all the same.
             figures["output"] = max(shown, total - all_input)
         cost, sound = _cost(raw)
-        return usage_of(raw, figures, received=received, cost=cost, sound=sound)
+        hearsay = cost is not None and not self._chat.ways.tells_cost
+        return usage_of(raw, figures, received=received, cost=cost, hearsay=hearsay, sound=sound)
 
     def broke_off(self) -> Failure:
         return self._chat.classified(200, self.error, self.reason, {}, 0.0)
+
+
+def _brings(said: Mapping[str, Any]) -> bool:
+    return any(value for name, value in said.items() if name != "role")
 
 
 def _cost(raw: Mapping[str, Any]) -> tuple[Nanos | None, bool]:

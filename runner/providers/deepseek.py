@@ -18,16 +18,20 @@ class DeepSeek(Chat):
     """What no data can say: how it tells what the account has left."""
 
     def funds(self, answer: Mapping[str, Any]) -> Funds | None:
-        told = answer.get("balance_infos")
-        balances = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+        listed = answer.get("balance_infos")
+        balances = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
         totals = {text(one.get("currency")): text(one.get("total_balance")) for one in balances}
-        words = ", ".join(f"{total} {currency}" for currency, total in totals.items() if total and currency)
-        dollars = totals.get("USD")
+        told = {currency: f"{total} {currency}" for currency, total in totals.items() if total and currency}
+        if not told:
+            return None
         try:
-            left = None if dollars is None else parse_billed(dollars)
+            left = parse_billed(totals["USD"] or "") if "USD" in told else None
         except MoneyError:
             left = None
-        return Funds(left, words) if words else None
+        if left is not None:
+            del told["USD"]
+        words = ", ".join(told.values())
+        return Funds(left, f"and {words}" if words and left is not None else words)
 
 
 DEEPSEEK: Final = DeepSeek(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from re import IGNORECASE
+from functools import cache
+from re import DOTALL, IGNORECASE, Pattern
 from re import compile as pattern
 from typing import Any, Final, Literal
 
@@ -19,8 +20,8 @@ from runner.providers.loose import fields, loads, retry_after, seconds, text, un
 
 A_PAGE: Final = "a web page, not a completion: is base_url right, is a proxy or a login page in between?"
 
-_RETRYABLE: Final = frozenset({408, 409, 425, 498})
-"""Statuses below 500 that say nothing against the request."""
+_RETRYABLE: Final = frozenset({408, 409, 425, 498, 499})
+"""Statuses below 500 that say nothing against the request; what was called off (499) may have been worked on."""
 _TOO_LONG_WORDS: Final = (
     "context length",
     "context window",
@@ -34,9 +35,18 @@ _TOO_LONG_WORDS: Final = (
     "input token count",
 )
 _NEVER_FITS: Final = "request too large"
+_FIELD: Final = r"(?:parameter|argument|option|field|property|setting|key|input|name)s?"
+_BEGUN: Final = r"(?:^|[^\w\s]\s*|\d\s+)"
+"""Where a sentence may begin: nobody says of a field in the middle of one that it is not known."""
 _REFUSED: Final = pattern(
-    r"(?:not supported on this model: |not support parameter |(?:unsupported|unknown) parameter: )\W?(\w+)", IGNORECASE
+    rf"(?:not supported on this model: |not support parameter |{_BEGUN}(?:unsupported|unknown) parameter: )\W?(\w+)",
+    IGNORECASE,
 )
+_IN_QUOTES: Final = pattern(r"(?<!\w)([\"'`])((?:(?!\1(?!\w)).)*)\1(?!\w)", DOTALL)
+_FIRST: Final = 300
+"""So many characters of a message say what it is about; what it goes on to show may be a text of ours."""
+_LOOKED_AT: Final = 1000
+"""The same with what is quoted in between."""
 _CAPITAL: Final = pattern(r"[A-Z]")
 """Some write in a message `topP` for what stands in the request as `top_p`."""
 _PER_DAY: Final = pattern(r"\bper[- ]day\b|\b[rt]pd\b")
@@ -189,8 +199,39 @@ def parameter_of(error: Any, optional: frozenset[str]) -> str | None:
     place = first.get("loc") if isinstance(first, dict) else None
     if isinstance(place, list):
         return next((name for name in sorted(optional) if name in place), None)
-    said = _REFUSED.search(message_of(error))
+    # Several words in quotes are somebody's text, and not the name of a field.
+    about = _IN_QUOTES.sub(lambda said: " " if " " in said[2] else said[0], message_of(error)[:_LOOKED_AT])[:_FIRST]
+    told = _refusals(optional).search(about)
+    if told is not None:
+        spelled = {_folded(name): name for name in optional}
+        return next(spelled[_folded(name)] for name in told.groups() if name)
+    said = _REFUSED.search(about)
     return None if said is None else _CAPITAL.sub(lambda found: f"_{found[0].lower()}", said[1])
+
+
+@cache
+def _refusals(optional: frozenset[str]) -> Pattern[str]:
+    """How a message says in words alone that it does not take one of these fields."""
+    spellings = {*optional, *(_CAPITAL.sub(lambda found: f"_{found[0].lower()}", name) for name in optional)}
+    spellings |= {name.split("_")[0] + "".join(map(str.capitalize, name.split("_")[1:])) for name in optional}
+    name = rf"[^\w\s]{{0,3}}\b({'|'.join(sorted(spellings, key=len, reverse=True)) or '(?!)'})\b"
+    new = r"(?:unrecogni[sz]ed|unknown|unsupported|invalid|unexpected)"
+    no = r"(?:(?:is|are) )?(?:not (?:supported|recogni[sz]ed|allowed|permitted|accepted)|unsupported|unrecogni[sz]ed)"
+    return pattern(
+        # `Unrecognized request argument supplied: top_k`, `invalid option provided: temperature`
+        rf"{_BEGUN}(?:got an )?{new} (?:\w+ )?{_FIELD}(?: \w+){{0,2}}\s*[:=]?\s*{name}"
+        # `Invalid 'stop': at most 4 are supported`, `Invalid value for temperature`
+        rf"|{_BEGUN}invalid (?:value (?:for|of) )?{name}(?=[^\w\s]|\s*$)"
+        # `temperature is not supported with this model`
+        rf"|{_BEGUN}(?:the )?(?:{_FIELD} )?{name}[^\w\s]{{0,2}}(?: {_FIELD})?(?:: extra inputs)? {no}\b"
+        # `this model does not support the parameter temperature`
+        rf"|(?:not|n't) support (?:the )?(?:{_FIELD}:? )?{name}(?! (?!with|for|on|at|in|by|and|or)\w)",
+        IGNORECASE,
+    )
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def read_error(status: int, error: Any, headers: Mapping[str, str], wall: float, optional: frozenset[str]) -> Told:

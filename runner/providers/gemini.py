@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import orjson
 
-from runner.call import Call, Effort, Failure, Reasoning, Usage
+from runner.call import Call, Effort, Failure, Outcome, Reasoning, Usage
 from runner.providers.answer import BROKEN, REFUSED, TRUNCATED, AnswerReader, usage_of
-from runner.providers.base import SETTINGS, Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed, merged
+from runner.providers.base import SETTINGS, Dialect, Endpoint, Fact, Home, Inquiry, LimitField, Listed, Most, merged
 from runner.providers.chat import nearest
 from runner.providers.errors import Told, Words, error_in, failure_of, read_error
 from runner.providers.loose import count, fields, rows, seconds, text, their_clock
@@ -85,6 +85,7 @@ class Gemini(Dialect):
     )
     """What `generationConfig` can do without, where a model refuses it."""
     takes = SETTINGS - {"limit_field"}
+    most = Most(stop_strings=5, sure=False)
     words = WORDS
     new_day = 8 * 3600.0
     """When the limits of a day are lifted, in seconds after midnight UTC: at midnight in California, where winter time
@@ -237,6 +238,8 @@ class GeminiReader(AnswerReader):
         self._dialect = dialect
         self._counted = False
         """The figures are those of the end, and not those so far."""
+        self._begun = False
+        """There is a candidate, perhaps with nothing in it yet."""
 
     def take(self, piece: Mapping[str, Any]) -> bool:
         self.generation = text(piece.get("responseId")) or self.generation
@@ -244,6 +247,7 @@ class GeminiReader(AnswerReader):
         self.error = piece.get("error") or self.error
         blocked = text(fields(piece, "promptFeedback").get("blockReason"))
         candidate = self._chosen(piece.get("candidates"))
+        self._begun = self._begun or bool(candidate)
         finish = text(candidate.get("finishReason"))
         self.finish = finish or self.finish
         if blocked is not None:
@@ -257,6 +261,15 @@ class GeminiReader(AnswerReader):
         if isinstance(usage := piece.get("usageMetadata"), dict):
             self.usage, self._counted = usage, self.finish is not None
         return bool(parts or finish or blocked or self.error)
+
+    def outcome(self, cut: str | None) -> Outcome:
+        found = super().outcome(cut)
+        if not isinstance(found, Failure) or found.kind != "lost":
+            return found
+        if cut is not None or self._begun or self._malformed or self.usage is None:
+            return found
+        # It ended by itself, with figures and nobody's answer: that is how it says nothing, and it may be charged.
+        return replace(found, kind="empty", detail="no visible text (no candidates)")
 
     def _chosen(self, candidates: Any) -> Mapping[str, Any]:
         """One answer was asked for: the first of them."""

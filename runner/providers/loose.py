@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from re import compile as pattern
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 
@@ -124,6 +125,11 @@ def text(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) and value else None
+
+
+def path_part(id_: str) -> str | None:
+    """An id as one part of a path; None for one that would lead to another place."""
+    return None if set(id_) <= {"."} else quote(id_, safe="")
 
 
 def unlisted(parsed: Any) -> Any:

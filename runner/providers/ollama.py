@@ -53,7 +53,9 @@ _COUNTERS: Final = (
     *("prompt_eval_count", "eval_count"),
     *("total_duration", "load_duration", "prompt_eval_duration", "eval_duration"),
 )
-_OPTIONAL: Final = frozenset({"think"})
+_OPTIONS: Final = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "stop", "seed")
+_OPTIONAL: Final = frozenset({"think", *_OPTIONS})
+"""What a request can do without, where a model refuses it."""
 _WINDOW: Final = 8192
 """What the server is told where the job does not say: its own choice differs by machine."""
 _BEYOND_HALF: Final = 4
@@ -77,10 +79,10 @@ class Ollama(Dialect):
         return endpoint.base_url.rstrip("/") + "/api/chat"
 
     def headers(self, endpoint: Endpoint) -> dict[str, str | Secret]:
-        found = endpoint.headed({"content-type": "application/json"})
+        ours: dict[str, str | Secret] = {"content-type": "application/json"}
         if endpoint.api_key is not None:
-            found["authorization"] = Secret(f"Bearer {endpoint.api_key.reveal().strip()}")
-        return found
+            ours["authorization"] = Secret(f"Bearer {endpoint.api_key.reveal().strip()}")
+        return endpoint.headed(ours)
 
     def body(self, call: Call, limit_field: LimitField | None = None) -> bytes:
         messages = [{"role": m.role, "content": m.text} for m in call.view.messages]
@@ -97,14 +99,15 @@ class Ollama(Dialect):
             "seed": call.seed,
         }
         options = {
-            **{name: value for name, value in told.items() if value is not None},
+            **{name: value for name, value in told.items() if value is not None and name not in call.dropped},
             "num_ctx": call.window or _WINDOW,
             "num_predict": call.max_tokens,
         }
         request: dict[str, Any] = {"model": call.model, "messages": messages, "options": options}
         if "think" not in call.dropped:
             request |= _think(call.reasoning)
-        whole = merged(request, call.extra, self.ours | set(call.dropped))
+        dropped = {name if name == "think" else f"options.{name}" for name in call.dropped}
+        whole = merged(request, call.extra, self.ours | dropped)
         return orjson.dumps(whole | {"truncate": False, "shift": False, "stream": True})
 
     def reader(self, call: Call) -> OllamaReader:

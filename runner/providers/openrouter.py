@@ -16,7 +16,7 @@ from runner.call import Call, Failure, Found, Hints, Left, Reasoning, Usage
 from runner.money import MoneyError, Price, Tier, dollars, parse_price
 from runner.providers.base import NOTHING_ELSE, Endpoint, Funds, Home, LimitField, Listed
 from runner.providers.chat import Chat, ChatReader, Ways, nanos_of, per_million, with_upstream
-from runner.providers.errors import Told, Words
+from runner.providers.errors import Told, Words, message_of
 from runner.providers.loose import count, fields, rows, seconds, text, their_clock, whole
 from runner.world import HttpRequest
 
@@ -25,6 +25,11 @@ _ONLY_THIS_CALL: Final = ("can only afford", "tokens limit exceeded")
 """How a 402 says that the account cannot cover what this one call may cost, which is no proof that it is empty."""
 _CACHE: Final = "response cache"
 _ABOVE: Final = "min_prompt_tokens"
+_MOST: Final = "max_price"
+_HAIR: Final = Decimal("1.000000001")
+"""What makes up for prices that somebody works out in floating numbers."""
+_FILTERED: Final = frozenset({"constraint_filtered", "no_endpoints"})
+"""How it says that no server is left for a request; a price is one of the things that may be in the way."""
 _TOKENS: Final[Mapping[str, Sequence[str]]] = {
     "input": ("prompt",),
     "output": ("completion", "internal_reasoning"),
@@ -51,9 +56,14 @@ class OpenRouter(Chat):
     """What no data can say: its requests, its errors, its prices, and its records of what became of a call."""
 
     priced = True
+    sends_rates = True
 
     def request(self, call: Call, limit_field: LimitField | None) -> dict[str, Any]:
         found = super().request(call, limit_field)
+        routing = found.get("provider", {})
+        if call.rates is not None and any(call.rates) and isinstance(routing, dict) and _MOST not in routing:
+            prompt, completion = map(_no_less, call.rates)
+            found["provider"] = {**routing, _MOST: {"prompt": prompt, "completion": completion}}
         plugins = found.get("plugins", [])
         if isinstance(plugins, list) and not any(_is_compression(plugin) for plugin in plugins):
             found["plugins"] = [*plugins, {"id": _COMPRESSION, "enabled": False}]
@@ -70,6 +80,12 @@ class OpenRouter(Chat):
 
     def classified(self, status: int, error: Any, fallback: str, headers: Mapping[str, str], wall: float) -> Failure:
         found = super().classified(status, error, fallback, headers, wall)
+        if found.scope == "model" and (why := _too_dear(error)) is not None:
+            detail = (
+                f"{found.detail} ({why} at the price at which its money is reserved: give the model the `price` of "
+                "today in the job, or a `max_price` in `extra: {provider: {...}}`)"
+            )
+            return replace(found, detail=detail)
         if found.quota != "credit" or not any(said in found.detail.lower() for said in _ONLY_THIS_CALL):
             return found
         detail = (
@@ -109,8 +125,10 @@ class OpenRouter(Chat):
     ) -> HttpRequest | None:
         return self.asking(endpoint, f"/generation?id={quote(generation, safe='')}")
 
-    def looked_up(self, body: bytes) -> Found | None:
+    def looked_up(self, body: bytes, generation: str) -> Found | None:
         for record in rows(body):
+            if text(record.get("id")) not in (None, generation):
+                return None
             figures = [count(record.get(f"native_tokens_{what}")) for what in ("prompt", "completion", "cached")]
             try:
                 cost = with_upstream(record, record.get("total_cost"), record.get("upstream_inference_cost"))
@@ -168,6 +186,21 @@ class OpenRouterReader(ChatReader):
             # Given again for nothing; of any other answer with a text such figures could not be true.
             return replace(found, cost=0, trusted=True)
         return found
+
+
+def _no_less(figure: Decimal) -> float:
+    """This price as a number that is not below it, however the other side multiplies out its own."""
+    return float(figure * _HAIR)
+
+
+def _too_dear(error: Any) -> str | None:
+    """Whether it is the price that leaves no server for a request: in words, where it says so or it may be."""
+    inside, availability = fields(error, "metadata"), fields(error, "availability")
+    said = map(message_of, (error, availability.get("constraint"), availability.get("excluded_by")))
+    if any("price" in words.lower() for words in said):
+        return "no server offers it"
+    named = {text(availability.get("code")), text(inside.get("error_type"))}
+    return "perhaps no server offers it" if named & _FILTERED else None
 
 
 def _is_compression(plugin: Any) -> bool:
@@ -254,9 +287,19 @@ OPENROUTER: Final = OpenRouter(
                 }
             ),
             busy=frozenset({"capacity_exhausted", "temporarily_unavailable", "provider_overloaded"}),
-            statuses={"server": 500, "provider_unavailable": 502, "timeout": 504, "unprocessable": 422},
+            statuses={
+                "invalid_prompt": 400,
+                "max_tokens_exceeded": 400,
+                "precondition_failed": 412,
+                "unprocessable": 422,
+                "server": 500,
+                "provider_unavailable": 502,
+                "timeout": 504,
+            },
             phrases={"key limit exceeded": "payment_required"},
         ),
         account="/key",
+        tells_cost=True,
     ),
+    number=2,
 )

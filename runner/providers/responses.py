@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import quote
 
 from runner.call import Call, Failure, Found, Usage
 from runner.providers.answer import BROKEN, AnswerReader, usage_of
-from runner.providers.base import NOTHING_ELSE, Endpoint, Home, LimitField, merged
+from runner.providers.base import ANOTHER_PRICE, NOTHING_ELSE, Endpoint, Home, LimitField, merged
 from runner.providers.chat import Chat, Ways
-from runner.providers.loose import fields, text
-from runner.providers.openai import found_in
+from runner.providers.loose import fields, path_part, text
+from runner.providers.openai import WORDS, found_in
 from runner.providers.streams import ServerSentEvents
 from runner.world import HttpRequest
 
@@ -37,12 +36,15 @@ class Responses(Chat):
     """A server of this format; its keys, errors, limit headers and lists are those of chat completions."""
 
     def __init__(self, name: str, home: Home) -> None:
-        super().__init__(name, home, Ways(fixed={}))
+        super().__init__(name, home, Ways(fixed={}, words=WORDS))
         self.optional = frozenset({"temperature", "top_p", "reasoning"})
         self.takes = frozenset({"temperature", "top_p", "reasoning.effort"})
         # What would put other words before the view: the history is in the request, whole, each time.
         self.ours = frozenset(
-            {"model", "instructions", "input", "max_output_tokens", "stream", "previous_response_id", "conversation"}
+            {
+                *("model", "instructions", "input", "max_output_tokens", "stream"),
+                *("previous_response_id", "conversation", "prompt", *ANOTHER_PRICE),
+            }
         )
 
     def url(self, endpoint: Endpoint, model: str) -> str:
@@ -70,12 +72,13 @@ class Responses(Chat):
     def look_up(
         self, endpoint: Endpoint, generation: str, extra: Mapping[str, Any] = NOTHING_ELSE
     ) -> HttpRequest | None:
-        if extra.get("store") is not True:
+        part = path_part(generation)
+        if extra.get("store") is not True or part is None:
             return None
-        return self.asking(endpoint, f"/responses/{quote(generation, safe='')}")
+        return self.asking(endpoint, f"/responses/{part}")
 
-    def looked_up(self, body: bytes) -> Found | None:
-        return found_in(ResponsesReader(self), body)
+    def looked_up(self, body: bytes, generation: str) -> Found | None:
+        return found_in(ResponsesReader(self), body, generation)
 
 
 def _parts(response: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -123,16 +126,18 @@ class ResponsesReader(AnswerReader):
         return kind.endswith(".delta")
 
     def _end(self, response: Mapping[str, Any]) -> None:
-        """Take a whole answer: the end of a stream repeats all that was said, and need not be read for it."""
+        """Take a whole answer: the end of a stream repeats all that was said."""
         self.error = response.get("error") or self.error
         self.usage = response.get("usage")
         status = text(response.get("status"))
         if status not in ("queued", "in_progress"):
             self.finish = text(fields(response, "incomplete_details").get("reason")) or status
-        heard = {name for name in ("text", "refusal", "reasoning") if getattr(self, name)}
+        self.whole(lambda: self._take_parts(response))
+
+    def _take_parts(self, response: Mapping[str, Any]) -> None:
         for part in _parts(response):
             name = _TEXTS.get(text(part.get("type")) or "")
-            if name is not None and name not in heard:
+            if name is not None:
                 self._add_text(getattr(self, name), part.get("text", part.get("refusal")))
 
     def counted(self, raw: Mapping[str, Any], *, received: bool) -> Usage:

@@ -25,8 +25,9 @@ class ServerSentEvents:
     """Splits a stream into the data of its events, whatever its line ends, and however it is cut into pieces."""
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []
-        self._data: list[bytes] = []
+        # Not lists: whoever sends byte by byte would make us hold each byte as an object of its own.
+        self._rest = bytearray()
+        self._data: bytearray | None = None
         self._after_return = False
         self.pending = 0
         """Bytes of the event that has begun and not ended."""
@@ -39,7 +40,7 @@ class ServerSentEvents:
             piece = piece.removeprefix(b"\n")
         self._after_return = piece.endswith(b"\r")
         first, *more = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest.append(first)
+        self._rest += first
         self.pending += len(first)
         for begun in more:
             yield from self._end_line(begun)
@@ -50,14 +51,18 @@ class ServerSentEvents:
         yield from self._end_line(b"")
 
     def _end_line(self, next_line: bytes) -> Iterator[bytes]:
-        line, self._rest = b"".join(self._rest), [next_line]
+        line, self._rest = bytes(self._rest), bytearray(next_line)
         self.pending += len(next_line)
         if line.startswith(b"data:"):
-            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            said = line[6:] if line[5:6] == b" " else line[5:]
+            if self._data is None:
+                self._data = bytearray(said)
+            else:
+                self._data += b"\n" + said
             return
         self.pending -= len(line)
-        if not line and self._data:
-            data, self._data, self.pending = b"\n".join(self._data), [], len(next_line)
+        if not line and self._data is not None:
+            data, self._data, self.pending = bytes(self._data), None, len(next_line)
             yield data
 
 
@@ -65,12 +70,12 @@ class JsonLines:
     """Splits a stream into its lines; blank ones are passed over."""
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []
+        self._rest = bytearray()
         self.pending = 0
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         first, *more = piece.split(b"\n")
-        self._rest.append(first)
+        self._rest += first
         self.pending += len(first)
         for begun in more:
             yield from self._end_line(begun)
@@ -79,6 +84,6 @@ class JsonLines:
         yield from self._end_line(b"")
 
     def _end_line(self, next_line: bytes) -> Iterator[bytes]:
-        line, self._rest, self.pending = b"".join(self._rest), [next_line], len(next_line)
+        line, self._rest, self.pending = bytes(self._rest), bytearray(next_line), len(next_line)
         if line.strip():
             yield line

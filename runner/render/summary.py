@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from runner.conversation import STATUSES, Status
 from runner.money import Nanos
 from runner.render.figures import UNKNOWN, counted, difference, duration, stamp, total, usd
 from runner.render.markdown import brief, fenced, link, literal, row
+
+_MOST_WHYS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,11 @@ class Row:
     cost: Nanos
     seconds: float | None
 
+    @property
+    def stopped_early(self) -> bool:
+        """True when it is complete although its last planned lines were not said."""
+        return self.status == "complete" and self.reason is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Silent:
@@ -152,6 +160,8 @@ class Night:
     silent: tuple[Silent, ...] = ()
     command: str | None = None
     """The command that continues the run; None when nothing is left to do."""
+    refused_parameters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What was left out of the calls of a model, by its alias, because it refuses it."""
 
 
 def render(night: Night) -> str:
@@ -180,7 +190,9 @@ def _table(head: Sequence[str], left: int, rows: Iterable[str]) -> str:
 
 def _status(night: Night) -> str:
     complete = sum(one.status == "complete" for one in night.conversations)
-    done = f"{complete:,} of {counted(len(night.conversations), 'conversation')} complete"
+    early = sum(one.stopped_early for one in night.conversations)
+    parted = f", {early:,} of them stopped early" if early else ""
+    done = f"{complete:,} of {counted(len(night.conversations), 'conversation')} complete{parted}"
     code = "going on" if night.exit_code is None else f"exit code {night.exit_code}"
     why = f" ({', '.join(brief(reason) for reason in night.reasons)})" if night.reasons else ""
     return f"**{done}, {code}{why}.**"
@@ -206,8 +218,11 @@ def _conversations_by_status(night: Night) -> Iterator[str]:
         )
         if any(counts)
     ]
+    yield from _whys(every)
     if flags:
         yield f"Flags: {', '.join(flags)}."
+    for alias, names in night.refused_parameters.items():
+        yield f"Left out, because {literal(alias)} refuses it: {literal(', '.join(names))}."
     if night.replaced:
         yield (
             f"Replaced: {night.replaced:,}, {usd(night.replaced_cost)}. "
@@ -229,6 +244,22 @@ def _conversations_by_status(night: Night) -> Iterator[str]:
                 row(literal(one.who), literal(one.conversation), one.status, brief(one.reason or "", 120))
                 for one in night.silent
             ),
+        )
+
+
+def _whys(conversations: Sequence[Row]) -> Iterator[str]:
+    """What stopped conversations, each reason once; each conversation's own stands in its row."""
+    found: dict[tuple[str, str], int] = {}
+    for one in conversations:
+        if one.reason is not None:
+            status = "complete, stopped early" if one.stopped_early else one.status
+            found[status, one.reason] = found.get((status, one.reason), 0) + 1
+    if found:
+        most = sorted(found.items(), key=lambda item: -item[1])[:_MOST_WHYS]
+        rows = [row(status, brief(reason, 300), f"{number:,}") for (status, reason), number in most]
+        more = len(found) - len(most)
+        yield _table(("Status", "Reason", "Conversations"), 2, rows) + (
+            f"\n\nAnd {counted(more, 'more reason')}; each stands in the row of its conversation." if more else ""
         )
 
 

@@ -52,6 +52,8 @@ class Latency:
     spread: float = 0.0
     keep_alive: float = 10.0
     """Seconds between comments in a stream that has not begun."""
+    load: float = 0.0
+    """Seconds until a model is in memory that was not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,8 @@ class SimConfig:
     """What the account holds: when it is billed, there is no money; None is no end of it."""
     record_after: float = 0.0
     """Seconds after its end in which a call cannot be looked up yet."""
+    resident: int | None = None
+    """How many models are in memory at once; None is room for all."""
 
     def model(self, name: str) -> ModelConfig | None:
         return self.models.get(name, self.other)
@@ -511,6 +515,7 @@ def _config(table: _Table) -> SimConfig:
         speaks=cast(Speaks, table.read("speaks", _choice(get_args(Speaks)), "plain")),
         credit=table.read("credit", _optional(_dollars), None),
         record_after=table.read("record_after", _seconds, 0.0),
+        resident=table.read("resident", _optional(_whole(1)), None),
     )
     if faults is not None:
         config = replace(
@@ -608,6 +613,7 @@ def _latency(table: _Table | None) -> Latency:
         per_token=table.read("per_token", _seconds, 0.0),
         spread=table.read("spread", _between(0, 1), 0.0),
         keep_alive=table.read("keep_alive", _seconds, Latency().keep_alive),
+        load=table.read("load", _seconds, 0.0),
     )
     table.done("`latency`")
     return latency

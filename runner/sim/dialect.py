@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import formatdate
 from enum import Enum
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
@@ -85,6 +85,7 @@ Why: TypeAlias = Literal[
     "not_found",
     "context_length",
     "parameter",
+    "too_dear",
     "busy",
     "quota",
     "day",
@@ -223,6 +224,8 @@ class Asked:
     """Whether the output must fit the window beside the input before anything begins."""
     shifts: bool = True
     """Whether old tokens make room for the output; if not, it ends where the window does."""
+    pays: tuple[float, float] = (inf, inf)
+    """The most that a token of the input and of the output may cost, in dollars per million."""
 
 
 def asked(

@@ -140,6 +140,11 @@ class _Flight:
     meters: tuple[Meter, ...]
     output: int
 
+    @property
+    def ends(self) -> float:
+        """When it is over, if the client stays."""
+        return self.began + self.pace.first + self.pace.per_token * self.output
+
     def produced(self, now: float) -> int:
         """Output tokens that exist by now."""
         seconds = now - self.began - self.pace.first
@@ -188,6 +193,10 @@ class Engine:
         self._open: dict[int, Received] = {}
         self._kept: dict[int, _Kept] = {}
         self._resident: dict[str, Resident] = {}
+        self._ready: dict[str, float] = {}
+        """From when on a model is in memory."""
+        self.loads: list[str] = []
+        """The models that were put into memory, in order."""
 
     # --- what the shells call ------------------------------------------------------------------------------------
 
@@ -260,6 +269,9 @@ class Engine:
         model = self.config.model(asked.model)
         if model is None:
             return self._refused(number, dialect, _unknown(asked.model), "unknown_model", asked)
+        rate = model.price.at(asked.input_tokens)
+        if rate.input > asked.pays[0] or rate.output > asked.pays[1]:
+            return self._refused(number, dialect, Trouble("too_dear", "It costs more."), "too_dear", asked)
         attempt = self._attempts[asked.digest] = self._attempts.get(asked.digest, 0) + 1
         self._requests[asked.model] = self._requests.get(asked.model, 0) + 1
         broken = self._fault(asked, model, attempt, now)
@@ -310,7 +322,6 @@ class Engine:
         self._flights[number] = _Flight(now, said.pace, model.price, charge, meters, said.output_tokens)
         if asked.stored or dialect is OPENROUTER:
             self._kept[number] = _Kept(said, model.byok, asked.stream)
-        self._resident[asked.model] = Resident(asked.model, model, asked.window or model.context, wall + _KEEP_ALIVE)
         answer = perform(number, dialect, asked, said, broken, wall)
         ends = inf if answer.pieces[-1].what is Mark.STALL else now + answer.pieces[-1].at
         for meter in meters:
@@ -336,6 +347,28 @@ class Engine:
             self._open[number].outcome = reason
         answer = whole(number, dialect.error(trouble, about))
         return replace(answer, headers=(*answer.headers, *dialect.headers(number, None, (), trouble.wall)))
+
+    def _until_loaded(self, asked: Asked, model: ModelConfig, now: float) -> float:
+        """Seconds until a model is in memory; where there is room for a few, who rests longest leaves first."""
+        wall, window = self.config.epoch + now, asked.window or model.context
+        there = {name: one for name, one in self._resident.items() if one.until > wall}
+        begins = max(now, self._ready.get(asked.model, now))
+        if asked.model not in there or there[asked.model].window != window:
+            self.loads.append(asked.model)
+            others = [name for name in there if name != asked.model]
+            room = self.config.resident
+            leaving = [] if room is None else others[: max(0, len(others) + 1 - room)]
+            # What is at work is not thrown out: the load waits for its end, as everybody behind it does.
+            ends = [one.ends for one in self._flights.values() if one.charge.model in (*leaving, asked.model)]
+            begins = max([now, *ends]) + model.latency.load
+            there = {name: one for name, one in there.items() if name not in leaving}
+        there.pop(asked.model, None)
+        if not model.latency.load:
+            begins = now  # what takes no time waits for nobody
+        self._ready[asked.model] = begins
+        until = self.config.epoch + begins + _KEEP_ALIVE
+        self._resident = {**there, asked.model: Resident(asked.model, model, window, until)}
+        return begins - now
 
     def _key(self, dialect: Dialect, request: SimRequest) -> str | None:
         """Whose account it is; None when nobody's."""
@@ -486,6 +519,7 @@ class Engine:
     ) -> _Turn:
         random = Random(int(self._chance(asked, "reply") * (1 << 53)))
         pace = _pace(model.latency, random)
+        pace = replace(pace, first=pace.first + self._until_loaded(asked, model, now))
         thinking = min(asked.max_tokens, _around(model.reasoning, _REASONING_SPREAD, random))
         # Drawn whole even where less is allowed, so that the text does not depend on it.
         reasoning = thoughts(random, thinking)

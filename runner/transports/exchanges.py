@@ -19,6 +19,8 @@ import orjson
 
 SUFFIX: Final = ".json"
 _DIGITS: Final = 6
+_LONGEST: Final = 1e9
+"""An exchange of so many seconds was never held."""
 
 
 class Misread(Exception):
@@ -82,7 +84,7 @@ class Exchange:
 
 
 def target_of(url: str) -> str:
-    """The path of a URL and its query: what stays the same when a server moves."""
+    """The path of a URL and its query: what stays the same when a server moves. Raises ValueError where it is none."""
     parts = urlsplit(url)
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
@@ -164,28 +166,37 @@ def read_exchange(file: str, data: bytes) -> Exchange:
         whole = _Part("", json.loads(data))
     except ValueError as error:
         raise Misread(f"it is no JSON: {error}") from None
+    except RecursionError:
+        raise Misread("it is nested too deeply") from None
     request, end = whole.part("request"), whole.part("end")
-    body = request.get("text", str, "")
-    if "json" in request.fields:
-        body = orjson.dumps(request.fields["json"]).decode()
+    body = request.body()
     answer = whole.part("answer") if "answer" in whole.fields else None
     broke = end.get("broke", str, None)
     exchange = Exchange(
         number=number_of(file) or 0,
         at=_moment(whole),
         method=request.get("method", str),
-        url=request.get("url", str),
+        url=_url(request),
         headers=request.texts("headers"),
         body=body,
         digest=request.get("sha256", str, sha256(bytes_of(body)).hexdigest()),
         answer=None if answer is None else _answer(answer),
         broke=None if broke is None else Broke(broke, end.get("sent", bool), end.get("lasting", bool, False)),
         left=end.get("left", bool, False),
-        after=float(end.get("after", (int, float), 0.0)),
+        after=end.seconds("after"),
     )
     if exchange.answer is None and exchange.broke is None and not exchange.left:
         raise Misread("it has no `answer`, and its `end` does not say how it broke")
     return exchange
+
+
+def _url(request: _Part) -> str:
+    url: str = request.get("url", str)
+    try:
+        target_of(url)
+    except ValueError:
+        raise Misread("`request.url` is no URL") from None
+    return url
 
 
 def _moment(whole: _Part) -> float:
@@ -201,8 +212,8 @@ def _answer(part: _Part) -> Begun:
     return Begun(
         status=part.get("status", int),
         headers={name.lower(): value for name, value in part.texts("headers").items()},
-        after=float(part.get("after", (int, float), 0.0)),
-        chunks=tuple(Chunk(float(one.get("after", (int, float), 0.0)), one.get("text", str)) for one in found),
+        after=part.seconds("after"),
+        chunks=tuple(Chunk(one.seconds("after"), one.text("text")) for one in found),
     )
 
 
@@ -232,6 +243,31 @@ class _Part:
         if value is not default and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
             raise Misread(f"`{self.path}{name}` is of the wrong kind")
         return value
+
+    def body(self) -> str:
+        """What was sent: as JSON or as text."""
+        if "json" not in self.fields:
+            return self.text("text", "")
+        try:
+            return orjson.dumps(self.fields["json"]).decode()
+        except TypeError as error:
+            raise Misread(f"`{self.path}json` cannot be sent: {error}") from None
+
+    def text(self, name: str, default: Any = _MISSING) -> str:
+        """A text that stands for bytes."""
+        found: str = self.get(name, str, default)
+        try:
+            bytes_of(found)
+        except UnicodeEncodeError:
+            raise Misread(f"`{self.path}{name}` has half a character in it") from None
+        return found
+
+    def seconds(self, name: str) -> float:
+        """A number of seconds; none where none is said."""
+        found: int | float = self.get(name, (int, float), 0.0)
+        if not -_LONGEST < found < _LONGEST:
+            raise Misread(f"`{self.path}{name}` is no number of seconds")
+        return float(found)
 
     def texts(self, name: str) -> dict[str, str]:
         found: dict[str, Any] = self.get(name, dict, {})

@@ -65,7 +65,8 @@ class HttpTransport:
         except WireError as error:
             outcome = exchange.broke(error.what, error.sent, error.lasting)
         if outcome is None:
-            outcome = exchange.broke(f"timed out: not complete after {call.timeouts.total:g} s", True)
+            late = f"timed out: not complete after {call.timeouts.total:g} s, the `total` of its `timeout`"
+            outcome = exchange.broke(late, True)
         first = None if exchange.first_byte is None else round(exchange.first_byte - begun, 6)
         outcome = replace(outcome, first_byte=first, seconds=round(anyio.current_time() - begun, 6))
         return Answer(cleaner.outcome(outcome), exchange.hints)
@@ -79,7 +80,7 @@ class HttpTransport:
         dialect = DIALECTS[endpoint.type]
         request = dialect.look_up(endpoint, generation, extra)
         answer = None if request is None else await asked(self._wire, request)
-        return None if answer is None or answer[0] != 200 else dialect.looked_up(answer[1])
+        return None if answer is None or answer[0] != 200 else dialect.looked_up(answer[1], generation)
 
 
 class WholeAnswer(NamedTuple):
@@ -101,14 +102,14 @@ async def asked(wire: Wire, request: HttpRequest) -> tuple[int, bytes] | None:
 
 async def answer_to(wire: Wire, request: HttpRequest) -> WholeAnswer:
     """The answer to a question that costs nothing. Raises WireError, also when none came in time."""
-    body = b""
+    body = bytearray()
     with anyio.move_on_after(_QUESTION_SECONDS):
         async with wire.exchange(request) as response:
             async for piece in response.chunks():
                 body += piece
                 if len(body) > _MOST_BODY_BYTES:
                     raise WireError("the answer is far too long", sent=True)
-            return WholeAnswer(response.status, response.headers, body)
+            return WholeAnswer(response.status, response.headers, bytes(body))
     raise WireError(f"timed out: no answer within {_QUESTION_SECONDS:g} s", sent=True)
 
 
@@ -191,8 +192,8 @@ class _Exchange:
     def _late(self) -> str:
         timeouts = self._call.timeouts
         if self.first_byte is None:
-            return f"timed out: no data for {timeouts.first:g} s"
-        return f"timed out: no further data for {timeouts.idle:g} s"
+            return f"timed out: no data for {timeouts.first:g} s, the `first` of its `timeout`"
+        return f"timed out: no further data for {timeouts.idle:g} s, the `idle` of its `timeout`"
 
     def outcome(self) -> Outcome:
         if self._failure is not None:
@@ -208,8 +209,7 @@ class _Exchange:
             return Failure("error", "provider" if lasting else "call", "free", what)
         if self._reader is None:
             return Failure("lost", "call", "assumed", what)
-        # A reply all the same when all that mattered had come, a finish reason and a text; then only usage may be
-        # missing.
+        # A reply all the same when the mark of its end had come: nothing of it can be missing then.
         return self._reader.outcome(what)
 
 
@@ -221,12 +221,16 @@ class _Cleaner:
         self._masked = masker(secrets)
 
     def outcome(self, outcome: Outcome) -> Outcome:
+        # What is whole may end in a word that a key begins with.
+        is_cut = isinstance(outcome, Failure) or outcome.finish == "truncated"
+
         def clean(text: str | None, most: int | None = None) -> str | None:
-            return None if text is None else self.text(text, most)
+            return None if text is None else self.text(text, most, is_cut=is_cut)
 
         cleaned: dict[str, object] = {"reasoning": clean(outcome.reasoning)}
         for name in ("model", "upstream", "generation", "stop"):
-            cleaned[name] = clean(getattr(outcome, name), _LONGEST_NAME)
+            said = getattr(outcome, name)
+            cleaned[name] = None if said is None else self.text(said, _LONGEST_NAME)
         if outcome.usage.raw is not None:
             cleaned["usage"] = replace(outcome.usage, raw=self._value(outcome.usage.raw, 0))
         if isinstance(outcome, Failure):
@@ -234,8 +238,9 @@ class _Cleaner:
             return replace(outcome, detail=detail, partial=partial, **cleaned)  # type: ignore[arg-type]
         return replace(outcome, text=clean(outcome.text), **cleaned)  # type: ignore[arg-type]
 
-    def text(self, text: str, most: int | None = None) -> str:
-        masked = self._without_begun_key(self._masked(storable(text)))
+    def text(self, text: str, most: int | None = None, *, is_cut: bool = False) -> str:
+        masked = self._masked(storable(text))
+        masked = self._without_begun_key(masked) if is_cut else masked
         # Cut last of all: half a key would not be known for one.
         return masked if most is None or len(masked) <= most else masked[: most - 1] + "…"
 

@@ -6,6 +6,8 @@ without it.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
-import orjson
 
-from runner.foreign import MASK, masker
-from runner.transports.exchanges import Begun, Broke, Chunk, Exchange, number_of, text_of, texts_of, written
+from runner.foreign import MASK, masker, storable
+from runner.providers.loose import loads
+from runner.transports.exchanges import Begun, Broke, Chunk, Exchange, bytes_of, number_of, text_of, texts_of, written
 from runner.world import Clock, Disk, HttpRequest, HttpResponse, Secret, Wire, WireError
 
 _MOST_WAITING: Final = 1000
@@ -25,6 +27,7 @@ _MOST_WAITING: Final = 1000
 _LONGEST_KEY: Final = 4096
 _LEAST_OF_A_KEY: Final = 8
 """So much of a key's beginning, at the end of what came, is taken for the key."""
+_ESCAPED: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))")
 _OF_THE_SESSION: Final = ("set-cookie", "cookie")
 
 
@@ -205,6 +208,10 @@ class Mask:
         self._secrets = tuple(Secret(text) for text in known)
         self._masked = masker(self._secrets)
 
+    def text(self, text: str) -> str:
+        """The text without keys."""
+        return self._masked(text)
+
     def exchange(self, exchange: Exchange) -> Exchange:
         """The exchange without keys."""
         answer, broke = exchange.answer, exchange.broke
@@ -291,7 +298,7 @@ class Mask:
         parsed = [_parsed(line[len(head) :]) for head, line in zip(heads, lines, strict=True)]
         places: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
         for index, value in enumerate(parsed):
-            for path, said in _texts(value, ()):
+            for path, said in _texts(value):
                 places.setdefault(path, []).append((index, said))
         changed: set[int] = set()
         for path, some in places.items():
@@ -299,19 +306,43 @@ class Mask:
                 if cleaned != said:
                     _set(parsed[index], path, cleaned)
                     changed.add(index)
-        for index in changed:
-            ending = "\n" if lines[index].endswith("\n") else ""
-            lines[index] = heads[index] + orjson.dumps(parsed[index]).decode() + ending
+        for index, value in enumerate(parsed):
+            if index in changed or self._is_hidden_in(lines[index]):
+                self._rename(value)
+                ending = "\n" if lines[index].endswith("\n") else ""
+                lines[index] = heads[index] + (MASK if value is None else _dumped(value)) + ending
         return "".join(lines)
+
+    def _rename(self, value: Any) -> None:
+        """Mask the keys in the names of all fields."""
+        for one in _objects(value):
+            fields = [(self._masked(name), inner) for name, inner in one.items()]
+            one.clear()
+            one.update(fields)
+
+    def _is_hidden_in(self, text: str) -> bool:
+        """True when there is a key in a text once its escapes are read, whether it is JSON or not."""
+        plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+        return plain != text and self._masked(plain) != plain
 
 
 def _parsed(text: str) -> Any:
     """The object or list that a text is; None when it is none."""
     try:
-        value = orjson.loads(text)
-    except (ValueError, UnicodeEncodeError):
+        value = loads(bytes_of(text))
+    except ValueError:
         return None
     return value if isinstance(value, (dict, list)) else None
+
+
+def _dumped(value: Any) -> str:
+    """JSON that says this; its mask alone where it lies too deep to be written."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        return MASK
+    # Half a character has no place in a body, but it has an escape in JSON.
+    return text if storable(text) == text else json.dumps(value, separators=(",", ":"))
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -327,15 +358,27 @@ def _ends(texts: Iterable[str]) -> list[int]:
     return [end := end + len(text) for text in texts]
 
 
-def _texts(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _texts(inner, (*path, name))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _texts(inner, (*path, index))
+def _texts(value: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Every text in a value and the path to it; without recursion, because a stranger says how deep it lies."""
+    waiting: list[tuple[tuple[Any, ...], Any]] = [((), value)]
+    while waiting:
+        path, one = waiting.pop()
+        if isinstance(one, str):
+            yield path, one
+        elif isinstance(one, (dict, list)):
+            inside = one.items() if isinstance(one, dict) else enumerate(one)
+            waiting += [((*path, step), inner) for step, inner in inside]
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a value."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, (dict, list)):
+            waiting += one.values() if isinstance(one, dict) else one
+        if isinstance(one, dict):
+            yield one
 
 
 def _set(value: Any, path: tuple[Any, ...], text: str) -> None:

@@ -302,6 +302,16 @@ def test_check_says_ok_once_for_each_job_and_leaves_nothing_behind() -> None:
     assert os.listdir() == ["talk.yaml"]
 
 
+def test_plan_and_check_tell_of_models_that_take_turns() -> None:
+    """How many of them the job says are loaded at a time; what loading takes nobody can tell before."""
+    models = "{ada: {use: card/m}, bo: {use: card/n}}"
+    job = f"providers: {{card: {{type: ollama, resident: 1}}}}\nmodels: {models}\n" + JOB[JOB.index("prompts:") :]
+    path = write("turns.yaml", job)
+    said = "card: 2 models take turns, 1 loaded at a time"
+    assert f"               {said}, and loading them takes time besides" in tertulia("plan", path).out.splitlines()
+    assert tertulia("check", path).out.splitlines()[0].endswith(f", no budget for the run, {said}")
+
+
 def test_check_names_a_missing_key_by_variable_and_provider() -> None:
     """Exit 6 while it is missing; when it is there it is named and never shown."""
     job = write("keyed.yaml", KEYED)
@@ -324,6 +334,21 @@ def test_check_warns_of_a_readable_env_file() -> None:
     said = tertulia("check", write("keyed.yaml", KEYED))
     assert said.code == 0
     assert "warning  .env can be read by other users: chmod 600 .env" in said.out
+
+
+def test_a_key_that_several_providers_lack_is_one_problem() -> None:
+    """With the names of all of them, and what to do."""
+    near = 'near: {type: openai, base_url: "https://near.example/v1", api_key: "${FAR_KEY}"}'
+    job = KEYED.replace("providers: {", f"providers: {{{near}, ").replace("b: m}", "b: n}")
+    job = job.replace("models: {", "models: {n: {use: near/n, price: {input: 1, output: 2}}, ")
+    said = tertulia("check", write("keyed.yaml", job))
+    assert said.code == 6
+    assert [line for line in said.out.splitlines() if "FAR_KEY" in line] == [
+        (
+            "problem  keyed.yaml: providers near, far: FAR_KEY is not set: "
+            "put it into the environment or into a .env file beside the job"
+        )
+    ]
 
 
 def test_check_tells_all_problems_of_all_jobs_and_the_worst_code() -> None:

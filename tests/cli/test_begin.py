@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.begin import _served
 from runner.events import Failed
 from runner.job import json_schema, load
-from runner.sim.config import CAST, SimConfig
+from runner.sim.config import CAST, SimConfig, Speaks
 from tests.cli.folders import tertulia
 from tests.nights import Night
 
@@ -222,6 +223,13 @@ def test_sim_names_a_port_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
         said = tertulia("sim", "--port", str(taken.getsockname()[1]))
     assert said.code == 2
     assert "--port 0 takes a free one" in said.err
+
+
+@pytest.mark.parametrize(("speaks", "type_"), [("plain", "openai"), ("openrouter", "openrouter"), ("gemini", "gemini")])
+def test_the_entry_that_sim_prints_is_of_the_type_that_it_speaks(speaks: Speaks, type_: str) -> None:
+    """Pasted into a job, it is spoken to in the words that it knows."""
+    lines = [*_served(SimConfig(speaks=speaks), "http://127.0.0.1:1/v1")]
+    assert f'  providers: {{local: {{type: {type_}, base_url: "http://127.0.0.1:1/v1"}}}}' in lines
 
 
 def test_sim_serves_until_it_is_interrupted_and_a_job_can_use_what_it_prints() -> None:

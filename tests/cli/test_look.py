@@ -102,6 +102,34 @@ def test_status_of_one_run_fits_a_screen(outputs: Path) -> None:
     ]
 
 
+def test_status_of_a_closed_run_says_why_and_until_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reason once, with how many it holds; what a model refuses; and that some stopped early."""
+    faults = [{"kind": "unsupported_parameter", "request": 1}, {"kind": "day", "contains": "friend"}]
+    one = Night(
+        JOB.replace("max_tokens: 500", "max_tokens: 500, temperature: 0.5"),
+        {"models": {"m": {**SIM["models"]["m"], "faults": faults}, "n": SIM["models"]["n"]}},
+    )
+    assert one.live().exit == 3
+    landed(one, tmp_path / "outputs")
+    monkeypatch.chdir(tmp_path)
+    said = tertulia("status", "talk").out.splitlines()
+    assert said[1] == "  conversations  2 of 3 complete, 1 pending"
+    assert said[2] == f"{'':17}1 pending: sim: its quota of the day is used up, until 2026-11-22 12:01 UTC"
+    assert said[3] == "  left out       temperature: ada refuses it"
+
+
+def test_status_says_which_of_the_complete_stopped_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full window is no failure, and no whole conversation."""
+    small = {"price": {"input": 1, "output": 3}, "context": 600, "reply": {"mean": 40}}
+    one = Night(JOB.replace("rounds: 2", "rounds: 9"), {"models": {"m": small, "n": small}})
+    assert one.live().exit == 0
+    landed(one, tmp_path / "outputs")
+    monkeypatch.chdir(tmp_path)
+    said = tertulia("status", "talk").out.splitlines()
+    assert said[1] == "  conversations  3 of 3 complete, 1 of them stopped early"
+    assert said[2].startswith(f"{'':17}1 complete: context full: ")
+
+
 def test_status_of_a_run_that_broke_off_counts_what_is_held(outputs: Path) -> None:
     """Money of calls in flight is shown, and the command that goes on."""
     cut(outputs, "broken", 10)
@@ -136,13 +164,15 @@ def test_a_fresh_status_file_is_believed_and_a_stale_one_is_not(
 ) -> None:
     """A process at work writes it every two seconds; only it knows the lanes."""
     figures = json.loads((outputs / "talk/main/status.json").read_bytes())
-    lane = {"name": "sim\x1b[2J", "in_flight": 2, "granted": 5, "busy": 1, "paused_seconds": 3.0, "reason": "busy"}
-    figures |= {"state": "running", "turns": 77, "lanes": [lane | {"dead": False}]}
+    lane = {"name": "sim\x1b[2J", "in_flight": 2, "granted": 5, "busy": 1, "paused_seconds": 11_630.0, "reason": "busy"}
+    dead = lane | {"name": "c", "dead": True, "reason": "c: cannot connect"}
+    figures |= {"state": "running", "turns": 77, "lanes": [lane | {"dead": False}, dead]}
     (at_work / "status.json").write_text(json.dumps(figures))
     monkeypatch.setattr(look, "_wall", lambda: figures["heartbeat"] + 3)
     fresh = tertulia("status", "talk/now").out
     assert "turns          77" in fresh
-    assert "lane           sim\\u{1b}[2J: 2 in flight, 5 granted, 1 busy, paused for 3 s: busy" in fresh
+    assert "lane           sim\\u{1b}[2J: 2 in flight, 5 granted, 1 busy, paused for 3 h 14 min: busy" in fresh
+    assert "lane           c: dead, cannot connect" in fresh, "its name is said once"
     monkeypatch.setattr(look, "_wall", lambda: figures["heartbeat"] + 300)
     assert "turns          77" not in tertulia("status", "talk/now").out
 

@@ -52,6 +52,8 @@ def server() -> Iterator[Server]:
         def answer(self, status: int, body: bytes) -> None:
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
+            if status == 302:
+                self.send_header("location", "https://there.example/v1")
             self.end_headers()
             self.wfile.write(body)
 
@@ -82,7 +84,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_wire(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sends something fails."""
-    monkeypatch.setattr("runner.transports.http.asked", lambda *_: pytest.fail("something was sent"))
+    monkeypatch.setattr("runner.transports.http.answer_to", lambda *_: pytest.fail("something was sent"))
 
 
 def keep(body: bytes = LIST) -> Path:
@@ -133,6 +135,19 @@ def test_the_models_of_a_list_stand_in_a_table_with_prices_windows_and_their_sou
         ["acme/gift:free", "200,000", "65,536", "0", "0", *source],
         ["openrouter/auto", "200,000", "65,536", "?", "?", "not", "known"],
     ]
+
+
+@pytest.mark.usefixtures("no_wire")
+def test_no_name_of_a_list_forges_a_line_or_pushes_the_others_away() -> None:
+    """A line for each model, as long as its figures need; what was cut, --json shows."""
+    forged = "x\nz-ai/glm-5  200,000  65,536  0  0"
+    keep(listing(row(forged, GLM, expiration_date="soon\n\tor\x1b[2J never"), row("y" * 200_000, GLM)))
+    said = tertulia("models", "openrouter")
+    head, first, second = said.out.splitlines()
+    assert first.startswith("x z-ai/glm-5 200,000 65,536 0 0  ") and "soon or\\u{1b}[2J never" in first
+    assert second.startswith("y" * 99 + "…  200,000")
+    assert max(map(len, (head, first, second))) < 300
+    assert objects(tertulia("models", "openrouter", "--json"))[0]["id"] == forged
 
 
 @pytest.mark.usefixtures("no_wire")
@@ -280,6 +295,73 @@ def test_a_job_with_a_model_whose_price_nobody_knows_is_exit_6() -> None:
 
 
 @pytest.mark.usefixtures("no_wire")
+def test_the_command_that_would_fetch_a_price_has_the_path_of_the_job() -> None:
+    """It can be copied, whatever the file is called."""
+    Path(router("https://router.example/v1")).rename("my job.yaml")
+    Path(".env").write_text(f"ROUTER_KEY={KEY}\n")
+    for verb in ("plan", "check", "run"):
+        said = tertulia(verb, "my job.yaml")
+        assert said.code == 6
+        assert "tertulia models router --fetch --job 'my job.yaml'   # its own list" in said.err + said.out
+
+
+@pytest.mark.usefixtures("no_wire")
+def test_a_window_that_only_the_package_knows_is_shown_of_a_job_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is when the provider is asked after; at another address it may be anybody's."""
+
+    class More(Known):
+        def models(self, type_: str) -> list[Listed]:
+            return [Listed("m", 4096, 1024)] if type_ == "groq" else []
+
+    monkeypatch.setattr(command, "price_list", More)
+    job = write("""
+name: job
+budget: 5
+defaults: {max_tokens: 100}
+providers: {far: {type: groq, base_url: "https://far.example/v1"}}
+models: {m: {use: groq/m}, n: {use: far/m, price: {input: 1, output: 1}}, o: {use: groq/m, context: 2048}}
+prompts: {p: {opening: "Hello?", rounds: 1}}
+pairings: [{a: m, b: n}, {a: m, b: o}]
+""")
+    *rows, _ = objects(tertulia("models", "--job", job, "--json"))
+    assert {one["alias"]: (one["window"], one["max_output"]) for one in rows} == {
+        "m": (4096, 1024),
+        "n": (None, None),
+        "o": (2048, 1024),
+    }
+
+
+@pytest.mark.usefixtures("no_wire")
+@pytest.mark.parametrize(
+    ("most", "code", "line"),
+    [
+        (
+            250_000,
+            6,
+            "problem  openrouter/z-ai/glm-5: max_tokens 250,000 leaves no room for a prompt in its window of ",
+        ),
+        (70_000, 0, "warning  openrouter/z-ai/glm-5: max_tokens 70,000 is more than the 65,536 that it may write ("),
+    ],
+)
+def test_check_holds_output_limits_against_the_list_that_is_kept(most: int, code: int, line: str) -> None:
+    """What a list says makes a call impossible, or shorter than was asked, without asking anybody."""
+    keep()
+    job = write(f"""
+name: job
+budget: 50
+defaults: {{max_tokens: {most}}}
+models: {{glm: {{use: openrouter/z-ai/glm-5}}}}
+prompts: {{p: {{opening: "Hello?", rounds: 1}}}}
+pairings: [{{a: glm, b: glm}}]
+""")
+    Path(".env").write_text(f"OPENROUTER_API_KEY={KEY}\n")
+    Path(".env").chmod(0o600)
+    said = tertulia("check", job)
+    assert said.code == code
+    assert line in said.out and taken().source in said.out
+
+
+@pytest.mark.usefixtures("no_wire")
 def test_plan_and_check_say_where_prices_come_from() -> None:
     """And a list that was damaged is told, and its prices are missing."""
     path = keep()
@@ -379,7 +461,12 @@ def test_a_later_list_takes_the_place_of_the_first_and_says_which_prices_changed
         (401, b'{"error": "who are you?"}', 'router: HTTP 401 in the place of its list: {"error": "who are you?"}'),
         (500, KEY.encode(), "router: HTTP 500 in the place of its list: ***"),
         (500, b"x" * 4090 + KEY.encode(), "router: HTTP 500 in the place of its list: xxx"),
-        (302, b"", "router: HTTP 302 in the place of its list:"),
+        (
+            302,
+            b"<html>over there</html>",
+            "router: HTTP 302 in the place of its list: a redirect to https://there.example/v1, and none is followed",
+        ),
+        (200, b"[" + b" " * 10_000, "router: no list from URL: the answer is far too long; nothing was changed"),
         (200, b"<html>Please log in</html>", "router: what came is no list of models: there is no model in it"),
         (200, listing(row(KEY, GLM)), "router: what came repeats the key, and was not kept"),
     ],
@@ -394,9 +481,10 @@ def test_an_answer_that_is_no_list_changes_nothing(
     [path] = (state_folder() / FOLDER).iterdir()
     before = path.read_bytes()
     server.status, server.body = status, body
+    monkeypatch.setattr("runner.transports.http._MOST_BODY_BYTES", 10_000)
     found = tertulia("models", "router", "--fetch", "--job", job)
     assert (found.code, found.out) == (6, "")
-    assert found.err.startswith(said)
+    assert found.err.startswith(said.replace("URL", server.url))
     assert KEY not in found.err
     assert path.read_bytes() == before
 
@@ -429,7 +517,10 @@ def test_a_provider_without_an_entry_is_asked_with_the_key_of_its_variable(
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://127.0.0.1:9/v1", "router: no answer from http://127.0.0.1:9/v1; nothing was changed\n"),
+        (
+            "http://127.0.0.1:9/v1",
+            "router: no list from http://127.0.0.1:9/v1: cannot connect (Connection refused); nothing was changed\n",
+        ),
         ("${ROUTER_URL}", "router: a list is kept for an address, and this one is only known from a variable"),
         ("${ROUTER_URL:-https://r.example}", "router: a list is kept for an address"),
     ],
@@ -459,7 +550,7 @@ def test_of_the_providers_of_a_job_one_that_fails_does_not_cost_the_others_their
     found = tertulia("models", "--fetch", "--job", write(text))
     assert found.code == 6
     assert found.err.splitlines()[1:] == [
-        "dead: no answer from http://127.0.0.1:9/v1; nothing was changed",
+        "dead: no list from http://127.0.0.1:9/v1: cannot connect (Connection refused); nothing was changed",
         "  the other lists are kept",
     ]
     assert len(server.asked) == 1

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from runner.cli import probes
+from runner.providers import Endpoint
+from runner.transports.http import WholeAnswer
+from runner.world import HttpRequest, Wire, WireError
 from tests.cli.folders import tertulia
 
 KEY = "sk-planted-0123456789"
@@ -112,7 +115,7 @@ def test_check_online_asks_only_what_costs_nothing_and_says_what_it_heard(server
     assert said.out.splitlines()[1:4] == [
         "ok       far: the key is accepted",
         "ok       far/m1: there; window 64,000; $1 in, $2 out per million (the job file)",
-        "ok       far: $7.5000 of credit left 7.50 USD",
+        "ok       far: $7.5000 of credit left",
     ]
     assert sorted(server.asked) == [("GET", "/models"), ("GET", "/user/balance")]
 
@@ -169,6 +172,23 @@ def test_a_local_server_that_is_not_running_is_asked_after() -> None:
     assert said.out.count("problem ") == 1
 
 
+def test_whoever_does_not_answer_once_is_not_asked_for_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its silence has been waited for, and is told; the others are asked all the same."""
+    asked: list[str] = []
+
+    async def answer_to(wire: Wire, request: HttpRequest) -> WholeAnswer:
+        asked.append(request.url)
+        if "silent" in request.url:
+            raise WireError("timed out: no answer within 20 s", sent=True)
+        return WholeAnswer(200, {}, b"{}")
+
+    monkeypatch.setattr("runner.transports.http.answer_to", answer_to)
+    ends = [Endpoint(name, "anthropic", f"https://{name}.example/v1") for name in ("silent", "sound")]
+    heard = probes.answers([(end, ("m1", "m2", "m3")) for end in ends])
+    assert [[one.broke is not None for one in some] for some in heard] == [[True], [False] * 3]
+    assert len(asked) == 4
+
+
 def test_a_provider_without_its_key_is_not_asked(server: Server) -> None:
     """What is missing is told once, and no request leaves without it."""
     Path(".env").unlink()
@@ -215,7 +235,7 @@ def test_doctor_online_tells_the_same_of_each_job(server: Server) -> None:
     assert heard == [
         ("ok", "far", "the key is accepted"),
         ("problem", "far/m2", "there is no such model"),
-        ("ok", "far", "$7.5000 of credit left 7.50 USD"),
+        ("ok", "far", "$7.5000 of credit left"),
     ]
     assert said.code == found[-1]["exit"] == 6
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.job import MissingVariable, environment, resolve
-from runner.job.environment import dotenv
+from runner.job.environment import dotenv, hidden
 from tests.job.memory import FOLDER, MemoryFiles, read
 
 
@@ -25,6 +25,15 @@ def test_a_readable_or_broken_file_is_warned_of() -> None:
     found = environment(["A", "B"], [FOLDER, FOLDER / "cwd"], {}, files)
     assert found.values == {"A": "1"}
     assert [w.partition(" ")[0] for w in found.warnings] == [str(FOLDER / ".env"), str(FOLDER / "cwd" / ".env")]
+
+
+def test_a_folder_under_two_names_is_read_and_warned_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job in the working folder is found by a path without a folder."""
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("A=1")
+    Path(".env").chmod(0o644)
+    found = environment(["A"], [Path("job.yaml").parent, Path.cwd()], {})
+    assert found.warnings == (".env can be read by other users: chmod 600 .env",)
 
 
 @pytest.mark.fault(78)
@@ -69,12 +78,37 @@ JOB = """
 
 
 def test_a_job_knows_its_variables_and_its_secrets() -> None:
-    """Keys and headers are secret, addresses are not; what is not set has nothing to hide."""
+    """Keys and headers are secret, and so is what hides in an address; what is not set has nothing to hide."""
     job = read(JOB)
     assert job.variables() == ("HOST", "KEY", "TOKEN", "OPENAI_API_KEY")
     secrets = job.secrets({"HOST": "h", "KEY": "k1", "TOKEN": "t1"})
     assert [secret.reveal() for secret in secrets] == ["k1", "t1"]
     assert "k1" not in repr(secrets)
+    away = read(JOB.replace("example.com}/v1", "example.com}/${PLACE}/v1")).secrets({"PLACE": "p1"})
+    assert [secret.reveal() for secret in away] == ["p1"]
+
+
+@pytest.mark.parametrize(
+    ("address", "values", "found"),
+    [
+        ("https://gw.example/tenant/${T}/v1", {"T": "tenant-4711"}, ["tenant-4711"]),
+        ("https://gw.example/${T}", {"T": "/team/s3cret/"}, ["team/s3cret", "team", "s3cret"]),
+        ("https://gw.example${T}", {"T": "/s3cret"}, ["s3cret"]),
+        ("https://gw.example/a-${T}", {"T": "letters"}, ["letters"]),
+        ("${OLLAMA_HOST}", {"OLLAMA_HOST": "http://box-4711.example:11434"}, []),
+        ("${BASE}", {"BASE": "https://gw.example/accounts/4f5e6d/openrouter"}, ["4f5e6d"]),
+        ("https://${T}.gw.example:${P}/v1", {"T": "tenant-4711", "P": "8443"}, []),
+        ("https://${A}/${B}/${C}", {"A": "gw.example", "B": "b1", "C": "c1"}, ["b1", "c1"]),
+        ("https://gw.example/${T:-in-the-job}", {}, []),
+        ("https://gw.example/${T}", {}, []),
+        ("${T}/v1", {"T": "no-address-4711"}, []),
+    ],
+)
+def test_what_a_variable_adds_to_the_path_of_an_address_is_secret(
+    address: str, values: dict[str, str], found: list[str]
+) -> None:
+    """Its host is not, and nor are the plain words of an address that is a variable as a whole."""
+    assert [*hidden(address, values)] == found
 
 
 def test_what_is_stored_of_a_job_has_no_values() -> None:

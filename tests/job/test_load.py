@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.conversation import view
-from runner.job import Job, JobError, json_schema, unsafe
+from runner.job import Job, JobError, at_hand, json_schema, unsafe
 from runner.job.job import merged, settled
 from runner.job.schema import KEYS, every_setting
 from runner.money import Price
 from runner.plan import make_plan
 from runner.preflight import plays
+from runner.providers import DIALECTS
 from tests.job.memory import read
 
 NIGHTLY = """
@@ -40,7 +41,7 @@ defaults:
 providers:
   openrouter:  {type: openai, base_url: sim, limits: {concurrency: 24, rpm: 120}}
   anthropic:   {type: openai, base_url: sim, limits: {concurrency: 6, rpm: 50, input_tpm: 40000, output_tpm: 8000}}
-  workstation: {type: openai, base_url: sim, limits: {concurrency: 1}}
+  workstation: {type: openai, base_url: sim, limits: {concurrency: 1}, resident: 1}
 models:
   glm-5:     {use: openrouter/z-ai/glm-5, label: GLM 5, price: {input: 1.00, output: 3.20}}
   haiku-4.5: {use: openrouter/anthropic/claude-haiku-4.5, label: Claude Haiku 4.5, price: {input: 1, output: 5}}
@@ -430,6 +431,78 @@ def test_the_built_in_settings_are_complete() -> None:
 def test_a_key_goes_only_where_it_is_safe(url: str, keyed: bool, fine: bool) -> None:
     """Plain http is for this machine, and no address of the machine's own network is a model server."""
     assert (unsafe(url, keyed=keyed) is None) is fine
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [
+        *(("127.0.0.1:8000", True), ("localhost", True), ("[::1]:1234", True), ("[::ffff:10.1.2.3]", True)),
+        *(("10.1.2.3", True), ("172.16.0.1", True), ("172.32.0.1", False), ("192.168.7.1", True), ("8.8.8.8", False)),
+        *(("100.100.7.7", True), ("100.128.0.1", False), ("[fd12::7]", True), ("[2606:4700::1111]", False)),
+        *(("gpu", True), ("4090box:8000", True), ("gpu.local", True), ("gpu.lan.", True), ("h.docker.internal", True)),
+        *(("GPU.LOCAL", True), ("gpu.home.arpa", True), ("gpu.cloud.example", False), ("local.example", False)),
+        *(("134744072", False), ("0x08080808", False), ("2130706433", True), ("ollama.com", False), ("[", False)),
+    ],
+)
+def test_a_server_is_free_by_its_type_only_at_hand(host: str, near: bool) -> None:
+    """On this machine and in networks of one's own; a public host with the same software sends bills."""
+    assert at_hand(f"http://{host}/v1") is near
+    if host != "[":
+        job = read((AT % f'type: vllm, base_url: "https://{host}/v1"').replace("budget: 1", "budget: {run: 1}"))
+        provider = job.providers["p"]
+        assert (provider.free, provider.free_at_hand, job.models["a"].free) == (near, near, near)
+        said = read(AT % f'type: vllm, free: true, base_url: "https://{host}/v1"').providers["p"]
+        assert (said.free, said.free_at_hand) == (True, False)
+
+
+AT = "name: j\nbudget: 1\npairings: [{a: p/a, b: p/b}]\nprompts: {p: {opening: Hi., rounds: 1}}\nproviders: {p: {%s}}\n"
+
+
+@pytest.mark.parametrize(
+    ("entry", "per", "count", "field"),
+    [
+        ('type: anthropic, base_url: "https://far.example/v1"', "model", "used", None),
+        ("type: anthropic", "model", "used", None),
+        ('type: openai-responses, base_url: "https://far.example/v1"', "model", "reserved", None),
+        ('type: openai, base_url: "https://far.example/v1"', "provider", "reserved", None),
+        ('type: openai, base_url: "https://api.openai.com/v1/"', "model", "reserved", "max_completion_tokens"),
+        ("type: openai", "model", "reserved", "max_completion_tokens"),
+        ("type: openai, limits: {rpm: 5}", "provider", "reserved", "max_completion_tokens"),
+    ],
+)
+def test_the_type_and_no_name_says_how_a_provider_counts(entry: str, per: str, count: str, field: str | None) -> None:
+    """Wherever it is; but of the type that anybody speaks that is known at its own address alone."""
+    found = read(AT % entry).providers["p"]
+    assert (found.limits.per, found.limits.count, found.limit_field) == (per, count, field)
+
+
+@pytest.mark.parametrize("type_", [name for name in DIALECTS if name != "sim"])
+def test_a_type_without_an_address_is_one_more_account_at_its_own(type_: str) -> None:
+    """With a key of its own, and with that of its variable where none is given."""
+    home = DIALECTS[type_].home
+    second, same = (read(AT % f"type: {type_}{key}").providers["p"] for key in (', api_key: "${SECOND}"', ""))
+    assert second.base_url == same.base_url == home.base_url
+    assert (second.api_key, same.api_key) == ("${SECOND}", home.api_key)
+
+
+def test_a_model_without_an_entry_has_the_window_of_its_server_too() -> None:
+    """Where a server must be told of one, it is the same however the model is named."""
+    text = """
+        name: j
+        models: {m: {use: ollama/m}}
+        prompts: {p: {opening: Hi., rounds: 1}}
+        pairings: [{a: m, b: ollama/n}]
+    """
+    assert {alias: model.context for alias, model in read(text).models.items()} == {"m": 8192, "n": 8192}
+
+
+@pytest.mark.parametrize("header", ["Authorization", "api-key", "X-Api-Key", "x-goog-api-key"])
+def test_a_key_in_a_header_is_the_only_key(header: str) -> None:
+    """The usual one of that name is neither asked for nor sent to whoever is at the address."""
+    text = "name: j\nbudget: 1\npairings: [{a: openai/a, b: openai/b}]\nprompts: {p: {opening: Hi., rounds: 1}}\n"
+    entry = 'providers: {openai: {base_url: "https://proxy.example/v1", headers: {%s: "Bearer ${MINE}"}}}'
+    keyed, other = (read(text + entry % name).providers["openai"] for name in (header, "X-Title"))
+    assert (keyed.api_key, other.api_key) == (None, "${OPENAI_API_KEY}")
 
 
 def test_reasoning_may_be_a_bare_word_and_is_part_of_what_a_conversation_is() -> None:

@@ -119,7 +119,32 @@ MISTAKES = {
     ),
     # providers
     "a provider of no known type": ("providers: {»acme: {}}", "`type` is missing"),
-    "a provider without an address": ("providers: {»w: {type: openai}}", "`base_url` is missing"),
+    "a temperature that a provider refuses": (
+        "models: {c: {use: anthropic/c, free: true, temperature: »1.7}}\npairings: [{a: c, b: sim/ada}]",
+        "temperature 1.7 is more than 1, the most that `anthropic` (type anthropic) takes",
+    ),
+    "too little thinking for a provider": (
+        "defaults: {reasoning: {tokens: »100}}\nmodels: {c: {use: anthropic/c, free: true}}\npairings: [{a: c, b: c}]",
+        "reasoning of 100 tokens is less than 1,024, the least that",
+    ),
+    "thinking that leaves no room for an answer": (
+        (
+            "defaults: {max_tokens: 2000, reasoning: {tokens: »2000}}\nmodels: {c: {use: anthropic/c, free: true}}\n"
+            "pairings: [{a: c, b: c}]"
+        ),
+        "reasoning of 2,000 tokens leaves `c` none of its max_tokens 2,000",
+    ),
+    "thinking that leaves no room when the output is lowered": (
+        (
+            "defaults: {min_tokens: 1500, reasoning: {tokens: »2000}}\nmodels: {c: {use: anthropic/c, free: true}}\n"
+            "pairings: [{a: c, b: c}]"
+        ),
+        "none of its min_tokens 1,500",
+    ),
+    "more texts to stop at than a provider takes": (
+        "models: {c: {use: openai/c, free: true, stop_strings: »[a, b, c, d, e]}}\npairings: [{a: c, b: c}]",
+        "5 stop_strings are more than 4, the most that `openai` (type openai) takes",
+    ),
     "an unknown dialect": ("providers: {w: {type: »opanai, base_url: sim}}", "this is no type of provider: "),
     "a key in the file": (
         f'providers: {{w: {{type: openai, base_url: "{PAID}", api_key: »sk-abcdefghijklmnopqrst}}}}',
@@ -181,9 +206,41 @@ MISTAKES = {
     "an unknown setting": ("models: {m: {use: sim/m, »temprature: 1}}", "unknown key `temprature`"),
     "too warm": ("models: {m: {use: sim/m, temperature: »2.5}}", "at most 2"),
     "a fraction of a token": ("models: {m: {use: sim/m, max_tokens: »1.5}}", "a whole number"),
+    "a header twice": (
+        f'budget: 1\nproviders: {{w: {{type: openai, base_url: "{PAID}", headers: {{X-A: "1", »x-a: "2"}}}}}}',
+        "`x-a` and `X-A` are one header",
+    ),
+    "the address of one kind of request": (
+        'budget: 1\nproviders: {w: {type: openai, base_url: »"https://x.example/v1/chat/completions/"}}',
+        "`/chat/completions` is put behind this by each request",
+    ),
+    "the address of messages": (
+        'budget: 1\nproviders: {w: {type: anthropic, base_url: »"https://x.example/v1/messages"}}',
+        "`/messages` is put behind this",
+    ),
+    "a dearer model to fall back on": (
+        "defaults: {extra: {»models: [dear]}}",
+        "`models` follows from the call at `sim`: `extra` cannot change it",
+    ),
     "a field of the call in extra": (
         "defaults: {extra: {»stream: false, service_tier: flex}}",
         "`stream` follows from the call at `sim`: `extra` cannot change it",
+    ),
+    "no number in extra": (
+        "models: {m: {use: sim/m, extra: {bias: ».nan}}}",
+        "a finite number is expected here",
+    ),
+    "no number deep in extra": (
+        "defaults: {extra: {bias: »{a: [1, -.inf]}}}",
+        "a finite number is expected here: `a.1`",
+    ),
+    "a number of more bits than anybody reads in extra": (
+        "set: [{when: {model: sim/ada}, extra: {seed: »18446744073709551616}}]",
+        "a whole number of at most 64 bits is expected here",
+    ),
+    "a number of more bits for the built-in server": (
+        "providers: {sim: {sim: {seed: »18446744073709551616}}}",
+        "a whole number of at most 64 bits is expected here",
     ),
     "a field of the call deep in extra": (
         f"""
@@ -202,6 +259,15 @@ MISTAKES = {
         f'budget: 1\nproviders: {{g: {{type: gemini, base_url: "{PAID}", »min_gpu: 0.5}}}}',
         "`gemini` runs on no graphics card of yours",
     ),
+    "room for models on machines of somebody else": (
+        f'budget: 1\nproviders: {{g: {{type: gemini, base_url: "{PAID}", »resident: 1}}}}',
+        "`gemini` loads its models on machines of its own",
+    ),
+    "room for models that are counted one by one": (
+        "providers: {card: {type: ollama, limits: {per: model}, »resident: 1}}",
+        "`resident` counts over all models of a provider",
+    ),
+    "room for no model": ("providers: {card: {type: ollama, resident: »0}}", "at least 1"),
     "more than all of the graphics card": ("providers: {sim: {min_gpu: »1.5}}", "at most 1"),
     "no token at least": ("defaults: {min_tokens: »0}", "at least 1"),
     "a least of half a token": ("models: {m: {use: sim/m, min_tokens: »0.5}}", "a whole number"),

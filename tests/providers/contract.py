@@ -1,11 +1,14 @@
 """What every dialect must make of what can happen, whatever its bytes look like.
 
-A dialect's tests write each case in its own bytes; what it comes to is the same for all, and stands here once.
+Each form of bytes (`forms/`) writes every case; what it comes to is the same for all, and stands here once. Where
+there is nothing to write, it says why. `test_contract` holds every dialect to it; what is peculiar to one stands in its
+own file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -51,9 +54,34 @@ def reply(text: str = "Hi there", finish: str = "ok") -> dict[str, Any]:
     return {"finish": finish, "text": text}
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a family of dialects writes the cases below; each case may have several rows."""
+
+    answers: Sequence[tuple[str, bytes]]
+    cuts: Sequence[tuple[str, bytes]]
+    signs: Sequence[tuple[str, bytes]]
+    counted: Sequence[tuple[str, Any]]
+    using: Callable[[Any], bytes]
+    """A reply whose usage is this object."""
+    begun: bytes
+    """The text `Hi there`, without its end."""
+    rest: bytes
+    """Its end."""
+    marked: bool = True
+    """Whether its end has a mark of its own, which nothing can follow."""
+    sign: bytes = b": keep-alive\n\n"
+    """A sign of life."""
+    never: Mapping[str, str] = field(default_factory=dict)
+    """The cases that cannot happen in this form, and why."""
+
+
 BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "a reply": reply(),
+    "a reply between signs of life": reply(),
+    "a reply in other letters": reply("“Grüße” 🌒"),
     "a reply after thinking": reply(),
+    "a reply, and all of it once more": reply(),
     "a reply cut by the limit": reply(finish="truncated"),
     "a refusal with text": reply("I will not.", "refused"),
     "a refusal without text": failure("refused", money="known"),
@@ -74,6 +102,7 @@ BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "an end that is an error": failure(partial="Hi there"),
     "busy, in place of an answer": failure(busy=True),
     "out of money, in place of an answer": failure(scope="provider"),
+    "against a rule, in place of an answer": failure("refused", "conversation"),
     "too long, in place of an answer": failure(scope="conversation", overflow=True),
     "nothing at all": failure("lost"),
     "not this format": failure("lost"),
@@ -98,6 +127,7 @@ STATUSES: Final[Mapping[int, Mapping[str, Any]]] = {
     429: failure(money="free", busy=True),
     451: failure("refused", "conversation", "free"),
     498: failure(),
+    499: failure(),
     500: failure(),
     502: failure(),
     503: failure(money="free"),
@@ -113,35 +143,6 @@ STATUSES: Final[Mapping[int, Mapping[str, Any]]] = {
 """What each status comes to where its body says nothing."""
 
 # --- beside the bodies and statuses ----------------------------------------------------------------------------------
-
-VIEWS: Final[Mapping[str, View]] = {
-    "opened by the other side": View(
-        "You are brief.",
-        (
-            Message("user", "What survives of a conversation?"),
-            Message("assistant", "Its silences."),
-            Message("user", "And then?"),
-        ),
-    ),
-    "opened by itself": View(
-        None,
-        (
-            Message("user", "(The conversation begins.)"),
-            Message("assistant", "Shall we talk?"),
-            Message("user", "Of what?"),
-        ),
-    ),
-    "three speakers": View(
-        "You are the first of three.",
-        (
-            Message("user", "What survives?"),
-            Message("assistant", "Echoes."),
-            Message("user", "two: Names.\n\nthree: “Nothing.”"),
-        ),
-    ),
-    "context": View(None, (Message("user", "# An essay\n\nIt begins.\n\nOpen the discussion."),)),
-}
-"""What a speaker is shown, in each shape that it can have."""
 
 FIGURES: Final[Mapping[str, Mapping[str, Any]]] = {
     "missing": {},
@@ -163,8 +164,12 @@ CUTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "figures so far, and a cut": failure("lost", partial="Hi "),
     "figures so far, and an error": failure(partial="Hi "),
     "an end, and no word of the figures": reply("Hi "),
+    "a reason to end, and a broken connection": failure("lost", partial="Hi there"),
 }
-"""What an answer comes to that breaks off after figures of what was counted so far: they are not the last ones."""
+"""What an answer comes to that breaks off after figures of what was counted so far, or after a reason to end before its
+end: neither is the last word."""
+BROKEN_OFF: Final = frozenset({"a reason to end, and a broken connection"})
+"""Those of them in which the connection breaks."""
 
 LIFE: Final[Mapping[str, bool]] = {
     "a comment": False,
@@ -198,11 +203,16 @@ WAITS: Final[Sequence[tuple[Mapping[str, str], float | None]]] = (
     ({"retry-after": "Sat, 21 Nov 2026 12:01:00 GMT"}, 60.0),
     ({"retry-after": "Sat, 21 Nov 2026 12:01:00 GMT", "date": "Sat, 21 Nov 2026 12:00:40 GMT"}, 20.0),
     ({"retry-after": "99", "retry-after-ms": "1500"}, 1.5),
+    ({"retry-after-ms": "36000000"}, 36000.0),
     ({"retry-after-ms": "soon", "retry-after": "3"}, 3.0),
     ({"retry-after": "864000"}, 864000.0),
     ({"retry-after": "0"}, None),
     ({"retry-after": "-5"}, None),
+    ({"retry-after": "nan"}, None),
     ({"retry-after": "inf"}, None),
+    ({"retry-after": "1e300"}, None),
+    ({"retry-after": "Sat, 21 Nov 2026 11:00:00 GMT"}, None),
+    ({"retry-after": "Sat, 99 Nov 20266 11:00:00 GMT"}, None),
     ({"retry-after": "1795262460"}, None),
     ({"retry-after": "soon"}, None),
     ({}, None),

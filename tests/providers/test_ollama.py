@@ -16,13 +16,6 @@ from runner.providers import DIALECTS, Endpoint
 from runner.providers.base import Inquiry, Listed, Resident
 from runner.world import HttpRequest, Secret
 from tests.providers.contract import (
-    BODIES,
-    FIGURES,
-    LIFE,
-    SILENT,
-    STATUSES,
-    VIEWS,
-    WAITS,
     WALL,
     call,
     essence,
@@ -32,6 +25,7 @@ from tests.providers.contract import (
     reply,
     told,
 )
+from tests.providers.forms.ollama import COUNTERS, FULL, HI, end
 
 ollama = DIALECTS["ollama"]
 HERE: Final = Endpoint("p", "ollama", "http://127.0.0.1:11434/")
@@ -44,28 +38,6 @@ ROOM: Final = b'"num_ctx":8192,"num_predict":400},'
 TAIL: Final = b'"truncate":false,"shift":false,"stream":true}'
 
 GOLDEN: Sequence[tuple[str, dict[str, Any], bytes]] = [
-    (
-        "opened by the other side",
-        {"view": VIEWS["opened by the other side"], "sampling": HOT, "seed": 7, "window": 16384},
-        (
-            b'{"model":"m","messages":[{"role":"system","content":"You are brief."},'
-            b'{"role":"user","content":"What survives of a conversation?"},'
-            b'{"role":"assistant","content":"Its silences."},{"role":"user","content":"And then?"}],'
-            b'"options":{"temperature":0.7,"top_p":0.95,"top_k":40,"presence_penalty":0.0,"frequency_penalty":-0.5,'
-            b'"stop":["END"],"seed":7,"num_ctx":16384,"num_predict":400},' + TAIL
-        ),
-    ),
-    (
-        "three speakers",
-        {"view": VIEWS["three speakers"]},
-        (
-            b'{"model":"m","messages":[{"role":"system","content":"You are the first of three."},'
-            b'{"role":"user","content":"What survives?"},{"role":"assistant","content":"Echoes."},'
-            b'{"role":"user","content":"two: Names.\\n\\nthree: \xe2\x80\x9cNothing.\xe2\x80\x9d"}],"options":{'
-            + ROOM
-            + TAIL
-        ),
-    ),
     ("nothing said of thinking", {}, HEAD + ROOM + TAIL),
     ("no thinking", {"reasoning": Reasoning("none")}, HEAD + ROOM + b'"think":false,' + TAIL),
     ("little thinking", {"reasoning": Reasoning("minimal")}, HEAD + ROOM + b'"think":"low",' + TAIL),
@@ -75,6 +47,14 @@ GOLDEN: Sequence[tuple[str, dict[str, Any], bytes]] = [
         "thinking that the model refused",
         {"reasoning": Reasoning("high"), "dropped": ("think",)},
         HEAD + ROOM + TAIL,
+    ),
+    (
+        "options that the model refused, also of the job's own",
+        {"sampling": HOT, "dropped": ("top_p", "seed"), "seed": 7, "extra": {"options": {"top_p": 0.1}}},
+        HEAD
+        + b'"temperature":0.7,"top_k":40,"presence_penalty":0.0,"frequency_penalty":-0.5,"stop":["END"],'
+        + ROOM
+        + TAIL,
     ),
     (
         "fields and options of the job's own",
@@ -103,89 +83,6 @@ def test_it_is_asked_without_a_key_unless_there_is_one() -> None:
 
 # --- bodies of status 200 --------------------------------------------------------------------------------------------
 
-COUNTERS: Final = {"prompt_eval_count": 9, "eval_count": 3}
-
-
-def line(**fields: Any) -> bytes:
-    return orjson.dumps({"model": "m", "created_at": "2026-11-21T12:00:00Z", **fields}) + b"\n"
-
-
-def said(**message: Any) -> bytes:
-    return line(message={"role": "assistant", "content": "", **message}, done=False)
-
-
-def end(reason: str | None = "stop", counters: Any = COUNTERS, **message: Any) -> bytes:
-    why = {} if reason is None else {"done_reason": reason}
-    return line(message={"role": "assistant", "content": "", **message}, done=True, **why, **(counters or {}))
-
-
-HI: Final = said(content="Hi ") + said(content="there")
-THINK: Final = said(thinking="hm") + said(thinking=" hm")
-FULL: Final = "server busy, please try again.  maximum pending requests exceeded"
-
-ANSWERS: Sequence[tuple[str, bytes]] = [
-    ("a reply", HI + end()),
-    ("a reply", (HI + end())[:-1]),
-    ("a reply", (HI + end()).replace(b"\n", b"\r\n\r\n")),
-    ("a reply", b"\n\n" + HI + end()),
-    ("a reply", end(content="Hi there")),
-    ("a reply", HI + end(counters=None)),
-    ("a reply", HI + end() + said(content=" and more") + b"junk\n"),
-    ("a reply after thinking", THINK + HI + end()),
-    ("a reply after thinking", said(content="<think>hm hm</think>\n\n") + HI + end()),
-    ("a reply cut by the limit", HI + end("length")),
-    ("blank", said() + end()),
-    ("blank", said(content=" \n") + end()),
-    ("blank", end("load")),
-    ("blank, and no figures", end("load", None)),
-    ("blank, and all figures zero", end(counters={"prompt_eval_count": 0, "eval_count": 0})),
-    ("invisible", said(content="\u200b\ufeff") + end(counters=None)),
-    ("only thinking", THINK + end()),
-    ("only thinking, cut by the limit", THINK + end("length")),
-    ("an unknown end", HI + end("because")),
-    ("no end", HI),
-    ("no end", HI + end(None)),
-    ("cut in the middle", said(content="Hi") + said(content=" there")[:-20]),
-    ("damaged in the middle", said(content="Hi ") + b'{"message":{"cont\n' + end(counters=None)),
-    ("damaged in the middle", said(content="Hi ") + b"7\n" + end(counters=None)),
-    ("an error in place of an answer", orjson.dumps({"error": "model runner has unexpectedly stopped"}) + b"\n"),
-    ("an error in place of an answer", orjson.dumps({"error": {"message": "oh"}})),
-    ("an error after some text", said(content="Hi ") + orjson.dumps({"error": "an error was encountered"}) + b"\n"),
-    ("an end that is an error", HI + end("error", None)),
-    ("busy, in place of an answer", orjson.dumps({"error": FULL})),
-    ("too long, in place of an answer", orjson.dumps({"error": "the prompt exceeds the context length"})),
-    ("nothing at all", b""),
-    ("nothing at all", b"\n\n"),
-    ("not this format", b"upstream connect error"),
-    ("not this format", b'{"message": {"cont'),
-    ("not this format", b"{}"),
-    ("not this format", b"[" * 2000 + b"]" * 2000),
-    ("a web page", b"<!doctype html><title>Sign in</title>"),
-]
-UNKNOWN_HERE: Final = {
-    *("a refusal with text", "a refusal without text", "filtered after some text", "filtered without text"),
-    "out of money, in place of an answer",
-}
-"""A model of one's own has no filter that says so, and costs nothing."""
-
-
-def test_every_case_of_the_contract_is_met() -> None:
-    """No row of the contract is left without bytes of this dialect, but for what it cannot say."""
-    assert {name for name, _ in ANSWERS} == set(BODIES) - UNKNOWN_HERE
-
-
-@pytest.mark.parametrize("size", [None, 1, 7])
-@pytest.mark.parametrize(("name", "body"), ANSWERS, ids=[f"{n}-{name}" for n, (name, _) in enumerate(ANSWERS)])
-def test_an_answer_comes_to_what_the_contract_says(name: str, body: bytes, size: int | None) -> None:
-    """However it is cut into pieces."""
-    assert essence(heard(ollama, body, size=size)) == BODIES[name]
-
-
-def test_thinking_is_kept_apart() -> None:
-    """In a field of its own or between tags, it is no part of the text."""
-    for body in (body for name, body in ANSWERS if name == "a reply after thinking"):
-        assert heard(ollama, body).reasoning == "hm hm"
-
 
 def test_what_a_reply_says_of_itself_is_kept_whole() -> None:
     """Every counter as it came, nanoseconds too; there is no id of the call."""
@@ -194,47 +91,6 @@ def test_what_a_reply_says_of_itself_is_kept_whole() -> None:
     assert isinstance(got, Reply)
     assert (got.model, got.stop, got.generation) == ("m", "stop", None)
     assert got.usage == Usage(9, 3, raw=counters)
-
-
-PIECES: Mapping[str, bytes] = {
-    "blank lines": b"\n\n",
-    "who speaks": said(),
-    "text": said(content="x"),
-    "thinking": said(thinking="x"),
-    "an end": end(),
-    "an error": b'{"error":"x"}\n',
-    "a plain answer": end(content="x"),
-}
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_a_sign_of_life_is_no_data(name: str) -> None:
-    """Only what belongs to the answer resets the clocks; comments and events without data this format does not have."""
-    assert ollama.reader(call()).feed(PIECES[name]) is LIFE[name]
-
-
-# --- usage -----------------------------------------------------------------------------------------------------------
-
-COUNTED: Mapping[str, Any] = {
-    "missing": {},
-    "plain": COUNTERS,
-    "no output": {"prompt_eval_count": 9},
-    "strings": {"prompt_eval_count": "9", "eval_count": "3"},
-    "floats": {"prompt_eval_count": 9.0, "eval_count": 3.5},
-    "negative": {"prompt_eval_count": -9, "eval_count": 3},
-    "huge": {"prompt_eval_count": 9, "eval_count": 2**60},
-    "true": {"prompt_eval_count": 9, "eval_count": True},
-    "zero beside text": {"prompt_eval_count": 9, "eval_count": 0},
-    "all zero": {"prompt_eval_count": 0, "eval_count": 0},
-}
-
-
-@pytest.mark.parametrize("name", COUNTED)
-def test_usage_is_read_or_not_trusted(name: str) -> None:
-    """A counter that was left out is unknown, one that cannot be spoils the trust."""
-    got = heard(ollama, HI + end(counters=COUNTED[name]))
-    assert isinstance(got, Reply)
-    assert got.usage == Usage(**FIGURES[name], raw=COUNTED[name] or None)
 
 
 # --- a history that was cut ------------------------------------------------------------------------------------------
@@ -282,21 +138,6 @@ def test_a_blank_answer_to_a_history_that_was_cut_is_not_asked_for_again() -> No
 # --- error statuses --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", STATUSES)
-@pytest.mark.parametrize("body", SILENT)
-def test_a_status_comes_to_what_the_contract_says(status: int, body: bytes) -> None:
-    """Where the words say nothing, the status decides; a full queue is the one thing that 503 means here."""
-    got = told(ollama, status, body)
-    assert essence(got) == (failure(money="free", busy=True) if status == 503 else STATUSES[status])
-    assert got.status == status
-
-
-@pytest.mark.parametrize(("headers", "wait"), WAITS)
-def test_a_hint_is_taken_when_it_is_one(headers: dict[str, str], wait: float | None) -> None:
-    """A proxy in front of it may give one."""
-    assert told(ollama, 503, headers=headers).retry_after == wait
-
-
 OVERFLOW: Final = failure(scope="conversation", money="free", overflow=True)
 
 WORDS: Sequence[tuple[int, str, Mapping[str, Any]]] = [
@@ -305,6 +146,7 @@ WORDS: Sequence[tuple[int, str, Mapping[str, Any]]] = [
     (400, "prompt too long; exceeded max context length by 12 tokens", OVERFLOW),
     (400, "request (9 tokens) exceeds the available context size (4 tokens)", OVERFLOW),
     (400, "invalid options: num_ctxx", failure(scope="conversation", money="free")),
+    (400, "invalid option provided: temperature", failure(money="free", parameter="temperature")),
     (400, '"m" does not support thinking', failure(money="free", parameter="think")),
     (400, 'think value "max" is not supported for this model', failure(money="free", parameter="think")),
     (500, "model requires more system memory (9 GiB) than is available (4 GiB)", failure(scope="model")),

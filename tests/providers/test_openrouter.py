@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.call import Failure, Found, Left, Outcome, Reasoning, Reply, Sampling, Usage
-from runner.money import Price, Tier
+from runner.call import Failure, Found, Left, Outcome, Reasoning, Reply, Usage
+from runner.money import Price, Rates, Tier
 from runner.providers import DIALECTS, Endpoint
 from runner.providers.base import Funds, Listed
 from runner.transports.http import HttpTransport
 from runner.world import HttpRequest, HttpResponse, Secret, WireError
-from tests.providers.contract import VIEWS, WALL, call, essence, failure, heard, hostile, reply, told
-from tests.providers.test_openai import END, HI, STOP, event, plain, said, used
+from tests.providers.contract import WALL, call, essence, failure, heard, hostile, reply, told
+from tests.providers.forms.chat import END, HI, STOP, event, plain, said, used
 from tests.virtual import run_virtual
 from tests.wire.manners import NoonClock
 
@@ -34,16 +34,6 @@ WHOLE: Final = b'{"id":"context-compression","enabled":false}]'
 TAIL: Final = b'"stream":true,"plugins":[' + WHOLE + b"}"
 
 GOLDEN: Sequence[tuple[str, dict[str, Any], bytes]] = [
-    (
-        "opened by the other side",
-        {"view": VIEWS["opened by the other side"], "sampling": Sampling(0.7, top_k=40), "seed": 7},
-        (
-            b'{"model":"m","messages":[{"role":"system","content":"You are brief."},'
-            b'{"role":"user","content":"What survives of a conversation?"},'
-            b'{"role":"assistant","content":"Its silences."},{"role":"user","content":"And then?"}],'
-            b'"max_completion_tokens":400,"temperature":0.7,"top_k":40,"seed":7,' + TAIL
-        ),
-    ),
     ("nothing said of thinking", {}, HEAD + TAIL),
     ("no thinking", {"reasoning": Reasoning("none")}, HEAD + b'"reasoning":{"effort":"none"},' + TAIL),
     ("no thinking, in no tokens", {"reasoning": Reasoning("none", 9)}, HEAD + b'"reasoning":{"effort":"none"},' + TAIL),
@@ -71,8 +61,40 @@ GOLDEN: Sequence[tuple[str, dict[str, Any], bytes]] = [
 @pytest.mark.parametrize(("changes", "expected"), [row[1:] for row in GOLDEN], ids=[row[0] for row in GOLDEN])
 def test_a_request_has_exactly_these_bytes(changes: dict[str, Any], expected: bytes) -> None:
     """No history is shortened in silence."""
-    assert openrouter.revision == "openrouter/1"
+    assert openrouter.revision == "openrouter/2"
     assert openrouter.body(call(**changes)) == expected
+
+
+RATES: Final = Rates(Decimal("3.75"), Decimal(15))
+CAP: Final = b'"max_price":{"prompt":3.75000000375,"completion":15.000000015}'
+
+
+@pytest.mark.parametrize(
+    ("rates", "extra", "expected"),
+    [
+        (RATES, {}, HEAD + TAIL[:-1] + b"," + b'"provider":{' + CAP + b"}}"),
+        (RATES, {"provider": {"only": ["z-ai"]}}, HEAD + b'"provider":{"only":["z-ai"],' + CAP + b"}," + TAIL),
+        (RATES, {"provider": {"max_price": {}}}, HEAD + b'"provider":{"max_price":{}},' + TAIL),
+        (RATES, {"provider": "z-ai"}, HEAD + b'"provider":"z-ai",' + TAIL),
+        (Rates(Decimal(0), Decimal(0)), {}, HEAD + TAIL),
+    ],
+    ids=["by itself", "beside other wishes", "as the job has it", "not where it cannot stand", "not for what is free"],
+)
+def test_what_the_money_is_reserved_at_is_the_most_that_a_server_may_ask(
+    rates: Rates, extra: dict[str, Any], expected: bytes
+) -> None:
+    """In dollars per million tokens, and no other dialect says a word of it."""
+    got = openrouter.body(call(rates=rates, extra=extra))
+    assert orjson.loads(got) == orjson.loads(expected)
+    assert [name for name, one in DIALECTS.items() if one.sends_rates] == ["openrouter"]
+    assert all(one.body(call(rates=rates)) == one.body(call()) for one in DIALECTS.values() if not one.sends_rates)
+
+
+@given(st.decimals(min_value=0, max_value=10_000, places=9, allow_nan=False))
+def test_a_server_at_just_the_price_is_not_shut_out_by_floating_numbers(price: Decimal) -> None:
+    """However it multiplies out its price for a token, and no dearer one comes in."""
+    told = orjson.loads(openrouter.body(call(rates=Rates(price, Decimal(1)))))["provider"]["max_price"]["prompt"]
+    assert float(price.scaleb(-6)) * 1_000_000 <= told <= float(price) * 1.0000001
 
 
 def test_it_is_not_told_who_asks() -> None:
@@ -228,6 +250,9 @@ def test_its_own_words_say_how_far_an_error_reaches(
         ({"code": 402, "message": AFFORD}, failure(scope="conversation")),
         ({"code": 402, "message": "pay"}, failure(scope="provider")),
         (typed("unprocessable"), failure(scope="conversation")),
+        (typed("invalid_prompt"), failure(scope="conversation")),
+        (typed("max_tokens_exceeded"), failure(scope="conversation")),
+        (typed("precondition_failed"), failure(scope="conversation")),
     ],
 )
 def test_an_error_inside_an_answer_is_read_by_the_same_words(error: Any, expected: Mapping[str, Any]) -> None:
@@ -235,6 +260,31 @@ def test_an_error_inside_an_answer_is_read_by_the_same_words(error: Any, expecte
     choice = {"index": 0, "finish_reason": "error", "error": error, "message": {"content": ""}}
     for body in (event({"id": "gen-1", "error": error}), orjson.dumps({"id": "gen-1", "choices": [choice]})):
         assert essence(heard(openrouter, body)) == expected
+
+
+WHAT_TO_DO: Final = (
+    "no server offers it at the price at which its money is reserved: give the model the `price` of today in the job, "
+    "or a `max_price` in `extra: {provider: {...}}`)"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ({"message": "No endpoints found within the max price."}, f" ({WHAT_TO_DO}"),
+        ({"message": "No.", **availability("constraint_filtered", False, constraint="max_price")}, f" ({WHAT_TO_DO}"),
+        ({"message": "No.", **availability("x", False, excluded_by=[{"max_price": 3}])}, f" ({WHAT_TO_DO}"),
+        ({"message": "No.", **availability("no_endpoints", False)}, f" (perhaps {WHAT_TO_DO}"),
+        ({"message": "No.", **availability("constraint_filtered", False, constraint=None)}, f" (perhaps {WHAT_TO_DO}"),
+        ({"message": "No.", **availability("model_deprecated", False, excluded_by=[[[1]]])}, ""),
+        ({"message": "No.", "metadata": [], "availability": {"code": {}, "constraint": 7}}, ""),
+    ],
+)
+def test_a_model_that_nobody_offers_at_its_price_says_what_to_do(error: dict[str, Any], said: str) -> None:
+    """It stops for all its conversations, and the line names the price, for certain or perhaps."""
+    got = told(openrouter, 404, orjson.dumps({"error": {"code": 404, **error}}))
+    assert essence(got) == MODEL
+    assert got.detail == f"HTTP 404: {error['message']}{said}"
 
 
 def test_what_one_call_may_cost_is_no_proof_of_an_empty_account() -> None:
@@ -317,12 +367,14 @@ RECORD: Final = {
         ({"total_cost": None}, None),
         ({"total_cost": "0.1"}, None),
         ({"total_cost": -1}, None),
+        ({"id": "gen-1"}, Found(2_100_000, 900, 400, 512)),
+        ({"id": "gen-2"}, None),
     ],
 )
 def test_a_record_tells_what_a_call_cost(changes: Any, found: Found | None) -> None:
     """Once its books are closed; until then it tells nothing that could be relied on."""
-    assert openrouter.looked_up(orjson.dumps({"data": {**RECORD, **changes}})) == found
-    assert openrouter.looked_up(b'{"error":{"code":404}}') is None
+    assert openrouter.looked_up(orjson.dumps({"data": {**RECORD, **changes}}), "gen-1") == found
+    assert openrouter.looked_up(b'{"error":{"code":404}}', "gen-1") is None
 
 
 # --- what can be asked before a night --------------------------------------------------------------------------------
@@ -452,6 +504,24 @@ def test_a_key_tells_what_it_may_still_spend(answer: Any, facts: Any) -> None:
     assert openrouter.learned(account, orjson.dumps({"data": answer})) == facts
 
 
+@pytest.mark.parametrize(
+    ("rest", "cut", "money"),
+    [
+        (b"", "the answer was cut off", "assumed"),
+        (b"", None, "assumed"),
+        (b"data: [DONE]\n\n", None, "known"),
+        (said("error"), None, "known"),
+    ],
+)
+def test_a_cost_so_far_is_not_the_cost_of_an_answer(rest: bytes, cut: str | None, money: str) -> None:
+    """What broke off may cost more by the time its provider hears of it; an end makes the figure the last one."""
+    reader = openrouter.reader(call())
+    reader.feed(used({"prompt_tokens": 20, "completion_tokens": 1, "cost": 1e-7}) + said(content="word") + rest)
+    got = reader.outcome(cut)
+    assert isinstance(got, Failure)
+    assert got.money == money
+
+
 # --- hostile input ---------------------------------------------------------------------------------------------------
 
 JSON = hostile(
@@ -471,7 +541,7 @@ def test_nothing_it_says_can_raise(answer: Any, status: int, text: str) -> None:
     assert isinstance(with_headers(headers, b"data: " + body + b"\n\n" + said("stop")), (Reply, Failure))
     assert isinstance(told(openrouter, status, json.dumps({"error": answer}).encode(), headers), Failure)
     openrouter.hints(headers, WALL)
-    openrouter.looked_up(json.dumps({"data": answer}).encode())
+    openrouter.looked_up(json.dumps({"data": answer}).encode(), "gen-1")
     for inquiry in openrouter.inquiries(HERE, ["m"]):
         openrouter.learned(inquiry, json.dumps({"data": answer}).encode())
         openrouter.learned(inquiry, body)

@@ -15,14 +15,6 @@ from runner.call import Failure, Found, Left, Reasoning, Reply, Sampling, Usage
 from runner.providers import DIALECTS, Endpoint
 from runner.world import Secret
 from tests.providers.contract import (
-    BODIES,
-    CUTS,
-    FIGURES,
-    LIFE,
-    SILENT,
-    STATUSES,
-    VIEWS,
-    WAITS,
     WALL,
     call,
     essence,
@@ -31,6 +23,7 @@ from tests.providers.contract import (
     hostile,
     told,
 )
+from tests.providers.forms.responses import BEGUN, COUNTED, HI, PLAIN, USAGE, cut, whole
 
 responses = DIALECTS["openai-responses"]
 HERE: Final = Endpoint("p", "openai-responses", "https://x/v1/", Secret("sk-1"))
@@ -42,26 +35,6 @@ TAIL: Final = b'"store":false,"stream":true}'
 
 GOLDEN: Sequence[tuple[str, dict[str, Any], bytes]] = [
     ("one message", {}, HEAD + TAIL),
-    (
-        "opened by the other side",
-        {"view": VIEWS["opened by the other side"], "sampling": Sampling(0.7, 0.95)},
-        (
-            b'{"model":"m","instructions":"You are brief.","input":['
-            b'{"role":"user","content":"What survives of a conversation?"},'
-            b'{"role":"assistant","content":"Its silences."},{"role":"user","content":"And then?"}],'
-            b'"max_output_tokens":400,"temperature":0.7,"top_p":0.95,' + TAIL
-        ),
-    ),
-    (
-        "three speakers",
-        {"view": VIEWS["three speakers"]},
-        (
-            b'{"model":"m","instructions":"You are the first of three.","input":['
-            b'{"role":"user","content":"What survives?"},{"role":"assistant","content":"Echoes."},'
-            b'{"role":"user","content":"two: Names.\\n\\nthree: \xe2\x80\x9cNothing.\xe2\x80\x9d"}],'
-            b'"max_output_tokens":400,' + TAIL
-        ),
-    ),
     ("no thinking", {"reasoning": Reasoning("none")}, HEAD + b'"reasoning":{"effort":"none"},' + TAIL),
     ("thinking", {"reasoning": Reasoning("high")}, HEAD + b'"reasoning":{"effort":"high"},' + TAIL),
     (
@@ -93,132 +66,6 @@ def test_a_request_has_exactly_these_bytes(changes: dict[str, Any], expected: by
 
 # --- bodies of status 200 --------------------------------------------------------------------------------------------
 
-USAGE: Final = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
-
-
-def event(kind: str, **fields: Any) -> bytes:
-    data = orjson.dumps({"type": kind, "sequence_number": 1, **fields})
-    return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
-
-
-def whole(status: str = "completed", usage: Any = USAGE, *output: Any, **fields: Any) -> dict[str, Any]:
-    return {"id": "resp_1", "object": "response", "model": "m-1", "status": status} | {
-        "error": None,
-        "incomplete_details": None,
-        "output": list(output),
-        "usage": usage,
-        **fields,
-    }
-
-
-def message(*parts: Any) -> dict[str, Any]:
-    return {"type": "message", "role": "assistant", "content": list(parts)}
-
-
-def delta(text: Any, of: str = "output_text") -> bytes:
-    return event(f"response.{of}.delta", delta=text, output_index=0)
-
-
-def end(status: str = "completed", usage: Any = USAGE, *output: Any, **fields: Any) -> bytes:
-    return event(f"response.{status}", response=whole(status, usage, *output, **fields))
-
-
-def cut(reason: str, usage: Any = USAGE) -> bytes:
-    return end("incomplete", usage, incomplete_details={"reason": reason})
-
-
-TEXT: Final = {"type": "output_text", "text": "Hi there", "annotations": []}
-REFUSAL: Final = {"type": "refusal", "refusal": "I will not."}
-THOUGHT: Final = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm hm"}], "content": None}
-BEGUN: Final = event("response.created", response=whole("in_progress", None)) + event(
-    "response.in_progress", response=whole("in_progress", None)
-)
-HI: Final = BEGUN + event("response.output_item.added", item=message()) + delta("Hi ") + delta("there")
-THINK: Final = delta("hm", "reasoning_summary_text") + delta(" hm", "reasoning_summary_text")
-PLAIN: Final = orjson.dumps(whole("completed", USAGE, message(TEXT)))
-
-ANSWERS: Sequence[tuple[str, bytes]] = [
-    ("a reply", HI + event("response.output_text.done", text="Hi there") + end("completed", USAGE, message(TEXT))),
-    ("a reply", BEGUN + end("completed", USAGE, message(TEXT))),
-    ("a reply", HI + end(usage=None)),
-    ("a reply", HI + end() + b"data: [DONE]\n\n"),
-    ("a reply", b": keep-alive\n\n" + HI + event("response.something_new", delta={}) + end()),
-    ("a reply", PLAIN),
-    ("a reply", b"\n\n" + PLAIN),
-    ("a reply", (HI + end()).replace(b"\n", b"\r\n")),
-    (
-        "a reply",
-        orjson.dumps(whole("completed", USAGE, message({**TEXT, "text": "Hi "}), message({**TEXT, "text": "there"}))),
-    ),
-    ("a reply after thinking", BEGUN + THINK + HI + end("completed", USAGE, THOUGHT, message(TEXT))),
-    ("a reply after thinking", delta("hm hm", "reasoning_text") + HI + end()),
-    ("a reply after thinking", orjson.dumps(whole("completed", USAGE, THOUGHT, message(TEXT)))),
-    ("a reply cut by the limit", HI + cut("max_output_tokens")),
-    (
-        "a reply cut by the limit",
-        orjson.dumps(whole("incomplete", USAGE, message(TEXT), incomplete_details={"reason": "max_output_tokens"})),
-    ),
-    ("a refusal with text", BEGUN + delta("I will ", "refusal") + delta("not.", "refusal") + end()),
-    ("a refusal with text", orjson.dumps(whole("completed", USAGE, message(REFUSAL)))),
-    ("a refusal without text", BEGUN + cut("refusal")),
-    ("filtered after some text", HI + cut("content_filter")),
-    ("filtered without text", BEGUN + cut("content_filter")),
-    ("blank", BEGUN + delta("") + end()),
-    ("blank", BEGUN + end()),
-    ("blank", orjson.dumps(whole())),
-    ("blank, and no figures", BEGUN + end(usage=None)),
-    ("blank, and all figures zero", BEGUN + end(usage={"input_tokens": 0, "output_tokens": 0})),
-    ("invisible", delta("\u200b\ufeff") + end(usage=None)),
-    ("only thinking", BEGUN + THINK + end("completed", USAGE, THOUGHT)),
-    ("only thinking", orjson.dumps(whole("completed", USAGE, THOUGHT))),
-    ("only thinking, cut by the limit", BEGUN + THINK + cut("max_output_tokens")),
-    ("an unknown end", HI + cut("because")),
-    ("no end", HI),
-    ("no end", HI + b"data: [DONE]\n\n"),
-    ("no end", orjson.dumps(whole("in_progress", None, message(TEXT)))),
-    ("cut in the middle", delta("Hi") + delta(" there")[:-20]),
-    ("damaged in the middle", delta("Hi ") + b'data: {"type":"resp\n\n' + end(usage=None)),
-    ("damaged in the middle", delta("Hi ") + b"data: 7\n\n" + end(usage=None)),
-    ("an error in place of an answer", event("error", code="server_error", message="oh", param=None)),
-    ("an error in place of an answer", event("error", error={"code": None, "message": "oh"})),
-    ("an error in place of an answer", BEGUN + end("failed", None, error={"code": "server_error", "message": "oh"})),
-    ("an error in place of an answer", orjson.dumps({"error": {"code": 500, "message": "oh"}})),
-    ("an error in place of an answer", BEGUN + end("failed", None)),
-    ("an error after some text", delta("Hi ") + event("error", code="server_error", message="oh")),
-    ("an error after some text", delta("Hi ") + end("failed", None, error={"code": "rate_limit_exceeded"})),
-    ("an end that is an error", HI + end("cancelled", None)),
-    ("busy, in place of an answer", BEGUN + end("failed", None, error={"code": "rate_limit_exceeded"})),
-    ("out of money, in place of an answer", event("error", code="insufficient_quota", message="pay")),
-    ("too long, in place of an answer", event("error", code="context_length_exceeded", message="9 tokens")),
-    ("nothing at all", b""),
-    ("nothing at all", b"\n\n: keep-alive\n\n"),
-    ("nothing at all", BEGUN),
-    ("not this format", b"upstream connect error"),
-    ("not this format", b'{"output": [{"mess'),
-    ("not this format", b"{}"),
-    ("not this format", b"[" * 2000 + b"]" * 2000),
-    ("not this format", event("response.completed", response=7)),
-    ("a web page", b"<!doctype html><title>Sign in</title>"),
-]
-
-
-def test_every_case_of_the_contract_is_met() -> None:
-    """No row of the contract is left without bytes of this dialect."""
-    assert {name for name, _ in ANSWERS} == set(BODIES)
-
-
-@pytest.mark.parametrize("size", [None, 1, 7])
-@pytest.mark.parametrize(("name", "body"), ANSWERS, ids=[f"{n}-{name}" for n, (name, _) in enumerate(ANSWERS)])
-def test_an_answer_comes_to_what_the_contract_says(name: str, body: bytes, size: int | None) -> None:
-    """However it is cut into pieces."""
-    assert essence(heard(responses, body, size=size)) == BODIES[name]
-
-
-def test_thinking_is_kept_apart_and_told_once() -> None:
-    """The end of a stream repeats what was said in it."""
-    for body in (body for name, body in ANSWERS if name == "a reply after thinking"):
-        assert heard(responses, body).reasoning == "hm hm"
-
 
 def test_what_a_reply_says_of_itself_is_kept() -> None:
     """Its id is known with the first event, its model and its own word for the end."""
@@ -234,89 +81,7 @@ def test_what_a_reply_says_of_itself_is_kept() -> None:
     assert got.usage == Usage(9, 3, raw=USAGE)
 
 
-SO_FAR: Mapping[str, bytes] = {
-    "figures so far, and a cut": event("response.in_progress", response=whole("in_progress")) + delta("Hi "),
-    "figures so far, and an error": event("response.in_progress", response=whole("in_progress"))
-    + delta("Hi ")
-    + event("error", message="oh"),
-    "an end, and no word of the figures": delta("Hi ") + end(usage=None),
-}
-
-
-@pytest.mark.parametrize("name", CUTS)
-def test_figures_before_the_end_are_not_the_last_ones(name: str) -> None:
-    """What was counted so far settles nothing."""
-    assert essence(heard(responses, SO_FAR[name])) == CUTS[name]
-
-
-PIECES: Mapping[str, bytes] = {
-    "a comment": b": keep-alive\n\n",
-    "blank lines": b"\n\n",
-    "an event without data": b"event: response.in_progress\n\n",
-    "who speaks": BEGUN,
-    "text": delta("x"),
-    "thinking": delta("x", "reasoning_text"),
-    "an end": end(),
-    "an error": event("error", message="x"),
-    "a plain answer": PLAIN,
-}
-
-
-@pytest.mark.parametrize("name", LIFE)
-def test_a_sign_of_life_is_no_data(name: str) -> None:
-    """Only what belongs to the answer resets the clocks."""
-    assert responses.reader(call()).feed(PIECES[name]) is LIFE[name]
-
-
-# --- usage -----------------------------------------------------------------------------------------------------------
-
-COUNTED: Mapping[str, Any] = {
-    "missing": None,
-    "no object": "12",
-    "plain": USAGE,
-    "no output": {"input_tokens": 9},
-    "strings": {"input_tokens": "9", "output_tokens": "3"},
-    "floats": {"input_tokens": 9.0, "output_tokens": 3.5},
-    "negative": {"input_tokens": -9, "output_tokens": 3},
-    "huge": {"input_tokens": 9, "output_tokens": 2**60},
-    "true": {"input_tokens": 9, "output_tokens": True},
-    "zero beside text": {"input_tokens": 9, "output_tokens": 0},
-    "all zero": {"input_tokens": 0, "output_tokens": 0},
-    "thinking and a cache": {
-        "input_tokens": 900,
-        "output_tokens": 400,
-        "input_tokens_details": {"cached_tokens": 512},
-        "output_tokens_details": {"reasoning_tokens": 250},
-    },
-    "more thinking than output": {**USAGE, "output_tokens_details": {"reasoning_tokens": 4}},
-}
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_usage_is_read_or_not_trusted(name: str) -> None:
-    """A figure that cannot be spoils the trust in all; what was not said is None."""
-    usage = COUNTED[name]
-    got = heard(responses, HI + end(usage=usage))
-    assert isinstance(got, Reply)
-    assert got.usage == Usage(**FIGURES[name], raw=usage if isinstance(usage, dict) else None)
-
-
 # --- errors and limits -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", STATUSES)
-@pytest.mark.parametrize("body", SILENT)
-def test_a_status_comes_to_what_the_contract_says(status: int, body: bytes) -> None:
-    """Where the words say nothing, the status decides."""
-    got = told(responses, status, body)
-    assert essence(got) == STATUSES[status]
-    assert got.status == status
-
-
-@pytest.mark.parametrize(("headers", "wait"), WAITS)
-def test_a_hint_is_taken_when_it_is_one(headers: dict[str, str], wait: float | None) -> None:
-    """As for chat completions: it is the same server."""
-    assert told(responses, 429, headers=headers).retry_after == wait
 
 
 @pytest.mark.parametrize(
@@ -326,6 +91,7 @@ def test_a_hint_is_taken_when_it_is_one(headers: dict[str, str], wait: float | N
         ({"param": "temperature"}, failure(money="free", parameter="temperature")),
         ({"param": "store"}, failure(scope="conversation", money="free")),
         ({"code": "invalid_prompt"}, failure("refused", "conversation", "free")),
+        ({"code": "bio_policy"}, failure("refused", "conversation", "free")),
     ],
 )
 def test_only_what_a_request_can_do_without_is_dropped(error: Any, expected: Mapping[str, Any]) -> None:
@@ -359,7 +125,7 @@ def test_a_call_can_be_asked_for_only_where_it_was_stored() -> None:
     ("body", "found"),
     [
         (PLAIN, Found(None, 9, 3)),
-        (orjson.dumps(whole("incomplete", COUNTED["thinking and a cache"])), Found(None, 900, 400, 512)),
+        (orjson.dumps(whole("incomplete", dict(COUNTED)["thinking and a cache"])), Found(None, 900, 400, 512)),
         (orjson.dumps(whole("in_progress")), None),
         (orjson.dumps(whole("completed", None)), None),
         (orjson.dumps(whole("completed", {"input_tokens": 9, "output_tokens": -1})), None),
@@ -369,7 +135,8 @@ def test_a_call_can_be_asked_for_only_where_it_was_stored() -> None:
 )
 def test_what_is_stored_tells_the_tokens_of_a_call_that_has_ended(body: bytes, found: Found | None) -> None:
     """While it is at work, or where a figure cannot be, it tells nothing."""
-    assert responses.looked_up(body) == found
+    assert responses.looked_up(body, "resp_1") == found
+    assert responses.looked_up(body, "resp_2") is None
 
 
 # --- hostile input ---------------------------------------------------------------------------------------------------
@@ -406,7 +173,7 @@ def test_no_answer_can_raise(chunks: list[Any], status: int) -> None:
     for body in (*bodies, *(json.dumps(chunk).encode() for _, chunk in chunks)):
         assert isinstance(heard(responses, body), (Reply, Failure))
         assert isinstance(told(responses, status, body), Failure)
-        responses.looked_up(body)
+        responses.looked_up(body, "resp_1")
 
 
 @given(st.binary(max_size=200))
@@ -414,4 +181,4 @@ def test_no_bytes_can_raise(body: bytes) -> None:
     """Bytes that are no JSON are an outcome, too."""
     assert isinstance(heard(responses, body), (Reply, Failure))
     assert isinstance(told(responses, 500, body), Failure)
-    assert responses.looked_up(body) is None
+    assert responses.looked_up(body, "resp_1") is None

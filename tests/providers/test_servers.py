@@ -1,4 +1,4 @@
-"""The servers of chat completions: each meets the contract, and what it does in its own way is held here."""
+"""The servers of chat completions: what each does in its own way, beside the contract."""
 
 from __future__ import annotations
 
@@ -14,33 +14,13 @@ from runner.call import Left, Reasoning, Reply, Sampling, Usage
 from runner.providers import DIALECTS, Endpoint
 from runner.providers.base import Fact, Listed, Resident
 from runner.providers.chat import Chat
-from tests.providers.contract import BODIES, STATUSES, WALL, call, essence, failure, heard, hostile, reply, told
-from tests.providers.test_openai import ANSWERS, HI, STOP, USAGE, event, plain
+from tests.providers.contract import STATUSES, WALL, call, essence, failure, heard, hostile, reply, told
+from tests.providers.forms.chat import HI, STOP, USAGE, event, plain
 
 SERVERS: Final = {
     name: dialect for name, dialect in DIALECTS.items() if isinstance(dialect, Chat) and name != "openai-responses"
 }
 LOCAL: Final = ("llamacpp", "lmstudio", "vllm")
-
-
-def test_these_are_the_servers_of_this_format() -> None:
-    """One that is added is held to the contract by its name alone."""
-    assert {"deepseek", "groq", "mistral", "openai", "openrouter", "together", "xai", "zai", *LOCAL} <= set(SERVERS)
-
-
-@pytest.mark.parametrize("name", SERVERS)
-def test_every_answer_comes_to_what_the_contract_says(name: str) -> None:
-    """Whatever a server does in its own way, its answers are read by the same rules."""
-    for case, body in ANSWERS:
-        assert essence(heard(SERVERS[name], body)) == BODIES[case], case
-
-
-@pytest.mark.parametrize("name", SERVERS)
-def test_every_status_comes_to_what_the_contract_says(name: str) -> None:
-    """But for those that are known to mean that there is no room just now."""
-    for status, expected in STATUSES.items():
-        full = status in SERVERS[name].ways.words.full
-        assert essence(told(SERVERS[name], status)) == (failure(money="free", busy=True) if full else expected), status
 
 
 def test_each_has_a_revision_of_its_own() -> None:
@@ -113,15 +93,19 @@ OVERFLOW: Final = failure(scope="conversation", money="free", overflow=True)
 CREDIT: Final = "Your team x has either used all available credits or reached its monthly spending limit."
 EXTRA: Final = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted"}
 
+DROPS_TOP_K = failure(money="free", parameter="top_k")
+
+
+def refusal(message: str) -> Mapping[str, Any]:
+    return {"error": {"message": message}}
+
+
 ERRORS: Sequence[tuple[str, int, Any, Mapping[str, Any], str | None]] = [
     *(("zai", 429, {"error": {"code": code}}, BUSY, None) for code in ("1302", "1303", "1305", "1312")),
     *(("zai", 429, {"error": {"code": code}}, PROVIDER, "day") for code in ("1304", "1308", "1310", "1316", "1321")),
     *(("zai", 429, {"error": {"code": code}}, PROVIDER, "credit") for code in ("1113", "1112", "1121")),
     ("zai", 429, {"error": {"code": 1113, "message": "Insufficient balance"}}, PROVIDER, "credit"),
     ("zai", 429, {"code": "1211"}, MODEL, None),
-    ("zai", 400, {"error": {"code": "1211"}}, MODEL, None),
-    ("zai", 400, {"error": {"code": "1261"}}, OVERFLOW, None),
-    ("zai", 400, {"error": {"code": "1301"}}, failure("refused", "conversation", "free"), None),
     ("mistral", 422, {"detail": [{"loc": ["body", "seed"]}]}, STATUSES[422], None),
     (
         "mistral",
@@ -130,14 +114,7 @@ ERRORS: Sequence[tuple[str, int, Any, Mapping[str, Any], str | None]] = [
         failure(money="free", parameter="frequency_penalty"),
         None,
     ),
-    ("mistral", 429, {"message": "Requests rate limit exceeded", "code": "1300"}, BUSY, None),
-    ("groq", 498, {"error": {"code": "capacity_exceeded"}}, failure(), None),
-    ("groq", 413, {"error": {"message": "Request too large for model", "code": "rate_limit_exceeded"}}, OVERFLOW, None),
-    ("together", 503, {"error": {"message": "overloaded"}}, BUSY, None),
     ("xai", 429, {"code": "Some resource has been exhausted", "error": CREDIT}, PROVIDER, "credit"),
-    ("xai", 403, {"code": "x", "error": "You have run out of credits or need a subscription."}, PROVIDER, "credit"),
-    ("xai", 400, {"code": "x", "error": "Incorrect API key provided: xa***"}, PROVIDER, None),
-    ("xai", 429, {"code": "x", "error": "Too many requests"}, BUSY, None),
     *(
         ("xai", 400, {"code": "invalid-argument", "error": message}, failure(money="free", parameter=name), None)
         for message, name in (
@@ -148,18 +125,24 @@ ERRORS: Sequence[tuple[str, int, Any, Mapping[str, Any], str | None]] = [
     ),
     ("xai", 400, {"code": "x", "error": "Argument not supported on this model: messages"}, STATUSES[400], None),
     ("lmstudio", 400, {"error": "Unsupported parameter: 'top_k'"}, failure(money="free", parameter="top_k"), None),
+    ("zai", 400, refusal("Unrecognized request argument supplied: top_k"), DROPS_TOP_K, None),
+    ("groq", 400, refusal("property 'top_k' is unsupported"), DROPS_TOP_K, None),
+    ("together", 400, refusal("Completions.create() got an unexpected keyword argument 'top_k'"), DROPS_TOP_K, None),
+    ("vllm", 400, refusal("The model doesn't support parameters: ['top_k', 'x']"), DROPS_TOP_K, None),
+    ("deepseek", 422, refusal("Bad request: top_k: Extra inputs are not permitted"), DROPS_TOP_K, None),
+    ("llamacpp", 400, refusal("`top_k` is not supported with this model"), DROPS_TOP_K, None),
+    ("xai", 400, refusal("Invalid argument: topK"), DROPS_TOP_K, None),
+    ("llamacpp", 400, refusal("Invalid 'top_k': at most 4 are supported."), DROPS_TOP_K, None),
+    ("vllm", 400, refusal("Invalid value for top_k"), DROPS_TOP_K, None),
+    ("vllm", 400, refusal("Invalid stop of the tram"), STATUSES[400], None),
+    # What somebody says of a parameter is not what the server says.
+    ("zai", 400, refusal('Your text is refused: "and so on. Unknown parameter: top_k, he said"'), STATUSES[400], None),
+    ("zai", 400, refusal("The text speaks of an unknown parameter: top_k"), STATUSES[400], None),
+    ("zai", 400, refusal("We do not support seed money"), STATUSES[400], None),
+    ("zai", 400, refusal("Not in order: " + "and so on " * 40 + ". Unknown parameter: top_k"), STATUSES[400], None),
     ("vllm", 503, {"error": {"message": "The engine is not ready"}}, BUSY, None),
     ("lmstudio", 503, {"error": "Model is loading"}, BUSY, None),
-    ("llamacpp", 503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}, BUSY, None),
-    (
-        "llamacpp",
-        400,
-        {"error": {"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": 9, "n_ctx": 4}},
-        OVERFLOW,
-        None,
-    ),
     ("vllm", 400, {"object": "error", "message": "maximum context length is 4", "code": 400}, OVERFLOW, None),
-    ("lmstudio", 404, {"error": "no model m"}, MODEL, None),
 ]
 
 

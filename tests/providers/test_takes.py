@@ -61,6 +61,13 @@ def test_what_extra_may_not_touch_is_what_a_request_leaves_out_of_it(name: str) 
     assert unchanged == (name == "the object itself")
 
 
+@pytest.mark.parametrize("name", [name for name in DIALECTS if name not in ("gemini", "ollama")])
+def test_extra_cannot_have_another_model_answer_or_more_answers_paid_for(name: str) -> None:
+    """The price that is reckoned with is that of one answer of the model that the job names."""
+    for wrong in ("models", "fallbacks", "preset", "best_of"):
+        assert [*touched({wrong: ["dear"]}, DIALECTS[name].ours)] == [(wrong,)]
+
+
 @pytest.mark.parametrize("name", DIALECTS)
 def test_extra_cannot_change_a_field_that_it_may_not_touch(name: str) -> None:
     """Each name that a dialect keeps for itself is kept."""

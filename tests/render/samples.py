@@ -283,6 +283,7 @@ def night() -> Night:
                 3_700.0,
             ),
             Row("memory/ada~eli", None, "budget", "run ceiling reached", 0, 4, 0, 0, 0, None),
+            Row("memory/ada~fay", "conversations/memory/ada~fay.md", "complete", "context full", 2, 4, 0, 0, 0, 9.0),
         ),
         spend=Spend(settled=6_734_567, assumed=900_000, assumed_calls=1, reported=5_500_000, priced=1_234_567),
         ceilings=(Ceiling("run", 10_000_000, 7_634_567), Ceiling("provider sim", 7_000_000, 7_634_567)),
@@ -304,4 +305,5 @@ def night() -> Night:
         replaced=2,
         replaced_cost=1_000_000,
         command="tertulia run jobs/nightly.yaml --run 2026-11-21",
+        refused_parameters={"sim/basil": ("temperature", "top_p")},
     )

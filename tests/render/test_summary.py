@@ -28,6 +28,19 @@ def test_the_page_of_an_eventful_night_is_the_golden_one() -> None:
     assert_golden("index.md", render(night()))
 
 
+def test_each_reason_stands_once_under_the_outcome_the_most_frequent_first() -> None:
+    """Nobody has to read all conversations to know why they are not complete; a full window is said as well."""
+    row = night().conversations[2]
+    waiting = tuple(replace(row, name=f"n{n}", status="pending", reason="sim: parked, until noon") for n in range(3))
+    page = render(replace(night(), conversations=(*night().conversations, *waiting)))
+    whys = page.split("## Outcome")[1].split("## Money")[0].split("| Status | Reason | Conversations |")[1]
+    assert whys.split("\n")[2].endswith("| pending | sim: parked, until noon | 3 |")
+    assert "| complete, stopped early | context full | 1 |" in whys
+    many = tuple(replace(row, reason=f"reason {n}") for n in range(25))
+    page = render(replace(QUIET, conversations=many))
+    assert "And 5 more reasons; each stands in the row of its conversation." in page
+
+
 def test_a_quiet_night_shows_no_empty_tables() -> None:
     """Where nothing happened nothing is listed."""
     assert see(render(QUIET)).headings == ["job / main", "Outcome", "Money"]
@@ -35,7 +48,8 @@ def test_a_quiet_night_shows_no_empty_tables() -> None:
 
 def test_the_first_line_says_what_happened() -> None:
     """Complete conversations, exit code and reasons stand at the top."""
-    assert "\n\n**1 of 3 conversations complete, exit code 4 (budget, 1 failed).**\n" in render(night())
+    first = render(night()).split("\n\n")[1]
+    assert first == "**2 of 4 conversations complete, 1 of them stopped early, exit code 4 (budget, 1 failed).**"
     assert "exit code" not in render(replace(QUIET, exit_code=None)).split("## Outcome")[0]
 
 
@@ -85,7 +99,8 @@ def test_only_cost_differences_above_two_percent_are_listed() -> None:
 def test_conversations_link_to_their_files() -> None:
     """One that has no file yet is named without a link."""
     page = render(night())
-    assert see(page).links == ["conversations/memory/ada~basil.md", "conversations/memory/basil~ada.md"]
+    names = ("ada~basil", "basil~ada", "ada~fay")
+    assert see(page).links == [f"conversations/memory/{name}.md" for name in names]
     assert "| memory/ada\\~eli | budget | run ceiling reached |  | 0 of 4 | $0.0000 | – |" in page
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -553,7 +555,6 @@ BAD: list[tuple[Tongue, dict[str, Any]]] = [
     (ANTHROPIC, {"messages": [USER, REPLY]}),
     (ANTHROPIC, {"messages": [{"role": "system", "content": "x"}, USER]}),
     (ANTHROPIC, {"messages": [{"role": "user", "content": " "}]}),
-    (ANTHROPIC, {"messages": [{"role": "user", "content": "Hi. "}]}),
     (ANTHROPIC, {"messages": [{**USER, "name": "a"}]}),
     (ANTHROPIC, {"seed": 1}),
     (ANTHROPIC, {"temperature": 1.5}),
@@ -619,6 +620,42 @@ def test_a_request_of_anthropic_has_a_version_and_one_key() -> None:
         assert engine.handle(SimRequest("POST", asked.path, headers, asked.body), 0.0).status == 400
 
 
+def test_a_text_may_end_in_white_space() -> None:
+    """Only what is put into the mouth of the model may not, and that is refused altogether."""
+    for tongue in TONGUES:
+        assert tongue.provider().handle(tongue.ask(talk=("Hi.\n",)), 0.0).status == 200
+
+
+@pytest.mark.parametrize(
+    ("tongue", "base"),
+    [
+        *((tongue, "") for tongue in (PLAIN, ANTHROPIC, RESPONSES, GEMINI, OPENROUTER)),
+        *((tongue, "/v1/messages") for tongue in (ANTHROPIC, GEMINI)),
+        *((tongue, "/v1/chat/completions") for tongue in (PLAIN, OLLAMA)),
+        (PLAIN, "/v1/chat"),
+        (GEMINI, "/v1beta/models"),
+    ],
+)
+def test_an_address_that_is_too_long_or_too_short_leads_nowhere(tongue: Tongue, base: str) -> None:
+    """As it is at the vendors: with a wrong `base_url` nobody answers, and nothing is billed."""
+    asked, engine = tongue.ask(), tongue.provider()
+    right = re.match(r"/v1(beta)?", asked.path)
+    assert right is not None
+    path = base + asked.path[right.end() :]
+    assert engine.handle(SimRequest("POST", path, asked.headers, asked.body), 0.0).status in (404, 405)
+    assert engine.bill.accepted == 0
+
+
+def test_a_window_that_is_full_with_the_output_is_told_with_both_figures() -> None:
+    """A prompt that is shorter than the window is not said to be longer."""
+    for tongue in (ANTHROPIC, GEMINI):
+        model = replace(MODEL, context=410)
+        answer = tongue.provider(model).handle(tongue.ask(max_tokens=400), 0.0)
+        assert answer.status == 400
+        numbers = [int(number) for number in re.findall(r"\d+", error_of(answer)["message"])]
+        assert numbers[1:] == [400, 410] and numbers[0] < 410
+
+
 def test_a_key_in_an_address_is_refused() -> None:
     """It would stand in every log; and a stream of Gemini is one of events."""
     asked = GEMINI.ask()
@@ -640,6 +677,25 @@ def test_mistral_speaks_in_parts_and_together_has_a_word_of_its_own() -> None:
     body = json.loads(raw(play(MISTRAL, None, stream=False)[1]))
     assert [part["type"] for part in body["choices"][0]["message"]["content"]] == ["thinking", "text"]
     assert TOGETHER.said(play(TOGETHER, None)[1]).finish == "eos"
+
+
+def test_a_router_finds_nobody_who_is_as_cheap_as_is_asked() -> None:
+    """A 404, and no bill; at just the price it answers."""
+    engine = OPENROUTER.provider(ModelConfig(Price(Decimal(1), Decimal(4))))
+    for cap, status in (
+        ({"prompt": 1, "completion": 3.9}, 404),
+        ({"prompt": 0.9}, 404),
+        ({"completion": 4, "prompt": 1}, 200),
+        ({}, 200),
+        ({"completion": "4"}, 400),
+        ({"completion": -1}, 400),
+    ):
+        answer = engine.handle(OPENROUTER.ask(provider={"max_price": cap}), 0.0)
+        assert answer.status == status, cap
+        if status == 404:
+            assert error_of(answer)["availability"] == {"code": "constraint_filtered", "retryable": False}
+            assert answer.id not in engine.bill.charges
+    assert engine.bill.refused["too_dear"] == 2
 
 
 def test_a_router_drops_what_a_model_does_not_take_unless_it_is_required() -> None:
@@ -974,6 +1030,8 @@ def test_each_local_server_has_a_list_of_its_own() -> None:
     model = ModelConfig(context=4096)
     llamacpp = Engine(SimConfig(models={"m": model}, speaks="llamacpp"))
     assert get(llamacpp, "/props")["default_generation_settings"] == {"n_ctx": 4096}
+    endless = Engine(SimConfig(models={"m": ModelConfig()}, speaks="llamacpp"))
+    assert get(endless, "/props")["default_generation_settings"] == {"n_ctx": 131_072}
     lmstudio = Engine(SimConfig(models={"m": model, "n": model}, speaks="lmstudio"))
     lmstudio.handle(PLAIN.ask(), 0.0)
     rows = {row["key"]: row for row in get(lmstudio, "/api/v1/models")["models"]}
@@ -986,6 +1044,8 @@ def test_a_balance_is_told_where_the_vendor_tells_one() -> None:
     """DeepSeek in dollars and cents; nobody else has that path."""
     engine = Engine(SimConfig(models={"m": MODEL}, speaks="deepseek", credit=2_500_000_000))
     assert get(engine, "/v1/user/balance")["balance_infos"][0]["total_balance"] == "2.50"
+    endless = Engine(SimConfig(models={"m": MODEL}, speaks="deepseek"))
+    assert get(endless, "/v1/user/balance")["balance_infos"][0]["total_balance"] == "1000000.00"
     assert get(PLAIN.provider(), "/v1/user/balance") == 404
     assert get(PLAIN.provider(), "/v1/key") == 404
     assert get(PLAIN.provider(), "/v1/generation?id=gen-1") == 404

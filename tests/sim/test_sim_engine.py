@@ -64,6 +64,42 @@ def test_seed_model_and_history_each_change_the_reply() -> None:
     assert len(set(asked)) == 8
 
 
+def loading(room: int | None) -> Engine:
+    model = ModelConfig(reply=Style(10, 0.0), latency=Latency(first=1.0, keep_alive=100.0, load=20.0))
+    return Engine(SimConfig(models=dict.fromkeys("abc", model), resident=room))
+
+
+def first_piece(engine: Engine, model: str, now: float) -> float:
+    """How long it takes until something is said."""
+    answer = engine.handle(request("Hello?", model), now)
+    return next(piece.at for piece in answer.pieces if piece.what)
+
+
+def test_a_model_that_is_not_in_memory_is_loaded_first_and_everybody_waits_for_it() -> None:
+    """The first request, those that come meanwhile, and the first after it has lain idle for minutes."""
+    engine = loading(None)
+    assert [first_piece(engine, "a", at) for at in (0.0, 5.0, 30.0, 1000.0)] == [21.0, 16.0, 1.0, 21.0]
+    assert first_piece(engine, "b", 1030.0) == 21.0
+    assert first_piece(engine, "a", 1060.0) == 1.0
+    assert engine.loads == ["a", "a", "b"]
+
+
+def test_where_there_is_room_for_a_few_models_the_one_that_rests_longest_leaves_when_it_is_done() -> None:
+    """What is at work is not thrown out: the load begins when its answer has ended."""
+    engine = loading(2)
+    assert [first_piece(engine, model, at) for model, at in (("a", 0.0), ("b", 50.0), ("a", 100.0))] == [
+        21.0,
+        21.0,
+        1.0,
+    ]
+    assert first_piece(engine, "c", 100.5) == 21.0
+    assert first_piece(engine, "a", 130.0) == 1.0
+    assert first_piece(engine, "b", 200.0) == 21.0
+    assert engine.loads == ["a", "b", "c", "b"]
+    alone = loading(1)
+    assert [first_piece(alone, model, at) for model, at in (("a", 0.0), ("b", 10.0))] == [21.0, 32.0]
+
+
 def test_a_reply_at_the_limit_is_cut_and_says_so() -> None:
     """`length` stands exactly where the limit ended the text."""
     engine = provider(ModelConfig(reply=Style(90, 0.0)))

@@ -120,9 +120,9 @@ def test_each_base_has_its_own_engine() -> None:
 
     async def test() -> None:
         outer, inner = provider(), provider()
-        wire = SimWire({BASE: outer, BASE + "/inner": inner})
+        wire = SimWire({BASE: outer, BASE + "/inner/v1": inner})
         await read(wire, post("Out?"))
-        await read(wire, post("In?", base=BASE + "/inner"))
+        await read(wire, post("In?", base=BASE + "/inner/v1"))
         assert (outer.bill.accepted, inner.bill.accepted) == (1, 1)
 
     virtually(test)

@@ -87,6 +87,8 @@ class Account:
     replies: dict[tuple[str, int], Line] = field(default_factory=dict)
     statuses: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     failures: Counter[str] = field(default_factory=Counter)
+    overran: set[str] = field(default_factory=set)
+    """The models of calls that used or cost more than was reserved for them, by alias."""
     mended_to: int = 0
     """The last record that was there when the journal was repaired."""
     pairing_of: Mapping[str, int] = field(default_factory=dict)
@@ -164,6 +166,8 @@ class Account:
         if sent is None:
             return []
         self.calls[call] = {**sent, "charged": line["cost"]}
+        if line["cost"] > sent["reserved"]:
+            self.overran.add(sent["alias"])
         return self._move(sent, line["cost"] - sent.get("charged", sent["reserved"]), 0)
 
     def _stopped(self, line: Line) -> None:
@@ -181,6 +185,8 @@ class Account:
     def _outcome(self, line: Line) -> list[Move]:
         sent = self.open.get(line["cell"])
         if sent is not None and (sent["turn"], sent["attempt"]) == (line["turn"], line["attempt"]):
+            if line.get("overrun"):
+                self.overran.add(sent["alias"])
             return self._end(line["cell"], line["cost"])
         moves = [] if sent is None else self._end(line["cell"], sent["reserved"])
         return [*moves, self._add(RUN, line["cost"], 0), self._add(("cell", line["cell"]), line["cost"], 0)]

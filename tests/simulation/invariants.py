@@ -29,6 +29,7 @@ from tests.simulation.worlds import KEY
 from tests.virtual import FixedClock, run_virtual
 
 if TYPE_CHECKING:
+    from runner.plan import Cell
     from tests.simulation.life import Lived, Run, Story, Worker
 
 
@@ -468,11 +469,17 @@ def at_the_end(story: Story, run: Run, lived: Lived) -> None:
 
 
 def everything_is_there(run: Run, lived: Lived) -> None:
-    """I9: every conversation is complete."""
-    left = {cell.name: run.account.statuses.get(cell.id) for cell in run.plan.cells}
-    left = {name: status for name, status in left.items() if status is None or status[0] != "complete"}
-    if lived.exit != 0 or left:
+    """I9: every conversation is complete, but for those of models that overran: these wait for a change of the job."""
+    stands = {cell.name: run.account.statuses.get(cell.id, ("pending", None)) for cell in run.plan.cells}
+    left = {name: status for name, status in stands.items() if status[0] != "complete"}
+    waits = {c.name for c in run.plan.cells if c.name in left and _waits_for_the_job(run, c, *left[c.name])}
+    if lived.exit != (3 if waits else 0) or left.keys() - waits:
         broken("I9", f"with nothing in the way the run ended with {lived.exit} {lived.told[:2]}; {left}")
+
+
+def _waits_for_the_job(run: Run, cell: Cell, status: str, reason: str | None) -> bool:
+    overran = [alias for _, alias in cell.models if alias in run.account.overran]
+    return status == "pending" and any((reason or "").startswith(f"{alias}: overrun, ") for alias in overran)
 
 
 def it_says_what_it_would_have_said(story: Story, run: Run) -> None:

@@ -186,6 +186,7 @@ BROKEN: Sequence[tuple[str, Behaviour, Call, str, str, str]] = [
     ),
     ("a chunk that is not whole", saying(HEADERS, chunked(HELLO)[:-20]), SLOW, "lost", "assumed", "cut off"),
     ("no last chunk", saying(HEADERS, chunked(HELLO)), SLOW, "lost", "assumed", "cut off"),
+    ("no end after the finish reason", saying(HEADERS, chunked(GOOD)), SLOW, "lost", "assumed", "cut off"),
     ("nonsense for a chunk", saying(HEADERS, b"zz\r\nnot a chunk\r\n"), SLOW, "lost", "assumed", ""),
     ("half a JSON, ended by closing", saying(TO_THE_END, b'{"choices":[{"mess'), SLOW, "lost", "assumed", "JSON"),
     ("half a stream, ended by closing", saying(TO_THE_END, HELLO), SLOW, "lost", "assumed", "finish reason"),
@@ -328,7 +329,7 @@ WHOLE: Sequence[tuple[str, Behaviour]] = [
         saying(HEADERS, *(chunked(bytes([byte])) for byte in GOOD[:20]), chunked(GOOD[20:] + DONE) + b"0\r\n\r\n"),
     ),
     ("ended by closing", saying(TO_THE_END, GOOD)),
-    ("reset after the finish reason", saying(HEADERS, chunked(GOOD), then="reset")),
+    ("reset after its end", saying(HEADERS, chunked(GOOD + DONE), then="reset")),
     ("left open after its end", saying(HEADERS, chunked(GOOD + DONE), then="hang")),
     ("compressed", saying(answer(gzipped(GOOD + DONE), STREAM_HEAD + b"content-encoding: gzip\r\n"))),
     (
@@ -342,7 +343,7 @@ WHOLE: Sequence[tuple[str, Behaviour]] = [
 
 @pytest.mark.parametrize("behave", [row[1] for row in WHOLE], ids=[row[0] for row in WHOLE])
 def test_an_answer_is_a_reply_however_it_travels(behave: Behaviour) -> None:
-    """When a text and a finish reason have come, neither the form of the body nor its end matters."""
+    """When a text and its end have come, neither the form of the body nor what follows matters."""
     (got,), _ = outcome_of(behave, call(idle=0.3))
     assert isinstance(got.outcome, Reply)
     assert (got.outcome.text, got.outcome.finish, got.outcome.generation) == ("Hi there", "ok", "gen-1")

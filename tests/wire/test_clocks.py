@@ -47,18 +47,28 @@ COMMENT = b": keep-alive\n\n"
 ROLE = chunk(role="assistant", content="")
 
 LATE: Sequence[tuple[str, Slow, float, str]] = [
-    ("no headers", Slow([], FOREVER), 600, "timed out: no data for 600 s"),
-    ("no body", Slow([(FOREVER, GOOD)], 100), 600, "timed out: no data for 600 s"),
-    ("only comments", Slow([(10, COMMENT)] * 999), 600, "timed out: no data for 600 s"),
-    ("only who speaks", Slow([(10, ROLE)] * 999), 600, "timed out: no data for 600 s"),
-    ("then silence", Slow([(500, chunk(content="Hi")), (FOREVER, GOOD)]), 620, "timed out: no further data for 120 s"),
+    ("no headers", Slow([], FOREVER), 600, "timed out: no data for 600 s, the `first` of its `timeout`"),
+    ("no body", Slow([(FOREVER, GOOD)], 100), 600, "timed out: no data for 600 s, the `first` of its `timeout`"),
+    ("only comments", Slow([(10, COMMENT)] * 999), 600, "timed out: no data for 600 s, the `first` of its `timeout`"),
+    ("only who speaks", Slow([(10, ROLE)] * 999), 600, "timed out: no data for 600 s, the `first` of its `timeout`"),
+    (
+        "then silence",
+        Slow([(500, chunk(content="Hi")), (FOREVER, GOOD)]),
+        620,
+        "timed out: no further data for 120 s, the `idle` of its `timeout`",
+    ),
     (
         "then comments",
         Slow([(5, chunk(content="Hi")), *[(10, COMMENT)] * 99]),
         125,
-        "timed out: no further data for 120 s",
+        "timed out: no further data for 120 s, the `idle` of its `timeout`",
     ),
-    ("a trickle", Slow([(100, chunk(content="Hi"))] * 99), 1800, "timed out: not complete after 1800 s"),
+    (
+        "a trickle",
+        Slow([(100, chunk(content="Hi"))] * 99),
+        1800,
+        "timed out: not complete after 1800 s, the `total` of its `timeout`",
+    ),
 ]
 
 

@@ -350,6 +350,7 @@ def tokens(content: bytes) -> str:
 
 
 HALVES = (KEY[:9], KEY[9:14], KEY[14:])
+SPELLED = "".join(f"\\u{ord(c):04x}" for c in KEY).encode()
 PLACES: dict[str, Said | WireError] = {
     "in the text": Said(200, {}, [deltas(f"Hello {KEY} there")]),
     "in a header": Said(200, {"x-echo": KEY, "set-cookie": "session=4711"}, [b"ok"]),
@@ -361,7 +362,13 @@ PLACES: dict[str, Said | WireError] = {
     "URL-encoded": Said(200, {}, [quote(KEY, "").encode()]),
     "in base64": Said(200, {}, [base64.b64encode(KEY.encode())]),
     "with its slash escaped": Said(200, {}, [json.dumps({"a": KEY}).replace("/", "\\/").encode()]),
-    "spelled in escapes": Said(200, {}, [b'{"a":"' + "".join(f"\\u{ord(c):04x}" for c in KEY).encode() + b'"}']),
+    "spelled in escapes": Said(200, {}, [b'{"a":"%s"}' % SPELLED]),
+    "spelled in the name of a field": Said(200, {}, [b'data: {"%s":1,"t":"%s"}\n\n' % (SPELLED, SPELLED)]),
+    "spelled beside half a character": Said(200, {}, [b'data: {"a":"%s","b":"\\ud800"}\n\n' % SPELLED]),
+    "spelled beside what is no number": Said(200, {}, [b'data: {"a":"%s","b":NaN}\n\n' % SPELLED]),
+    "spelled in what is no JSON": Said(200, {}, [b'data: {"a":"%s","b\n\n' % SPELLED]),
+    "spelled under a name that comes twice": Said(200, {}, [b'data: {"a":"%s","a":"b"}\n\n' % SPELLED]),
+    "spelled very deep": Said(200, {}, [b'{"a":' * 1000 + b'"%s"' % SPELLED + b"}" * 1000]),
     "cut in the middle": Said(200, {}, [f"Hello {KEY[:15]}".encode(), WireError("cut", sent=True)]),
     "in how it broke": WireError(f"cannot connect with {KEY}", sent=False),
 }
@@ -379,6 +386,7 @@ def test_a_key_that_comes_back_is_in_no_byte_of_the_recording(place: str) -> Non
     disk, _ = taped(Scripted(PLACES[place]), (request,), [KEY])
     (content,) = files(disk).values()
     forms = [KEY, KEY[:12], KEY.replace("/", "\\/"), quote(KEY, ""), base64.b64encode(KEY.encode()).decode(), "4711"]
+    forms.append(SPELLED.decode()[:60])
     data = json.loads(content)
     texts = [content.decode(), "".join(chunk["text"] for chunk in data.get("answer", {}).get("chunks", []))]
     if "deltas" in place or place == "in the text":
@@ -484,6 +492,35 @@ WRONG: dict[str, tuple[str, str]] = {
         '{"request": {"method": "POST", "url": "u"}, "end": {}}',
         "it has no `answer`, and its `end` does not say how it broke",
     ),
+    "an address that is none": (
+        '{"request": {"method": "POST", "url": "http://["}, "end": {"left": true}}',
+        "`request.url` is no URL",
+    ),
+    "a number that no request can hold": (
+        '{"request": {"method": "POST", "url": "u", "json": [99999999999999999999]}, "end": {"left": true}}',
+        "`request.json` cannot be sent: Integer exceeds 64-bit range",
+    ),
+    "half a character in a request": (
+        '{"request": {"method": "POST", "url": "u", "text": "\\ud800"}, "end": {"left": true}}',
+        "`request.text` has half a character in it",
+    ),
+    "half a character in an answer": (
+        '{"request": {"method": "", "url": "u"}, "answer": {"status": 1, "chunks": [{"text": "\\ud800"}]}, "end": {}}',
+        "`answer.chunks[0].text` has half a character in it",
+    ),
+    "an answer after the end of time": (
+        '{"request": {"method": "POST", "url": "u"}, "answer": {"status": 200, "after": 1%s}, "end": {}}' % ("0" * 400),
+        "`answer.after` is no number of seconds",
+    ),
+    "a chunk at no time": (
+        '{"request": {"method": "GET", "url": "u"}, "answer": {"status": 1, "chunks": [{"after": NaN}]}, "end": {}}',
+        "`answer.chunks[0].after` is no number of seconds",
+    ),
+    "an end after the end of time": (
+        '{"request": {"method": "POST", "url": "u"}, "end": {"left": true, "after": 1%s}}' % ("0" * 400),
+        "`end.after` is no number of seconds",
+    ),
+    "very deep": ("[" * 100_000, "it is nested too deeply"),
     "no moment": (
         '{"at": "noon", "request": {"method": "POST", "url": "u"}, "end": {"left": true}}',
         "`at` is no moment",

@@ -127,6 +127,17 @@ def test_a_text_that_is_cut_within_a_key_shows_no_part_of_it() -> None:
     assert got.outcome.partial == "Hello ***"
 
 
+def test_a_whole_text_may_end_in_a_word_that_a_key_begins_with() -> None:
+    """Only where a text was cut, by the connection or by the limit, may its end be the beginning of a key."""
+    begun = CANARY[:8]
+    whole, limited = (
+        exchanged(answer(chunk(content=f"It begins with {begun}") + chunk(finish=finish) + DONE))[0].outcome
+        for finish in ("stop", "length")
+    )
+    assert isinstance(whole, Reply) and isinstance(limited, Reply)
+    assert (whole.text, limited.text) == (f"It begins with {begun}", "It begins with ***")
+
+
 @pytest.mark.parametrize("key", ["none", "ollama", "EMPTY"])
 def test_a_word_that_stands_for_a_key_is_left_in_the_text(key: str) -> None:
     """Local servers are given a word for a key; a reply with that word is not spoiled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -69,6 +70,13 @@ _BELOW: Final[Mapping[str, tuple[Dialect | None, Purpose]]] = MappingProxyType(
 """What stands before a name at the end of a path."""
 
 
+_SERVED: Final = frozenset(("chat", "completions", "messages", "responses", "models", "props", "tags", "ps"))
+"""What only a base URL that is too long has in it."""
+_VERSION: Final = re.compile(r"v\d+\w*")
+_UNVERSIONED: Final = (DEEPSEEK, OLLAMA, LMSTUDIO, LLAMACPP)
+"""Those with paths beside the version, or with none."""
+
+
 class Route(NamedTuple):
     dialect: Dialect
     purpose: Purpose
@@ -81,22 +89,32 @@ def route(request: SimRequest, speaks: Speaks) -> Route:
     own = SPEAKERS[speaks]
     path = request.route
     if path.endswith((":generateContent", ":streamGenerateContent")) and "/models/" in path:
+        if not _is_base(path.partition("/models/")[0], GEMINI):
+            return Route(own, "nothing")
         return Route(GEMINI, "answer" if request.method == "POST" else "method")
     for end, (dialect, method, purpose) in _ENDS.items():
         if path.endswith(end):
             found = _owner(dialect, request, own)
-            if found is None:
+            if found is None or not _is_base(path.removesuffix(end), found):
                 continue
             name = request.query.get("id", "") if purpose == "record" else ""
             return Route(found, purpose if request.method == method else "method", name)
     for start, (dialect, purpose) in _BELOW.items():
-        _, middle, name = path.partition(start)
+        base, middle, name = path.partition(start)
         if middle and name:
             found = _owner(dialect, request, own)
-            if found is None:
+            if found is None or not _is_base(base, found):
                 continue
             return Route(found, purpose if request.method == "GET" else "method", name)
     return Route(own, "nothing")
+
+
+def _is_base(path: str, dialect: Dialect) -> bool:
+    """Whether the paths of a dialect may stand below this one: that of its version, and of nothing that it serves."""
+    steps = path.split("/")
+    if not _SERVED.isdisjoint(steps):
+        return False
+    return dialect in _UNVERSIONED or _VERSION.fullmatch(steps[-1]) is not None
 
 
 def _owner(dialect: Dialect | None, request: SimRequest, own: Dialect) -> Dialect | None:

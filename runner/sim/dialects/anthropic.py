@@ -208,6 +208,11 @@ class Anthropic(Dialect):
             hinted = Hint(1.0).headers()
         elif trouble.why == "context_length" and about is not None:
             error["message"] = f"prompt is too long: {about.input_tokens} tokens > {trouble.most} maximum"
+            if about.input_tokens <= trouble.most:
+                error["message"] = (
+                    f"input length and `max_tokens` exceed context limit: {about.input_tokens} + {about.max_tokens} > "
+                    f"{trouble.most}, decrease input length or `max_tokens` and try again"
+                )
         elif trouble.why == "parameter":
             error["message"] = f"`{trouble.param}` is not supported on this model."
         headers = (*trouble.headers, *hinted, *trouble.advised, *_left(trouble.rooms, trouble.wall))
@@ -272,8 +277,6 @@ def _messages(rows: object) -> list[tuple[str, str]]:
         texts.append((role, text))
     if texts[-1][0] != "user":
         raise Bad("This model does not support assistant message prefill: the last message must be the user's.")
-    if texts[-1][1] != texts[-1][1].rstrip():
-        raise Bad("messages: final content cannot end with trailing whitespace", "messages")
     return texts
 
 

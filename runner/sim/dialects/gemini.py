@@ -175,8 +175,10 @@ class Gemini(Dialect):
         elif trouble.why == "not_found" and about is not None:
             message = f"models/{about.model} is not found for API version v1beta, or is not supported."
         elif trouble.why == "context_length" and about is not None:
+            fits = about.input_tokens <= trouble.most
+            more = f" and the {about.max_tokens} of the output exceed" if fits else " exceeds"
             message = (
-                f"The input token count ({about.input_tokens}) exceeds the maximum number of tokens allowed "
+                f"The input token count ({about.input_tokens}){more} the maximum number of tokens allowed "
                 f"({trouble.most})."
             )
         elif trouble.why == "parameter":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ _ROUTING: Final = frozenset(
         *("quantizations", "sort", "preferred_min_throughput", "preferred_max_latency", "max_price"),
     )
 )
+_CAPS: Final = frozenset(("prompt", "completion", "request", "image"))
 _REASONING: Final = frozenset(("effort", "max_tokens", "exclude", "enabled"))
 
 _TYPES: Final[Mapping[Why, tuple[int, str]]] = MappingProxyType(
@@ -60,6 +62,7 @@ _TYPES: Final[Mapping[Why, tuple[int, str]]] = MappingProxyType(
         "not_found": (400, "not_found"),
         "context_length": (400, "context_length_exceeded"),
         "parameter": (404, "not_found"),
+        "too_dear": (404, "not_found"),
         "busy": (429, "rate_limit_exceeded"),
         "day": (429, "rate_limit_exceeded"),
         "spend": (402, "payment_required"),
@@ -83,6 +86,7 @@ _AVAILABILITY: Final[Mapping[Why, tuple[str, bool]]] = MappingProxyType(
     {
         "not_found": ("model_not_found", False),
         "parameter": ("constraint_filtered", False),
+        "too_dear": ("constraint_filtered", False),
         "busy": ("capacity_exhausted", True),
         "loading": ("temporarily_unavailable", True),
     }
@@ -95,6 +99,7 @@ _MESSAGES: Final[Mapping[Why, str]] = MappingProxyType(
         "spend": "Key limit exceeded (monthly limit).",
         "day": "Rate limit exceeded: free-models-per-day.",
         "parameter": "No endpoints found that can handle the requested parameters.",
+        "too_dear": "No endpoints found within the max price.",
         "moderated": "Your input was flagged.",
     }
 )
@@ -116,6 +121,7 @@ class OpenRouter(Chat):
             found,
             fields=names,
             cuts="middle" if _compresses(data.get("plugins", [])) else None,
+            pays=_caps(table(routing, "max_price", _CAPS)),
         )
 
     def thinking(self, data: Mapping[str, Any], max_tokens: int) -> tuple[int | None, bool]:
@@ -281,6 +287,14 @@ class OpenRouter(Chat):
                 }
             }
         )
+
+
+def _caps(told: Mapping[str, Any]) -> tuple[float, float]:
+    """The most that is paid for a million tokens of the input and of the output."""
+    prompt, completion = (told.get(name, inf) for name in ("prompt", "completion"))
+    if not all(isinstance(cap, int | float) and not isinstance(cap, bool) and cap >= 0 for cap in (prompt, completion)):
+        raise Bad("Invalid 'provider.max_price': expected dollars per million tokens.", "provider")
+    return prompt, completion
 
 
 def _compresses(plugins: object) -> bool:

@@ -29,6 +29,10 @@ _SAMPLING: Final = ("top_k", "min_p", "repetition_penalty", "seed")
 # --- DeepSeek ----------------------------------------------------------------------------------------------------
 
 
+_MUCH: Final = "1000000.00"
+"""What is in an account that has no end: it has to name a figure."""
+
+
 class DeepSeek(Chat):
     """Blank lines keep the connection of a plain answer open."""
 
@@ -37,7 +41,7 @@ class DeepSeek(Chat):
     def account(self, about: Balance) -> bytes | None:
         balance = {
             "currency": "USD",
-            "total_balance": "0.00" if about.left is None else f"{about.left / 1_000_000_000:.2f}",
+            "total_balance": _MUCH if about.left is None else f"{about.left / 1_000_000_000:.2f}",
             "granted_balance": "0.00",
             "topped_up_balance": "0.00",
         }
@@ -209,6 +213,10 @@ def _timings(answer: Answer) -> Mapping[str, Any]:
     }
 
 
+_WINDOW: Final = 131_072
+"""Of a model that is told to have none."""
+
+
 class LlamaCpp(Chat):
     """Its errors have the status for a code, and one of them counts."""
 
@@ -225,9 +233,8 @@ class LlamaCpp(Chat):
     def resident(self, loaded: Sequence[Resident], rows: Mapping[str, ModelConfig]) -> bytes | None:
         """It has one model, and that from the start."""
         name, config = next(iter(rows.items()))
-        return orjson.dumps(
-            {"model_path": name, "total_slots": 1, "default_generation_settings": {"n_ctx": config.context}}
-        )
+        window = config.context or _WINDOW
+        return orjson.dumps({"model_path": name, "total_slots": 1, "default_generation_settings": {"n_ctx": window}})
 
     def headers(self, number: int, answer: Answer | None, rooms: tuple[Room, ...], wall: float) -> Headers:
         return ()
