@@ -36,7 +36,7 @@ def text_bound(text: str) -> int:
 
 def view_bound(view: View) -> int:
     """At least as many as the input tokens of a request that shows this view."""
-    texts = [message.text for message in view.messages]
+    texts = [text for message in view.messages for text in (message.text, message.reasoning) if text is not None]
     if view.system is not None:
         texts.append(view.system)
     return sum(text_bound(text) + _PER_MESSAGE for text in texts)

@@ -689,7 +689,8 @@ async def _end_at(gate: Gate, seconds: float, began: float) -> None:
 
 async def _end_one_at(gate: Gate, journal: Journal, deadline: float, clock: Clock) -> None:
     """End one run at a time of day, although the clock may be set meanwhile."""
-    while (left := deadline - clock.wall()) > 0.0:
+    # A clock tells nobody that it was set.
+    while (left := deadline - clock.wall()) > 0.0:  # noqa: ASYNC110
         await anyio.sleep(min(left, _CLOCK_SECONDS))
     gate.end(journal, "deadline", "the deadline of its job has passed")
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from runner.providers.anthropic import ANTHROPIC
 from runner.providers.base import Dialect, Endpoint, Home
-from runner.providers.chat import Chat
+from runner.providers.chat import Chat, Ways
 from runner.providers.deepseek import DEEPSEEK
 from runner.providers.gemini import GEMINI
 from runner.providers.groq import GROQ
@@ -39,7 +39,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     "vllm": VLLM,
     "xai": XAI,
     "zai": ZAI,
-    "sim": Chat("openai", Home("sim")),
+    "sim": Chat("openai", Home("sim"), Ways(thought="reasoning_content")),
 }
 """By the name that a job gives as a provider's `type`, and that is known without an entry where it has a home."""
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, get_args
 
 import orjson
 
-from runner.call import Call, Effort, Failure, Hints, Left, Reasoning, Usage
+from runner.call import Call, Effort, Failure, Hints, Left, Message, Reasoning, Usage
 from runner.money import MoneyError, Nanos, parse_billed, parse_price
 from runner.providers.answer import AnswerReader, usage_of
 from runner.providers.base import (
@@ -138,6 +138,8 @@ class Ways:
     """Its own code words, besides those that many share."""
     account: str | None = None
     """Where it says what the account has left."""
+    thought: str | None = None
+    """Under which name it is told again what the model thought before a line of its own; None where it takes none."""
     tells_cost: bool = False
     """True where it is known to say what each call costs; anybody else's word for that is held against the tokens."""
 
@@ -153,6 +155,7 @@ class Chat(Dialect):
         self.home = home
         self.ways = Ways() if ways is None else ways
         self.words = WORDS | self.ways.words
+        self.takes_reasoning = self.ways.thought is not None
         self.optional = frozenset(
             {
                 *("temperature", "top_p", "presence_penalty", "frequency_penalty", "top_k", "stop"),
@@ -177,9 +180,13 @@ class Chat(Dialect):
     def body(self, call: Call, limit_field: LimitField | None = None) -> bytes:
         return orjson.dumps(self.request(call, limit_field))
 
+    def _thought(self, message: Message) -> dict[str, str]:
+        thought = self.ways.thought
+        return {} if thought is None or message.reasoning is None else {thought: message.reasoning}
+
     def request(self, call: Call, limit_field: LimitField | None) -> dict[str, Any]:
         """The fields of the request, in their order."""
-        messages = [{"role": m.role, "content": m.text} for m in call.view.messages]
+        messages = [{"role": m.role, "content": m.text, **self._thought(m)} for m in call.view.messages]
         if call.view.system is not None:
             messages.insert(0, {"role": "system", "content": call.view.system})
         sampling = call.sampling

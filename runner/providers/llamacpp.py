@@ -38,5 +38,5 @@ def _window(properties: Mapping[str, Any]) -> int | None:
 LLAMACPP: Final = LlamaCpp(
     "llamacpp",
     Home("http://127.0.0.1:8080/v1", free=True),
-    Ways(think=by_template, words=Words(full=frozenset({503}))),
+    Ways(think=by_template, thought="reasoning_content", words=Words(full=frozenset({503}))),
 )

@@ -34,5 +34,5 @@ def _loaded(row: Mapping[str, Any]) -> Iterator[Resident]:
 LMSTUDIO: Final = LmStudio(
     "lmstudio",
     Home("http://127.0.0.1:1234/v1", free=True),
-    Ways(words=Words(full=frozenset({503}))),
+    Ways(thought="reasoning_content", words=Words(full=frozenset({503}))),
 )

@@ -74,6 +74,7 @@ class Ollama(Dialect):
     )
 
     takes = SETTINGS - {"limit_field"}
+    takes_reasoning = True
 
     def url(self, endpoint: Endpoint, model: str) -> str:
         return endpoint.base_url.rstrip("/") + "/api/chat"
@@ -85,7 +86,10 @@ class Ollama(Dialect):
         return endpoint.headed(ours)
 
     def body(self, call: Call, limit_field: LimitField | None = None) -> bytes:
-        messages = [{"role": m.role, "content": m.text} for m in call.view.messages]
+        messages = [
+            {"role": m.role, "content": m.text, **({} if m.reasoning is None else {"thinking": m.reasoning})}
+            for m in call.view.messages
+        ]
         if call.view.system is not None:
             messages.insert(0, {"role": "system", "content": call.view.system})
         sampling = call.sampling

@@ -278,6 +278,7 @@ OPENROUTER: Final = OpenRouter(
     Ways(
         limit="max_completion_tokens",
         think=by_object,
+        thought="reasoning",
         fixed={},
         words=Words(
             no_model=frozenset(

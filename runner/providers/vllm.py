@@ -23,6 +23,7 @@ VLLM: Final = Chat(
     Ways(
         limit="max_completion_tokens",
         think=think,
+        thought="reasoning_content",
         efforts=("low", "medium", "high"),
         words=Words(full=frozenset({503})),
     ),

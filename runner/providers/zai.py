@@ -45,6 +45,7 @@ ZAI: Final = Zai(
     Home("https://api.z.ai/api/paas/v4", "${ZAI_API_KEY}", per="model", prices="zai"),
     Ways(
         think=by_switch,
+        thought="reasoning_content",
         words=Words(
             no_money=frozenset({"1112", "1113", "1121"}),
             of_the_day=frozenset({"1304", "1308", "1310", *map(str, range(1316, 1322))}),

@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 
 import orjson
 
-from runner.conversation import call_for, floor
+from runner.conversation import arranged, call_for, floor
 from runner.events import Sent
 from runner.plan import make_plan
 from runner.preflight import endpoint
@@ -41,6 +41,8 @@ class History:
     said: Mapping[int, str] = field(default_factory=dict)
     """By the numbers of the lines."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    picks: Mapping[int, str] = field(default_factory=dict)
+    """Whom a moderator has named, by the lines that he decided."""
     whole: bool = False
     """With a seed and a window, too."""
 
@@ -56,6 +58,27 @@ SAMPLING: Final = {
     "frequency_penalty": -0.5,
     "stop_strings": ["[[END]]"],
 }
+
+LED: Final = {
+    "opening": FIRST,
+    "rounds": 5,
+    "roles": {"one": {"system": "You are one."}, "two": {}, "three": {"system": "You are three."}},
+    "order": "moderator",
+    "moderator": {"model": "m-one"},
+}
+ORDER: Final = {
+    1: "three",
+    2: "one",
+    4: "two",
+    5: "three",
+    7: "one",
+    8: "two",
+    10: "two",
+    11: "nobody",
+    13: "one",
+    14: "three",
+}
+EARLIER: Final = {number: f"Line {number}." for number in range(1, 15)}
 
 HISTORIES: Final[Mapping[str, History]] = {
     "two speakers": History(TWO, REPLIES),
@@ -84,6 +107,12 @@ HISTORIES: Final[Mapping[str, History]] = {
     "reasoning at its most": History(TWO, settings={"reasoning": {"effort": "max"}}),
     "reasoning by a number": History(TWO, settings={"reasoning": {"tokens": 1024}}),
     "every setting, a seed and a window": History(TWO, settings=SAMPLING, whole=True),
+    **{
+        f"the {which} of round five, as a moderator has it": History(
+            LED, dict(list(EARLIER.items())[:number]), picks=ORDER
+        )
+        for number, which in enumerate(("first", "second", "third"), start=12)
+    },
 }
 RESUMED: Final = History(
     {**BRIEF, "context": "# An essay"}, REPLIES, {"temperature": 0.7, "reasoning": {"effort": "high"}}
@@ -114,6 +143,7 @@ def body_of(name: str, history: History) -> bytes:
     """The request for the next line of a history, at the server that a dialect is named for."""
     plan = make_plan(job_of(text_of(job_for(name, history))), "2026-11-21")
     conversation = plan.conversation(plan.cells[0])
+    conversation = arranged(conversation, history.picks)
     texts = (line.given or history.said.get(line.number) for line in conversation.lines)
     lines = [text for text in takewhile(bool, texts) if text is not None]
     who = floor(conversation, conversation.lines[len(lines)], lines)

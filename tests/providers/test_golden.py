@@ -6,8 +6,10 @@ import os
 from hashlib import sha256
 from typing import Final
 
+import orjson
 import pytest
 
+from runner.call import Call, Message, View
 from runner.providers import DIALECTS
 from tests.providers.requests import FOLDER, HISTORIES, RESUMED, body_of, golden, head_of, resumed, write_golden
 
@@ -44,6 +46,27 @@ def test_a_request_has_exactly_these_bytes(name: str, title: str) -> None:
     number = 2 if name in ("anthropic", "openrouter") else 1
     assert DIALECTS[name].revision == ("openai/1" if name == "sim" else f"{name}/{number}")
     assert body_of(name, HISTORIES[title]) == golden(name)[1][title]
+
+
+THOUGHT: Final = {
+    "ollama": "thinking",
+    "openrouter": "reasoning",
+    **dict.fromkeys(("llamacpp", "lmstudio", "sim", "vllm", "zai"), "reasoning_content"),
+}
+
+
+@each_dialect
+def test_what_a_model_thought_is_told_to_it_where_it_takes_that_and_nowhere_else(name: str) -> None:
+    """Beside its own line, under the name that the server has for it; the others never see it."""
+    dialect = DIALECTS[name]
+    assert dialect.takes_reasoning == (name in THOUGHT)
+    view = View(None, (Message("user", "Q"), Message("assistant", "A", "I weigh it."), Message("user", "And?")))
+    body = orjson.loads(dialect.body(Call("c", 3, 1, name, "m", view, 100)))
+    if name in THOUGHT:
+        assert body["messages"][-2] == {"role": "assistant", "content": "A", THOUGHT[name]: "I weigh it."}
+        assert all(THOUGHT[name] not in message for message in (body["messages"][-3], body["messages"][-1]))
+    else:
+        assert b"I weigh it." not in orjson.dumps(body)
 
 
 @each_dialect
