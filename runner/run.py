@@ -622,7 +622,7 @@ async def _end_at(gate: Gate, seconds: float) -> None:
 
 async def _end_one_at(gate: Gate, journal: Journal, deadline: float, clock: Clock) -> None:
     """End one run at a time of day, although the clock may be set meanwhile."""
-    while (left := deadline - clock.wall()) > 0.0:
+    while (left := deadline - clock.wall()) > 0.0:  # noqa: ASYNC110 - nothing tells when a clock is set
         await anyio.sleep(min(left, _CLOCK_SECONDS))
     gate.end(journal, "deadline", "the deadline of its job has passed")
 

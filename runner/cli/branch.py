@@ -1,4 +1,4 @@
-"""`extend`, `fork`, `redo` and `observe`: go on with conversations that are there, mend them, have them commented on."""
+"""`extend`, `fork`, `redo` and `observe`: go on with conversations that are there, mend them, have them commented."""
 
 from __future__ import annotations
 

@@ -268,8 +268,8 @@ def _replay(folder: Path, outputs: Path, tell: Callable[[str], None]) -> Replay:
 
 
 def _played(source: Source) -> Source:
-    """The same job for a replay: its limits are those of a provider that is not asked, its keys open nothing, and nobody
-    is notified."""
+    """The same job for a replay: its limits are those of a provider that is not asked, its keys open nothing; nobody is
+    notified."""
     from dataclasses import replace
 
     from runner.limits import Limits
