@@ -173,20 +173,22 @@ async def _night(
         if working:
             codes.append(await _work(world, working, options, place, tell, watch))
         for one in working:
-            await _notify(world, place, one.source, _end(one, codes[-1]), tell)
+            await _notify(world, place, one.source, _end(one, worst(codes)), tell)
         return worst(codes)
 
 
 def _end(one: Ready, code: int) -> End:
-    """What a run came to in this life; `code` is that of the whole night."""
+    """What a run came to in this life; `code` is that of a night which ended before the life began."""
     reading, state = one.views.reading, one.journal.state
-    # One that waited for others in vain has no life of its own.
-    closed = state.closed[-1][1] if state.lives >= one.opened.life and not state.is_open else None
+    reasons: tuple[str, ...] = ()
+    if state.lives == one.opened.life:
+        closed = state.closed[-1][1] if not state.is_open else None
+        code, reasons = (EXIT_STORAGE, ("storage",)) if closed is None else (closed.exit, closed.reasons)
     return End(
         job=reading.job,
         run=one.key,
-        exit=code if closed is None else closed.exit,
-        reasons=() if closed is None else closed.reasons,
+        exit=code,
+        reasons=reasons,
         conversations=reading.counts(),
         spent=one.journal.state.run.held,
         most=one.plan.budget.run,
@@ -399,6 +401,9 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
             added = _branch(options.wish, plan, journal)
             plan = make_plan(job, date, state.additions)
             options = replace(options, only=tuple(glob_escape(plan.by_id[one.cell].name) for one in added))
+            for one in added:
+                its, before = plan.by_id[one.cell].name, plan.name_of(one.origin)
+                tell(f"{its} goes on with {before} from turn {one.through + 1}")
         known = prices(plan, replace(sources, frozen=frozen(plan, state)), source.file)
         if found is None or state.lives:
             found = look_through(plan, state, options, known)

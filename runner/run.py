@@ -689,8 +689,7 @@ async def _end_at(gate: Gate, seconds: float, began: float) -> None:
 
 async def _end_one_at(gate: Gate, journal: Journal, deadline: float, clock: Clock) -> None:
     """End one run at a time of day, although the clock may be set meanwhile."""
-    # A clock tells nobody that it was set.
-    while (left := deadline - clock.wall()) > 0.0:  # noqa: ASYNC110
+    while (left := deadline - clock.wall()) > 0.0:  # noqa: ASYNC110 - nothing tells when a clock is set
         await anyio.sleep(min(left, _CLOCK_SECONDS))
     gate.end(journal, "deadline", "the deadline of its job has passed")
 

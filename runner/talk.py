@@ -120,8 +120,6 @@ class Talk:
     def over(self) -> str | None:
         """Why it is over although lines are left; None when it goes on. What its origin said ends no branch."""
         spoken = len(self.history)
-        if spoken <= self._carried:
-            return None
         weighed = self.weighed.get(spoken)
         if weighed is not None and weighed.stop is not None:
             return weighed.stop
@@ -139,7 +137,7 @@ class Talk:
     def voters(self) -> list[Aside]:
         """Those who are to vote now and have not."""
         spoken, upcoming = len(self.history), self.next()
-        if upcoming is None or not spoken or self.conversation.lines[spoken - 1].round == upcoming.round:
+        if upcoming is None or spoken <= self._carried or self.conversation.lines[spoken - 1].round == upcoming.round:
             return []
         held = self.votes.get(spoken, {})
         return [one for one in self.conversation.voters if self.rounds_done % one.every == 0 and one.id not in held]
@@ -163,11 +161,7 @@ class Talk:
         history = self.history[: line.number - 1]
         speaker = self.conversation.participant(line.role)
         left_out = min(len(history), max(left_out, out_of_window(speaker, history)))
-        thoughts: dict[int, str] = {}
-        if speaker.keeps_reasoning:
-            for number, said in self.said.items():
-                if number < line.number and said.event.reasoning:
-                    thoughts[number] = said.event.reasoning
+        thoughts = {number: said.event.reasoning for number, said in self.said.items() if said.event.reasoning}
         return floor(self.conversation, line, history, left_out, thoughts)
 
     def floor_of(self, aside: Aside, turn: int) -> Floor:

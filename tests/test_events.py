@@ -19,6 +19,7 @@ from runner.events import (
     Branched,
     CallId,
     Closed,
+    Done,
     Engaged,
     Event,
     Failed,
@@ -678,10 +679,10 @@ def test_what_needs_no_call_any_more_is_known() -> None:
     observers = tuple(Aside(f"o{n}", "notes", Participant("observer", "O", True), "?") for n in range(3))
     lines = tuple(Line(n, 1, "a") for n in (1, 2, 3))
     one = Conversation("x", "p/a", "p", 1, (), lines, after=observers)
-    events = [sent(), reply(), Stopped("o0", "failed", "no"), Stopped("o1", "pending", "dead")]
-    assert fold(*events).done(one) == ({1}, {"o0"})
-    assert fold(*events, Stopped("x", "complete")).done(one) == ({1, 2, 3}, {"o0"})
-    assert fold().done(one) == (frozenset(), frozenset())
+    events: list[Event] = [sent(), reply(), Stopped("o0", "failed", "no"), Stopped("o1", "pending", "dead")]
+    assert fold(*events).done(one) == Done(frozenset({1}), frozenset({"o0"}))
+    assert fold(*events, Stopped("x", "complete")).done(one) == Done(frozenset({1, 2, 3}), frozenset({"o0"}))
+    assert fold().done(one) == Done(frozenset(), frozenset())
 
 
 def test_records_from_before_there_were_kinds_are_read_as_they_were_meant() -> None:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from signal import SIGINT
 from typing import Any
 
 import pytest
 
 from runner.branches import Wish
-from runner.events import Branched, Engaged, Heard, Sent, Stopped
+from runner.cli.look import _meant
+from runner.events import Branched, Engaged, Failed, Heard, Sent, Stopped
+from runner.evidence import assumed_calls
+from runner.night import Place, Source
+from runner.night import night as whole_night
+from runner.outlook import means_of, outlook
+from runner.outputs import read
+from runner.preflight import prices
 from runner.selection import Options
+from runner.sim.wire import SimWire
 from runner.verify import verify
-from runner.world import Ran
+from runner.world import Ran, World
 from tests.kinds import (
     Says,
     asked_since,
     branch,
     drop,
+    engaged,
     job,
     line_of,
     lines_shown,
@@ -30,8 +40,8 @@ from tests.kinds import (
     texts_of,
 )
 from tests.memory import planned
-from tests.nights import Ledger, Life, Night
-from tests.virtual import ScriptedPrograms
+from tests.nights import ROOT, Ledger, Life, Night, job_of, text_of
+from tests.virtual import ScriptedPrograms, ScriptedSignals, VirtualClock, run_virtual
 
 PAIR = {"prompt": "duo", "a": "ada", "b": "basil"}
 DUO = "duo/ada~basil"
@@ -136,6 +146,20 @@ def test_a_moderator_that_fails_is_asked_no_more_and_is_told_of(kind: str) -> No
     assert "moderator by mod" in one.text("index.md") and "1 failed: moderator by mod: " in life.screen
     lived(one, 0, Options(retry_failed=True))
     assert len(sent_to(one, "mod")) == tried, "of what is complete nobody says any more who is next"
+
+
+def test_what_failed_beside_a_complete_talk_stays_told_when_others_are_taken_up() -> None:
+    """Only what is to be held again is opened again."""
+    both = {**TABLE, "prompts": {**TABLE["prompts"], "duo": {"opening": "O", "rounds": 1}}}
+    both["pairings"] = [*TABLE["pairings"], {"prompt": "duo", "a": "dora", "b": "dora"}]
+    both["models"] = {**TABLE["models"], "dora": {"use": "sim/dora", "price": {"input": 1, "output": 3}}}
+    trouble = [{"kind": "server_error", "model": "mod"}, {"kind": "blank", "model": "dora"}]
+    speakers = {**SPEAKERS, "models": {**SPEAKERS["models"], "dora": {}}, "faults": {"script": trouble}}
+    one = night(both, speakers)
+    lived(one, 3)
+    assert "moderator by mod" in one.text("index.md")
+    lived(one, 3, Options(retry_failed=True))
+    assert "moderator by mod" in one.text("index.md")
 
 
 def test_a_dead_moderator_keeps_the_talk_waiting_and_not_without_its_order() -> None:
@@ -314,11 +338,17 @@ def test_a_silent_observer_is_asked_again_by_retry_failed_and_nobody_else_is() -
 
 def test_a_dead_observer_waits_for_the_next_night() -> None:
     """Its model is gone: pending, not failed, and the next run asks it without a flag."""
-    one = night(duo([NOTES]), sim("ada", "basil", "judge", faults=[{"kind": "not_found", "model": "judge"}]))
+    fails = {**SCORES, "observer": "ada"}
+    dead = [{"kind": "not_found", "model": "judge"}]
+    one = night(duo([fails, NOTES]), sim("ada", "basil", "judge", faults=dead))
     lived(one, 3)
-    assert one.status()["observers"]["pending"] == 1 and one.status()["continue"] == "tertulia run job.yaml"
+    observers = one.status()["observers"]
+    assert (observers["pending"], observers["failed"]) == (1, 1) and one.status()["continue"] == "tertulia run job.yaml"
     one.change(sim("ada", "basil", "judge"))
-    lived(one, 0)
+    records = one.records()[-1].seq
+    lived(one, 3)
+    assert [sent.alias for sent in asked_since(one, records)] == ["judge"], "who has failed is not asked again"
+    assert one.status()["continue"] == "tertulia run job.yaml --retry-failed"
 
 
 @pytest.mark.parametrize(
@@ -336,6 +366,16 @@ def test_an_observer_without_money_leaves_the_dialogue_complete(
     assert (status["observers"]["budget"], status["observers"]["why"][0]["reason"]) == (1, most)
     assert sent_to(one, "judge") == []
     sound(one)
+
+
+def test_the_ceiling_of_a_conversation_or_a_pairing_is_not_for_who_comments_on_it() -> None:
+    """A comment that would pass either is asked for all the same."""
+    tight = duo([NOTES], budget={"run": 5, "conversation": 0.0014})
+    tight["pairings"] = [{**PAIR, "budget": 0.0014}]
+    one = night(tight, sim("ada", "basil", "judge"))
+    lived(one, 0)
+    assert one.status()["ceilings"][1]["name"] == "pairing 1"
+    assert one.status()["ceilings"][1]["held"] < one.status()["spent"]["total"]
 
 
 def test_an_observer_that_ran_out_of_the_runs_money_is_taken_up_with_the_budget_that_is_named() -> None:
@@ -368,8 +408,49 @@ def test_an_observer_may_be_engaged_when_all_is_said() -> None:
     assert len(sent_to(one, "judge")) == 1 and [r.event.kind for r in one.records()].count("engaged") == 1
     assert observe(one, "judge", "Anything else?").exit == 0
     assert len(line_of(one, DUO)["after"]) == 2
-    assert sum(isinstance(r.event, Engaged) for r in one.records()) == 2
+    same = engaged(one, "judge", "What now?")
+    again = Engaged(same.prompts, {**same.listener, "heading": "The same under another name"})
+    lived(one, 0, Options(observers_only=True, engaged=again))
+    assert len(sent_to(one, "judge")) == 2
+    assert sum(isinstance(r.event, Engaged) for r in one.records()) == 3
     sound(one)
+
+
+def test_who_listened_is_no_conversation_when_the_job_has_changed() -> None:
+    """One conversation is replaced, with all that it has cost; what was asked about it is counted with it."""
+    one = night(duo([NOTES, TITLES], stop=[{"vote": {"observer": "judge"}}]), sim("ada", "basil", "judge"))
+    one.live()
+    spent = one.counted
+    edited = duo([{**NOTES, "prompt": "What else?"}], stop=[{"vote": {"observer": "judge"}}], rounds=3)
+    one.live(Options(accept_changes=True), job=edited)
+    status = one.status()
+    assert status["replaced"] == {"conversations": 1, "cost": pytest.approx(spent / 1e9)}
+    assert status["observers"]["total"] == 1
+    state, plan = one.reading().state, one.reading().plan
+    found = outlook(plan, state, plan.cells, prices(plan), means_of(state), 4)
+    assert found.counts["replaced"] + found.counts["done"] == 2
+    sound(one)
+
+
+def test_an_observer_that_is_new_in_the_job_is_expected_and_asked() -> None:
+    """It is no part of what was said, so that nothing else is."""
+    one = night(duo(), sim("ada", "basil", "judge"))
+    lived(one, 0)
+    records = one.records()[-1].seq
+    lived(one, 0, job=duo([NOTES]))
+    assert [sent.alias for sent in asked_since(one, records)] == ["judge"]
+    assert [note["heading"] for note in line_of(one, DUO)["after"]] == ["Notes"]
+
+
+def test_a_call_of_somebody_who_listens_has_a_name() -> None:
+    """Where its cost is assumed, people can say which one is meant."""
+    faults = [{"kind": "silent", "model": "judge"}]
+    quick = {"max_tokens": 200, "timeout": {"first": "5s", "idle": "5s", "total": "9s"}}
+    one = night(duo([NOTES], defaults=quick), sim("ada", "basil", "judge", faults=faults))
+    one.live()
+    reading = one.reading()
+    names = {call.name for call in assumed_calls(reading.state, reading.plan)}
+    assert f"{DUO} (Notes by judge)#4.1" in names
 
 
 # --- lines from outside ------------------------------------------------------------------------------------------
@@ -496,13 +577,15 @@ def test_eight_rounds_of_which_the_last_answer_is_blank_are_mended_by_one_turn()
     assert "7 of 8" in page and "no visible text" in page and "Answer 7." in page
     one.change(sim(ada={"reply": {"texts": [f"Answer {n}." for n in range(1, 9)]}}))
     records, spent = one.records()[-1].seq, one.counted
-    assert branch(one, "redo", "eight/ada").exit == 0
+    redone = branch(one, "redo", "eight/ada")
+    assert (redone.exit, redone.told) == (0, ["eight/ada goes on with eight/ada.old1 from turn 16"])
     assert [(sent.turn, sent.attempt) for sent in asked_since(one, records)] == [(16, 1)]
     mended = line_of(one, "eight/ada")
     assert (mended["status"], mended["rounds"]["done"], texts_of(mended)[-1]) == ("complete", 8, "Answer 8.")
     assert mended["origin"]["kind"] == "redo" and mended["origin"]["id"] == line["id"]
     assert mended["totals"]["spent"] == pytest.approx((one.counted - spent) / 1e9)
     assert "7 of 8" in one.text("conversations/eight/ada.old1.md")
+    assert [_meant(one.reading(), name).name for name in ("eight/ada", "old1")] == ["eight/ada", "eight/ada.old1"]
     status = one.status()
     assert (status["exit"], status["conversations"]["total"], status["mended"]["conversations"]) == (0, 1, 1)
     assert status["replaced"]["conversations"] == 0 and status["mended"]["cost"] == pytest.approx(spent / 1e9)
@@ -658,28 +741,51 @@ def test_a_branch_that_was_killed_goes_on_with_the_next_run(number: int) -> None
 # --- what is shown of the past -----------------------------------------------------------------------------------
 
 
-def long(history: dict[str, Any], habits: dict[str, Any] | None = None, **top: Any) -> Night:
-    return night(
-        {
-            **job({"duo": {"opening": "Go on.", "rounds": 6, "history": history}}, [PAIR], "ada", "basil", **top),
-            "models": {name: {"use": f"sim/{name}", "price": {"input": 1, "output": 3}, "context": 420}
-                       for name in ("ada", "basil")},
-        },
-        sim(ada={"reply": {"mean": 60, "spread": 0.1}, **(habits or {})},
-            basil={"reply": {"mean": 60, "spread": 0.1}, **(habits or {})}),
-    )  # fmt: skip
+def long(history: dict[str, Any], known: bool = True, window: int = 420) -> Night:
+    """Two who speak at length in a small window, of which the job knows or not."""
+    prompts = {"duo": {"opening": "Go on.", "rounds": 6, "history": history}}
+    models = {
+        name: {"use": f"sim/{name}", "price": {"input": 1, "output": 3}, **({"context": window} if known else {})}
+        for name in ("ada", "basil")
+    }
+    wordy = {"reply": {"mean": 60, "spread": 0.1}, "context": window}
+    return night({**job(prompts, [PAIR]), "models": models}, sim(ada=wordy, basil=wordy))
 
 
-@pytest.mark.parametrize("habits", [{}, {"context": 420}], ids=["by our count", "as the provider says"])
-def test_a_full_window_is_trimmed_in_sight(habits: dict[str, Any]) -> None:
+@pytest.mark.parametrize("known", [True, False], ids=["by our count", "as the provider says"])
+def test_a_full_window_is_trimmed_in_sight(known: bool) -> None:
     """The oldest lines are left out, and a sentence says so; what was sent is built again from the journal."""
-    one = long({"overflow": "trim"}, habits)
+    one = long({"overflow": "trim"}, known)
     lived(one, 0)
     line = line_of(one, DUO)
     left_out = [turn["left_out"] for turn in line["turns"]]
     assert line["status"] == "complete" and line["rounds"]["done"] == 6 and max(left_out) > 0 == left_out[0]
     assert sent_to(one, "basil")[-1][0][1].startswith("Go on.\n\n(Earlier turns are left out here.)")
     assert verify(one.folder, one.left()).rebuilt == len(one.sents())
+    refused = sum(request.outcome == "context_length" for request in one.engine.received)
+    assert bool(refused) is not known
+
+
+def test_a_window_too_small_for_anything_fails() -> None:
+    """When nothing more can be left out."""
+    one = long({"overflow": "trim"}, False, 10)
+    lived(one, 3)
+    assert line_of(one, DUO)["status"] == "failed" and "context full" in line_of(one, DUO)["reason"]
+    assert len(one.engine.received) == 1
+
+
+def test_a_local_server_that_cuts_the_history_is_sent_less_of_it() -> None:
+    """Its falling count gives it away; what it read in full is asked again without the oldest lines."""
+    one = long({"overflow": "trim"}, False)
+    assert isinstance(one.job, dict)
+    one.job = {**one.job, "providers": {"sim": {"free": True}}}
+    cutting = {"reply": {"mean": 120, "spread": 0.6}, "context": 500, "overflow": "cut"}
+    one.change(sim(ada=cutting, basil=cutting))
+    one.live()
+    assert line_of(one, DUO)["status"] == "complete"
+    assert max(turn["left_out"] for turn in line_of(one, DUO)["turns"]) > 0
+    assert any(isinstance(r.event, Failed) and r.event.failure == "context_cut" for r in one.records())
+    sound(one)
 
 
 def test_a_window_shows_the_last_lines_only() -> None:
@@ -696,7 +802,7 @@ def test_a_window_shows_the_last_lines_only() -> None:
 @pytest.mark.parametrize(("overflow", "status", "exit"), [("fail", "failed", 3), ("stop", "complete", 0)])
 def test_a_full_window_ends_a_conversation_as_its_history_says(overflow: str, status: str, exit: int) -> None:
     """Failed, or over; in both with the reason, and with what was said."""
-    one = long({"overflow": overflow}, {"context": 420})
+    one = long({"overflow": overflow})
     lived(one, exit)
     line = line_of(one, DUO)
     assert line["status"] == status and 0 < line["rounds"]["done"] < 6 and "context" in line["reason"]
@@ -721,6 +827,26 @@ def test_a_deadline_ends_a_night_and_the_next_one_goes_on(deadline: str, next_ti
     assert 300 <= life.seconds < 370 and "deadline" in life.screen
     lived(one, next_time)
     assert line_of(one, DUO)["rounds"]["done"] > 2
+
+
+def test_of_two_jobs_of_a_night_one_may_end_before_the_other() -> None:
+    """Each has a deadline of its own; the one that has none goes on to its last line."""
+    one = timed("5m")
+    assert isinstance(one.job, dict)
+    other = {**duo(rounds=9), "name": "other"}
+    sources = [Source(job_of(text_of(job)), f"{job['name']}.yaml", {}) for job in (one.job, other)]
+    bases = {(source.job.name, "sim"): "http://sim.sim/v1" for source in sources}
+
+    async def main() -> int:
+        wire = SimWire(dict.fromkeys(bases.values(), one.engine), (0.001, 0.005), Random(7), None)
+        clock, programs = VirtualClock(one.wall), ScriptedPrograms()
+        world = World(clock, one.disk, wire, Random(1), ScriptedSignals(), programs)
+        return await whole_night(world, sources, Options(), Place(ROOT, "{}", bases), tell=lambda line: None)
+
+    assert run_virtual(main) == 5
+    mine, its = one.status(), read(ROOT / "other/main", one.left())
+    assert mine["reasons"] == ["deadline"] and mine["conversations"]["deadline"] == 1
+    assert its.counts()["complete"] == 1 and its.state.closed[-1][1].exit == 0
 
 
 def test_each_step_of_a_rule_on_time_is_judged_as_it_is_shown() -> None:

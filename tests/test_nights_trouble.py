@@ -124,7 +124,7 @@ def impatient(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.fault(45)
-@pytest.mark.parametrize("kind", ["refused", "server_error", "busy", "silent"])
+@pytest.mark.parametrize("kind", ["refused", "server_error", pytest.param("busy", marks=pytest.mark.prove), "silent"])
 def test_the_victims_of_a_provider_that_answers_nobody_are_pending_however_few_retries_there_are(kind: str) -> None:
     """Run after run none of them fails for it, and when it is well again the same command completes all."""
     night = at_the_door(impatient(), [{"kind": kind}])

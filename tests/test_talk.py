@@ -124,9 +124,15 @@ def test_what_an_origin_said_is_weighed_and_ends_no_branch() -> None:
     origin = Origin("before", "p/a~b", "extend", 2)
     talk = Talk(planned("a", "b", rounds=2, stops=(Rule("phrase", phrase="The end"),), origin=origin))
     say(talk, "Hello.", "The end.")
-    assert talk.over() is None and talk.started is None
+    assert (talk.over(), talk.started) == (None, None)
     say(talk, "The end.", at=7.0)
-    assert talk.over() is not None and talk.started == 7.0
+    assert "The end" in str(talk.over())
+    assert talk.weighed.keys() == {3}
+    voted = Talk(planned("a", "b", rounds=3, voters=(aside("vote"),), origin=origin))
+    say(voted, "Hello.", "The end.")
+    assert voted.voters() == []
+    say(voted, "More.", "Words.")
+    assert len(voted.voters()) == 1
 
 
 def test_only_counts_that_can_be_believed_are_counted() -> None:
@@ -217,7 +223,10 @@ def test_a_talk_is_read_back_from_its_records() -> None:
     assert talk.started == 2.0 and talk.weighed[1].figures["time"] == 1.0
     assert isinstance(talk.said[1], Said)
     gap, read = journal(sent(1), reply(1, "first"), sent(3), reply(3, "third"))
-    assert talk_of(planned("a", "b"), gap, read).history == ["first"]
+    talk = talk_of(planned("a", "b"), gap, read)
+    assert talk.history == ["first"]
+    say(talk, "second")
+    assert talk.history == ["first", "second"]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", "nobody"]), st.sampled_from(["yes", "no"])), max_size=6))

@@ -388,6 +388,8 @@ def _meant(told: Reading, text: str) -> Cell:
     from runner.foreign import one_line
 
     cells = told.plan.cells
+    if not any(text.casefold() in cell.name.casefold() or text == cell.id for cell in cells):
+        cells = told.plan.superseded or cells
     exact = [cell for cell in cells if text in (cell.name, cell.id)]
     found = exact or [cell for cell in cells if text.casefold() in cell.name.casefold()]
     if len(found) == 1:

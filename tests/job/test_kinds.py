@@ -349,10 +349,10 @@ def test_a_speaker_is_shown_as_much_as_its_history_says() -> None:
 def test_thoughts_are_kept_where_the_provider_takes_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """For any other it is a mistake, told where it is set."""
     text = talk("vars: {}", "pairings: [{a: sim/ada, b: sim/basil, history: {reasoning: keep}}]")
-    monkeypatch.setattr(type(DIALECTS["sim"]), "takes_reasoning", False)
+    monkeypatch.setattr(DIALECTS["sim"], "takes_reasoning", False)
     with pytest.raises(JobError, match="`sim` \\(sim\\) cannot be told again what `ada` thought"):
         read(text)
-    monkeypatch.setattr(type(DIALECTS["sim"]), "takes_reasoning", True)
+    monkeypatch.undo()
     assert all(side.keeps_reasoning for side in held(text).participants)
 
 
