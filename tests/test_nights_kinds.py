@@ -343,7 +343,8 @@ def test_a_dead_observer_waits_for_the_next_night() -> None:
     one = night(duo([fails, NOTES]), sim("ada", "basil", "judge", faults=dead))
     lived(one, 3)
     observers = one.status()["observers"]
-    assert (observers["pending"], observers["failed"]) == (1, 1) and one.status()["continue"] == "tertulia run job.yaml"
+    assert (observers["pending"], observers["failed"]) == (1, 1)
+    assert one.status()["continue"] == "tertulia run job.yaml --retry-failed"
     one.change(sim("ada", "basil", "judge"))
     records = one.records()[-1].seq
     lived(one, 3)
