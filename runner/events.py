@@ -184,6 +184,8 @@ class Engaged:
     prompts: tuple[str, ...]
     listener: Mapping[str, Any]
     """Whom, and what he is asked, as a job has it."""
+    cells: tuple[str, ...] = ()
+    """The conversations that he comments on; none for all of these prompts."""
 
 
 @dataclass(frozen=True, slots=True)

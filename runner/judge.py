@@ -17,6 +17,8 @@ from runner.prices import Charge
 
 _AS_MANY: Final = 0.95
 """A count may fall by so much without a cut: a template may leave out a little of what is past."""
+MOST_NONSENSE: Final = 1
+"""So often somebody is asked again whose answer is no use: no vote, no JSON, not what its schema says."""
 MOST_BUSY: Final = 20
 """So many busy answers for one turn fail it."""
 
@@ -92,6 +94,12 @@ def made_sense(outcome: Outcome, aside: Aside, lines: int) -> Outcome:
         return _no_reply(outcome, "refused", "call", "refused answer")
     problem = understood(aside, outcome.text, lines).problem
     return outcome if problem is None else _no_reply(outcome, "error", "call", problem)
+
+
+def no_use(verdict: Verdict, tried: Tried) -> Verdict:
+    """The verdict on an answer that made no sense: it was paid for, so that few more of the kind are asked for."""
+    again = verdict.next == "retry" and tried.kinds.get("error", 0) < MOST_NONSENSE
+    return verdict if again else Verdict("fail", reason=verdict.reason)
 
 
 def _no_reply(reply: Reply, kind: Kind, scope: Scope, detail: str) -> Failure:

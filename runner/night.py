@@ -51,7 +51,16 @@ from runner.render import STYLES, StyleError
 from runner.render.figures import counted
 from runner.roster import Roster
 from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
-from runner.selection import Options, date_of, first_of, key_of, look_through, overran_before, unfinished_elsewhere
+from runner.selection import (
+    Options,
+    date_of,
+    first_of,
+    key_of,
+    look_through,
+    overran_before,
+    select,
+    unfinished_elsewhere,
+)
 from runner.shares import Shares
 from runner.talk import talk_of
 from runner.transports.http import HttpTransport
@@ -394,6 +403,9 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
         date = state.jobs[0].date if state.jobs else today
         if date != today or any(state.additions):
             plan = make_plan(job, date, state.additions)
+        if options.engaged is not None:
+            chosen = select(plan, options.only) if options.only else ()
+            options = replace(options, engaged=replace(options.engaged, cells=tuple(cell.id for cell in chosen)))
         if options.engaged is not None and options.engaged not in state.engaged:
             journal.record(options.engaged)
             plan = make_plan(job, date, state.additions)

@@ -211,7 +211,7 @@ def outlook(
         succeeded = {by_name[row.name].id for row in rows if row.standing == "changed"}
         rows += [one.row for one in before if one.id not in succeeded]
     lanes = _lanes(plan, rows, slots)
-    to_hold = sum(row.standing in TO_HOLD for row in rows)
+    calling = sum(any(load.calls for load in row.expected.values()) for row in rows)
     return Outlook(
         rows=tuple(rows),
         expected=expected,
@@ -221,7 +221,7 @@ def outlook(
         cut_short=sum(_is_cut_short(plan, row) for row in rows),
         lanes=tuple(LanePace(name, lane.expected.calls, lane.pace) for name, lane in lanes.items()),
         longest=max((minutes_alone(row.expected) for row in rows), default=0.0),
-        slots=min(to_hold, sum(min(lane.slots, lane.conversations) for lane in lanes.values())),
+        slots=min(calling, sum(min(lane.slots, lane.conversations) for lane in lanes.values())),
     )
 
 

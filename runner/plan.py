@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from runner.conversation import DURING, Aside, Conversation, Look, Origin, Participant, going_on, said_by
 from runner.events import Additions, Branched, Engaged
-from runner.job.cells import Casting, Posed, Scene, aside_id, ceiling_name, ordered
+from runner.job.cells import Casting, Posed, Scene, aside_id, ceiling_name, listening, ordered
 from runner.job.job import Job, Listener, Model, Prompt, Provider
 from runner.job.naming import LONGEST, apart, choices, fitted, short, slug
 from runner.job.problem import JobError, Problem
@@ -237,7 +237,8 @@ def make_plan(job: Job, date: str, additions: Additions = Additions()) -> Plan: 
                 key = (cell.prompt, cell.pairing, cell.models)
                 if key not in posed:
                     posed[key] = scene.posed(cell.models)
-                found |= {aside_id(cell.id, one): (cell, place) for place, one in enumerate(posed[key])}
+                heard_by = enumerate(listening(posed[key], cell.id))
+                found |= {aside_id(cell.id, one): (cell, place) for place, one in heard_by}
         return found
 
     models = {alias: model for alias, model in job.models.items() if alias in used}
@@ -260,7 +261,7 @@ def make_plan(job: Job, date: str, additions: Additions = Additions()) -> Plan: 
 def _with_observers(job: Job, engaged: Iterable[Engaged]) -> Job:
     prompts = dict(job.prompts)
     for event in engaged:
-        observer = Listener(**event.listener)
+        observer = Listener(**{**event.listener, "cells": event.cells})
         for name in event.prompts if observer.model in job.models else ():
             if name in prompts and observer not in prompts[name].after:
                 prompts[name] = replace(prompts[name], after=(*prompts[name].after, observer))

@@ -25,7 +25,7 @@ from runner.conversation import DURING, Aside, Floor, Line, Participant, Status,
 from runner.events import Closed, Heard, Opened, Place, Progress, Replied, Sent, Started, Stopped, Tried
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
 from runner.journal import Journal
-from runner.judge import Verdict, failed, judge, made_sense, max_tokens_for, read_whole, replied
+from runner.judge import Verdict, failed, judge, made_sense, max_tokens_for, no_use, read_whole, replied
 from runner.ledger import Purse
 from runner.limits import Lane, Size
 from runner.lines import StorageError
@@ -260,7 +260,7 @@ class Session:
                 async with self.gate.admit(ask) as flight:
                     answer = await self._send(call, ask)
                     outcome = self._looked_through(turn, answer.outcome, bound)
-                    verdict = self._judged(outcome, turn, ask, _is_its_own(turn, answer))
+                    verdict = self._judged(outcome, turn, ask, answer)
                     flight.landed(outcome)
                     self._learn(answer, verdict, ask, rng)
             except Smaller as smaller:
@@ -394,11 +394,13 @@ class Session:
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
-    def _judged(self, outcome: Outcome, turn: Turn, ask: Ask, is_its_own: bool) -> Verdict:
+    def _judged(self, outcome: Outcome, turn: Turn, ask: Ask, answer: Answer) -> Verdict:
         """Judge an outcome and record it; the money is settled with the same event."""
         speaker, tried = turn.speaker, self.journal.state.of(ask.sent.cell).tried
         verdict = judge(outcome, speaker, tried, turn.held.rng.random(), ask.sent.dropped)
-        if verdict.next == "fail" and isinstance(outcome, Failure) and not is_its_own:
+        if turn.aside is not None and outcome is not answer.outcome:
+            verdict = no_use(verdict, tried)
+        if verdict.next == "fail" and isinstance(outcome, Failure) and not _is_its_own(turn, answer):
             if _may_pass(outcome, speaker):
                 verdict = self._who_is_to_blame(outcome, tried, ask, verdict)
             elif self._turns_all_down(outcome, speaker.alias):

@@ -320,6 +320,8 @@ def test_what_becomes_of_an_observer_is_its_own_failure(case: str) -> None:
     assert "Observers: 0 of 1 have commented." in one.text("index.md") and who in one.text("index.md")
     assert why[:20] in one.text(f"conversations/{DUO}.md")
     assert status["continue"] == "tertulia run job.yaml --retry-failed"
+    if after is SCORES:
+        assert len(sent_to(one, "judge")) == 2, "an answer that is no use is paid for: one more, and no third"
 
 
 def test_a_silent_observer_is_asked_again_by_retry_failed_and_nobody_else_is() -> None:
@@ -415,6 +417,20 @@ def test_an_observer_may_be_engaged_when_all_is_said() -> None:
     assert len(sent_to(one, "judge")) == 2
     assert sum(isinstance(r.event, Engaged) for r in one.records()) == 3
     sound(one)
+
+
+def test_an_observer_who_is_engaged_for_some_conversations_is_asked_about_those_alone() -> None:
+    """Not by the next run either, and once about each, however often it was engaged for it."""
+    one = night({**duo(), "pairings": [{**PAIR, "repeat": 3}]}, sim("ada", "basil", "judge"))
+    lived(one, 0)
+    asked = engaged(one, "judge", "What now?")
+    lived(one, 0, Options(only=(f"{DUO}.r2",), observers_only=True, engaged=asked))
+    assert [len(line["after"]) for line in one.lines()] == [0, 1, 0]
+    lived(one, 0)
+    assert len(sent_to(one, "judge")) == 1
+    lived(one, 0, Options(only=(f"{DUO}.r[23]",), observers_only=True, engaged=asked))
+    assert [len(line["after"]) for line in one.lines()] == [0, 1, 1]
+    assert len(sent_to(one, "judge")) == 2
 
 
 def test_who_listened_is_no_conversation_when_the_job_has_changed() -> None:

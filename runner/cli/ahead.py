@@ -356,11 +356,11 @@ def _figures(standing: Standing, ahead: Outlook) -> Iterator[str]:
     replaced = sum(row.spent for row in ahead.rows if row.standing in ("replaced", "changed"))
     if replaced:
         yield f"  replaced     {_money(replaced)} was paid for what the job has changed or dropped; it counts as spent"
-    if ahead.to_hold:
+    if ahead.expected.calls:
         yield f"  expected     {_money(ahead.expected.cost)}  outputs: {ahead.source}"
         yield f"  likely most  {_money(ahead.most.cost)}  each turn once, each output at its limit"
     yield from _ceilings(standing, ahead)
-    if ahead.to_hold:
+    if ahead.expected.calls:
         reserved = f"{_money(ahead.slots * ahead.largest)} reserved with {ahead.slots:,} in flight"
         yield f"  one call     {_money(ahead.largest)}  at most, for the largest; up to {reserved}"
         yield from _minutes(ahead)
@@ -419,7 +419,7 @@ def _next(standing: Standing, ahead: Outlook, again: Sequence[str], asked: Asked
             yield "  tertulia plan --why says what has changed"
         yield f"  to buy them again:           {command} --accept-changes"
         yield f"  to leave this run as it is:  {command} --new"
-    elif ahead.to_hold:
+    elif ahead.to_hold or ahead.expected.calls:
         verb = "goes on with" if standing.state.lives else "begins"
         yield f"  next: {command}  ({verb} {standing.name})"
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import groupby, product
@@ -150,7 +150,7 @@ class Scene:
                 every=one.listener.every,
                 budget=None if one.listener.budget is None else ceiling_name(self.prompt, one.listener),
             )
-            for one in self.posed(casting)
+            for one in listening(self.posed(casting), cell)
         )
 
     def look(self, casting: Casting) -> Look:
@@ -369,6 +369,12 @@ def ordered(lines: Sequence[Line], drawn_from: str) -> tuple[Line, ...]:
             rest.remove(line)
             found.append(replace(line, number=len(found) + 1))
     return tuple(found)
+
+
+def listening(posed: Iterable[Posed], cell: str) -> list[Posed]:
+    """Those who listen to the conversation of this id; who is engaged twice with the same question listens once."""
+    mine = (one for one in posed if not one.listener.cells or cell in one.listener.cells)
+    return list({one.digest: one for one in mine}.values())
 
 
 def aside_id(cell: str, posed: Posed) -> str:

@@ -113,6 +113,8 @@ class Listener:
     """A vote is held after so many rounds."""
     budget: Nanos | None = None
     settings: Overrides = field(default_factory=dict, hash=False)
+    cells: tuple[str, ...] = ()
+    """The conversations for which alone he was engaged, by their ids; none where he listens to all of his prompt."""
 
 
 @dataclass(frozen=True, slots=True)

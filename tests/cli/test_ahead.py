@@ -90,6 +90,17 @@ def test_plan_of_a_finished_run_says_that_nothing_is_left() -> None:
     assert night.engine.bill.accepted == 6
 
 
+def test_plan_of_a_finished_run_tells_of_observers_that_came_to_its_job() -> None:
+    """What the next run would ask is shown with its money, although no conversation is to be held."""
+    held()
+    observed = JOB.replace("rounds:", "after: [{observer: ada, prompt: What was said?}], rounds:")
+    assert observed != JOB
+    said = tertulia("plan", write("talk.yaml", observed))
+    assert "to hold      0 conversations, 1 call  (3 done)" in said.out
+    assert "expected     $" in said.out and "one call     $" in said.out
+    assert "next: tertulia run talk.yaml" in said.out
+
+
 def test_plan_says_what_run_will_refuse_and_why() -> None:
     """Complete conversations that would be bought again are named, with what changed and both ways out."""
     held()
