@@ -122,7 +122,7 @@ if TYPE_CHECKING:
     from runner.run import run
 
 __all__ = ["load", "plan", "read", "run"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "load": ("runner.job", "load"),

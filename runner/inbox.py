@@ -21,7 +21,7 @@ from runner.foreign import one_line
 from runner.job.texts import Written, normal, parted
 from runner.run import Letter, NotYet
 from runner.talk import Talk
-from runner.world import Disk, Programs
+from runner.world import MOST_OUTPUT, Disk, Programs
 
 _COMMAND_SECONDS: Final = 60.0
 _MOST_BYTES: Final = 4 * 1024 * 1024
@@ -34,6 +34,8 @@ class Inboxes:
     disk: Disk
     programs: Programs
     folder: Path
+    secret: tuple[str, ...] = ()
+    """The variables that the job names."""
 
     async def look(self, talk: Talk, line: Line) -> Letter | NotYet:
         """The text of a line, or why there is none yet."""
@@ -48,7 +50,10 @@ class Inboxes:
     def _from_file(self, name: str, earlier: int) -> Letter | NotYet:
         path = self.folder / name
         try:
-            text = self.disk.read(path, 0, _MOST_BYTES).decode("utf-8-sig")
+            data = self.disk.read(path, 0, _MOST_BYTES + 1)
+            if len(data) > _MOST_BYTES:
+                return NotYet(f"{path} is too large: {_MOST_BYTES:,} bytes are read at most")
+            text = data.decode("utf-8-sig")
         except FileNotFoundError:
             return NotYet(f"{path} is not there")
         except OSError as error:
@@ -71,7 +76,9 @@ class Inboxes:
         given = orjson.dumps(
             {"conversation": talk.conversation.name, "role": line.role, "turn": line.number, "said": said}
         )
-        environ = {
+        # The keys of the job are for its providers: a command finds no variable that the job names.
+        environ: dict[str, str | None] = dict.fromkeys(self.secret)
+        environ |= {
             "TERTULIA_CONVERSATION": talk.conversation.name,
             "TERTULIA_ROLE": line.role,
             "TERTULIA_TURN": str(line.number),
@@ -83,9 +90,10 @@ class Inboxes:
         except OSError as error:
             return NotYet(f"`{shown}` cannot be run: {error.strerror}")
         if ran.code != 0:
-            return NotYet(
-                f"`{shown}` ended with code {ran.code}: {one_line(ran.errors.decode('utf-8', 'replace'), 200)}"
-            )
+            # What it prints on the way may hold a key that it was given.
+            return NotYet(f"`{shown}` ended with code {ran.code}")
+        if len(ran.output) >= MOST_OUTPUT:
+            return NotYet(f"`{shown}` prints too much: {MOST_OUTPUT:,} bytes are read at most")
         text = normal(ran.output.decode("utf-8", "replace")).strip("\n")
         return Letter(text, shown) if has_text(text) else NotYet(f"`{shown}` gave none")
 

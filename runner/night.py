@@ -739,7 +739,7 @@ def _session(
     # Reopened conversations are missing, although the state will say so only when the life has begun.
     roster = Roster(one.plan, one.journal, known, lanes, one.missing, gate, one.purse.ceiling)
     transport = HttpTransport(world.wire, world.clock, one.endpoints)
-    inboxes = Inboxes(world.disk, world.programs, Path(one.source.file).parent)
+    inboxes = Inboxes(world.disk, world.programs, Path(one.source.file).parent, one.source.job.variables())
     return Session(
         plan=one.plan,
         journal=one.journal,

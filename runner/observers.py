@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from runner.conversation import Aside
 
-_FENCED: Final = re.compile(r"```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
+_FENCE: Final = re.compile(r"[ \t]*```[\w-]*[ \t]*")
 _YES: Final = re.compile(r"\W*(?:yes|true|stop|end)\b", re.IGNORECASE)
 _NO: Final = re.compile(r"\W*(?:no|false|continue|go on)\b", re.IGNORECASE)
 _LONGEST_TITLE: Final = 200
@@ -32,10 +33,15 @@ def understood(aside: Aside, text: str, lines: int) -> Understood:
     if aside.kind == "vote":
         vote = _vote(text)
         return Understood(vote, None if vote is not None else "neither yes nor no")
-    if aside.kind == "titles":
-        return _titles(text, lines)
-    if aside.kind == "scores":
-        return _scores(text, aside.schema or {})
+    try:
+        if aside.kind == "titles":
+            return _titles(text, lines)
+        if aside.kind == "scores":
+            return _scores(text, aside.schema or {})
+    except Exception as error:
+        # What an answer makes of a schema, and a schema of the package that knows them, is beyond any list of errors;
+        # it was paid for, and must not take the night with it.
+        return Understood(problem=f"cannot be checked: {type(error).__name__}: {str(error)[:200]}")
     return Understood()
 
 
@@ -63,7 +69,7 @@ def _titles(text: str, lines: int) -> Understood:
         return Understood(problem="not a list of titles")
     titles: dict[str, str] = {}
     for number, title in data.items():
-        known = number.isascii() and number.isdigit() and 1 <= int(number) <= lines
+        known = len(number) < 10 and number.isascii() and number.isdigit() and 1 <= int(number) <= lines
         if not known or not isinstance(title, str) or not title.strip() or len(title) > _LONGEST_TITLE:
             return Understood(problem=f"not a title of one of the {lines} turns: {number}")
         titles[str(int(number))] = " ".join(title.split())
@@ -88,9 +94,16 @@ def _scores(text: str, schema: Mapping[str, Any]) -> Understood:
     return Understood(problem=f"not as the schema says, at {where}: {errors[0].message[:200]}")
 
 
+def _fenced(text: str) -> list[str]:
+    """What stands between each fence and the next."""
+    lines = text.split("\n")
+    fences = [number for number, line in enumerate(lines) if "```" in line and _FENCE.fullmatch(line)]
+    return ["\n".join(lines[one + 1 : other]) for one, other in pairwise(fences)]
+
+
 def _json(text: str) -> Understood:
     """The JSON in an answer: all of it, in a fence, or between the first bracket and its last."""
-    candidates = [text, *(match[1] for match in _FENCED.finditer(text))]
+    candidates = [text, *_fenced(text)]
     for opening, closing in ("{}", "[]"):
         start, end = text.find(opening), text.rfind(closing)
         if 0 <= start < end:

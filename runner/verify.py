@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import orjson
 
+from runner import __version__
 from runner.conversation import DURING, Aside, Floor, call_for
 from runner.events import (
     Account,
@@ -484,6 +485,13 @@ class _Check:
                 self.notes.append("the journal is empty: nothing was ever sent")
             return
         if INDEX in whole and not self._records_are_there():
+            return
+        wrote = "" if self.state.live is None else self.state.live.version
+        if wrote != __version__:
+            # Another version shows the same journal in its own way.
+            self.notes.append(
+                f"not checked: the views, which version {one_line(wrote, 40)} wrote; this is {__version__}"
+            )
             return
         resting = not self.running and not self.state.is_open
         readings = [self._reading(plan) for plan in (self._plans[-1:] if resting else reversed(self._plans))]

@@ -29,7 +29,9 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _FIRST_LOOK_SECONDS: Final = 0.001
 _LONGEST_LOOK_SECONDS: Final = 0.02
 _PIECE_BYTES: Final = 1024 * 1024
-_MOST_OUTPUT: Final = 4 * 1024 * 1024
+_LAST_OUTPUT_SECONDS: Final = 0.5
+"""What a command has printed is there so soon after its end, whoever else holds its output open."""
+MOST_OUTPUT: Final = 4 * 1024 * 1024
 """So much of what a command prints is kept."""
 
 
@@ -199,9 +201,9 @@ class Programs(Protocol):
     """Commands of the user's own."""
 
     async def run(
-        self, command: Sequence[str], given: bytes, environ: Mapping[str, str], folder: Path, seconds: float
+        self, command: Sequence[str], given: bytes, environ: Mapping[str, str | None], folder: Path, seconds: float
     ) -> Ran:
-        """Run a command there, with this on its standard input and these variables besides our own.
+        """Run a command there, with this on its standard input and these variables besides our own, None without.
 
         OSError when it cannot be started, TimeoutError when it takes longer; it is then ended, with all that it began.
         """
@@ -307,7 +309,8 @@ class RealDisk:
         return path.stat().st_size
 
     def read(self, path: Path, offset: int = 0, size: int | None = None) -> bytes:
-        with open(path, "rb") as file:
+        # A pipe in place of a file, to which nobody writes, would otherwise hold everything up for ever.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             file.seek(offset)
             return file.read(-1 if size is None else size)
 
@@ -447,15 +450,17 @@ class RealPrograms:
     """Commands on this machine, each in a session of its own."""
 
     async def run(
-        self, command: Sequence[str], given: bytes, environ: Mapping[str, str], folder: Path, seconds: float
+        self, command: Sequence[str], given: bytes, environ: Mapping[str, str | None], folder: Path, seconds: float
     ) -> Ran:
-        process = await anyio.open_process(command, cwd=folder, env={**os.environ, **environ}, start_new_session=True)
+        named = {**os.environ, **environ}
+        whole = {name: value for name, value in named.items() if value is not None}
+        process = await anyio.open_process(command, cwd=folder, env=whole, start_new_session=True)
         output, errors = bytearray(), bytearray()
 
         async def drain(stream: ByteReceiveStream | None, into: bytearray) -> None:
             assert stream is not None
             async for piece in stream:
-                into += piece[: _MOST_OUTPUT - len(into)]
+                into += piece[: MOST_OUTPUT - len(into)]
 
         async def feed() -> None:
             assert process.stdin is not None
@@ -470,7 +475,12 @@ class RealPrograms:
                     tasks.start_soon(drain, process.stdout, output)
                     tasks.start_soon(drain, process.stderr, errors)
                     tasks.start_soon(feed)
-                code = await process.wait()
+                    # Waiting for the process waits for its pipes, too, which a child of it may keep open for ever.
+                    while process.returncode is None:  # noqa: ASYNC110
+                        await anyio.sleep(_LONGEST_LOOK_SECONDS)
+                    tasks.cancel_scope.deadline = anyio.current_time() + _LAST_OUTPUT_SECONDS
+            code = process.returncode
+            assert code is not None
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import anyio
 import orjson
 import pytest
 
@@ -13,7 +15,7 @@ from runner.events import Heard
 from runner.inbox import Inboxes
 from runner.run import Letter, NotYet
 from runner.talk import Talk
-from runner.world import Ran
+from runner.world import MOST_OUTPUT, Ran, RealDisk, RealPrograms
 from tests.memory import MemoryDisk
 from tests.virtual import ScriptedPrograms, run_virtual
 
@@ -116,14 +118,15 @@ def test_a_command_is_told_what_was_said_and_prints_the_next_line() -> None:
     [
         (Ran(0, b"", b""), "`./next --for it` gave none"),
         (Ran(0, b" \n\n", b""), "`./next --for it` gave none"),
-        (Ran(2, b"text", b"no such letter\n\x1b[31m"), "`./next --for it` ended with code 2: no such letter"),
+        (Ran(2, b"text", b"bad key sk-live-0123456789"), "`./next --for it` ended with code 2"),
+        (Ran(0, b"x" * MOST_OUTPUT, b""), "`./next --for it` prints too much"),
         (None, "`./next --for it` gave none within 60 s"),
     ],
 )
 def test_a_command_that_prints_nothing_fails_or_hangs_is_asked_again_later(ran: Ran | None, why: str) -> None:
-    """What it says of its trouble is shown, and cannot act on a terminal."""
+    """What it prints on the way is not repeated: it may be a key."""
     found = look(MemoryDisk(), talk(COMMAND, "answer"), ScriptedPrograms(lambda *said: ran))
-    assert isinstance(found, NotYet) and found.reason.startswith(why) and "\x1b" not in found.reason
+    assert isinstance(found, NotYet) and found.reason.startswith(why) and "sk-live" not in found.reason
 
 
 def test_a_command_that_cannot_be_run_is_told() -> None:
@@ -131,3 +134,50 @@ def test_a_command_that_cannot_be_run_is_told() -> None:
     assert look(MemoryDisk(), talk(COMMAND, "answer")) == NotYet(
         "`./next --for it` cannot be run: No such file or directory"
     )
+
+
+def test_a_letter_that_is_too_large_is_waited_for_and_not_cut() -> None:
+    """Half of it would stand in the journal for good."""
+    found = look(box("x" * (4 * 1024 * 1024 + 1)), talk(FILE, "answer"))
+    assert isinstance(found, NotYet) and "too large" in found.reason
+
+
+def test_a_pipe_in_place_of_a_box_holds_nobody_up(tmp_path: Path) -> None:
+    """Nobody writes to it: there is no line yet."""
+    os.mkfifo(tmp_path / "box")
+    one = talk(Inbox(file="box"), "answer")
+
+    async def main() -> Letter | NotYet:
+        line = one.next()
+        assert line is not None
+        return await Inboxes(RealDisk(), ScriptedPrograms(), tmp_path).look(one, line)
+
+    assert isinstance(anyio.run(main), NotYet)
+
+
+def ran(tmp_path: Path, script: str, seconds: float = 20.0) -> Ran:
+    async def main() -> Ran:
+        environ: dict[str, str | None] = {"ADDED": "there", "HIDDEN_FROM_IT": None}
+        return await RealPrograms().run(["/bin/sh", "-c", script], b"given", environ, tmp_path, seconds)
+
+    return anyio.run(main)
+
+
+def test_a_real_command_reads_what_it_is_given_and_finds_no_variable_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is the job's, and its end, output and errors are told apart."""
+    monkeypatch.setenv("HIDDEN_FROM_IT", "sk-live-0123456789")
+    found = ran(tmp_path, 'cat; printf ":$ADDED:$HIDDEN_FROM_IT:"; pwd >&2; exit 3')
+    assert found == Ran(3, b"given:there::", f"{tmp_path}\n".encode())
+
+
+def test_a_command_that_leaves_a_child_behind_is_over_when_it_has_ended(tmp_path: Path) -> None:
+    """The child holds its output open, and is ended with it."""
+    assert ran(tmp_path, "echo Hello; sleep 300 &").output == b"Hello\n"
+
+
+def test_a_command_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    """With the exception that says so."""
+    with pytest.raises(TimeoutError):
+        ran(tmp_path, "sleep 300", seconds=0.2)

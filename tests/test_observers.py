@@ -130,3 +130,29 @@ def test_an_answer_that_is_no_use_is_a_failure_that_was_paid_for() -> None:
     assert made_sense(cut, aside("notes"), 2) is cut
     broken = Failure("error", "call", "free", "HTTP 500")
     assert made_sense(broken, scores, 2) is broken
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema", "text"),
+    [
+        ("scores", {"$ref": "#/$defs/nowhere"}, "{}"),
+        ("scores", {"$ref": "http://127.0.0.1:9/schema"}, "{}"),
+        ("scores", {"$ref": "#"}, "{}"),
+        ("scores", {"type": "array", "items": {"$ref": "#"}}, "[" * 400 + "]" * 400),
+        ("titles", None, f'{{"{"1" * 5000}": "x"}}'),
+        ("titles", None, '{"0": "x"}'),
+    ],
+)
+def test_nothing_that_an_answer_or_a_schema_holds_takes_the_night_with_it(
+    kind: AsideKind, schema: dict[str, Any] | None, text: str
+) -> None:
+    """It is an answer that is no use, with the reason; a schema that refers to elsewhere is not fetched."""
+    found = understood(aside(kind, schema), text, 4)
+    assert found.data is None or kind == "scores"
+    assert found.problem
+
+
+def test_an_answer_of_fences_and_blanks_is_read_once() -> None:
+    """The work grows with the length of the text."""
+    assert understood(aside("titles"), "```json" + " " * 400_000, 4).problem == "no JSON in the answer"
+    assert understood(aside("titles"), "```\n" * 50_000, 4).problem == "no JSON in the answer"

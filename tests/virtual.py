@@ -561,12 +561,12 @@ class ScriptedPrograms:
         self.ran: list[tuple[tuple[str, ...], bytes]] = []
 
     async def run(
-        self, command: Sequence[str], given: bytes, environ: Mapping[str, str], folder: Path, seconds: float
+        self, command: Sequence[str], given: bytes, environ: Mapping[str, str | None], folder: Path, seconds: float
     ) -> Ran:
         self.ran.append((tuple(command), given))
         if self.says is None:
             raise FileNotFoundError(2, "No such file or directory", command[0])
-        said = self.says(command, given, environ)
+        said = self.says(command, given, {name: value for name, value in environ.items() if value is not None})
         if said is None:
             await anyio.sleep(seconds)
             raise TimeoutError

@@ -127,7 +127,7 @@ def _looked_at(run: Run) -> _Old | _Kept:
         held = holder(run)
         if held is not None:
             return _Kept(run, f"held by {held}")
-        if run.folder.is_symlink():
+        if run.folder.is_symlink() or run.folder.parent.is_symlink():
             return _Kept(run, "a link to another place")
         found = scanned(run)
         told = reading(run, found)

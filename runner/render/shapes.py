@@ -253,14 +253,20 @@ def figures_of(remarks: Iterable[str], text: str | None) -> Figures:
     return Figures(**counts, cost=cost_of(found["cost"]))
 
 
+_LONGEST_FIGURE: Final = 20
+"""Signs of a figure that somebody can have paid or counted; a longer one is none."""
+
+
 def count_of(shown: str | None) -> int | None:
     """`1,234` as a number."""
-    return int(shown.replace(",", "")) if shown else None
+    return int(shown.replace(",", "")) if shown and len(shown) <= _LONGEST_FIGURE else None
 
 
 def cost_of(shown: str | None) -> Nanos | None:
     """`$0.0036` as money."""
-    return round(Decimal(shown.replace("$", "")) * NANOS_PER_DOLLAR) if shown else None
+    if not shown or len(shown) > _LONGEST_FIGURE:
+        return None
+    return round(Decimal(shown.replace("$", "")) * NANOS_PER_DOLLAR)
 
 
 _NOTED: Final = re.compile(rf"## (?P<heading>{PART}?) \((?P<observer>.*)\)")

@@ -136,9 +136,9 @@ class OwnStyle:
         """The whole file as the user's function makes it."""
         with _told(self.path):
             text = self.module.render(t, links)
-        if not isinstance(text, str):
-            raise StyleError(f"{self.path}: `render` gave {type(text).__name__} for {t.name}; it must give a string")
-        return storable(text)
+            if type(text) is str:
+                return storable(text)
+        raise StyleError(f"{self.path}: `render` gave {type(text).__name__} for {t.name}; it must give a string")
 
 
 def own_style(look: Look, load: Callable[[str], ModuleType]) -> OwnStyle:
@@ -161,7 +161,8 @@ def _told(path: str) -> Iterator[None]:
     """An exception of the user's code as one line with its place; the last place in the user's own file is meant."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
+        # Also what would leave the program: a style has no say in how a night ends.
         line = error.lineno if isinstance(error, SyntaxError) else None
         for frame in traceback.extract_tb(error.__traceback__):
             if frame.filename != __file__ and frame.filename.endswith(path.rpartition("/")[2]):

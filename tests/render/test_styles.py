@@ -343,6 +343,9 @@ def test_a_file_that_is_no_style_is_refused_with_its_line(source: str, trouble: 
         ("raise ValueError('a\\x1b[2J\\nb')", "styles/mine.py:2: ValueError: a\\u{1b}[2J b"),
         ("return render(t, links)", "styles/mine.py:2: RecursionError: "),
         ("assert not t", "styles/mine.py:2: AssertionError: no particulars"),
+        ("raise SystemExit(0)", "styles/mine.py:2: SystemExit: 0"),
+        ("raise KeyboardInterrupt", "styles/mine.py:2: KeyboardInterrupt: no particulars"),
+        ("return type('Odd', (str,), {})('x')", "styles/mine.py: `render` gave Odd for memory/ada~basil"),
     ],
 )
 def test_a_style_that_fails_is_told_with_its_line(body: str, trouble: str) -> None:
