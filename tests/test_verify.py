@@ -351,6 +351,16 @@ VIEWS = [
 ]
 
 
+def test_views_of_another_version_are_not_held_against_this_one(
+    whole: dict[Path, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It showed the same journal in its own way; requests and money are checked all the same."""
+    monkeypatch.setattr("runner.verify.__version__", "9.9")
+    found = found_in({**whole, FOLDER / "index.md": b"as it was then"})
+    assert found.ok and found.rebuilt > 0 and found.views == 0
+    assert any("this is 9.9" in note for note in found.notes)
+
+
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("view", VIEWS)
 def test_one_changed_figure_of_a_view_is_found(whole: dict[Path, bytes], view: str) -> None:
