@@ -509,6 +509,8 @@ class Transcript:
     system: str | None
     spent: Nanos
     """All attempts together, settled and still assumed; what observers cost after the end is not in it."""
+    assumed: Nanos = 0
+    """The part of it that nobody knows better than the reservations."""
     started: float | None = None
     ended: float | None = None
     error: Mapping[str, Any] | None = None

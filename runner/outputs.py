@@ -21,7 +21,7 @@ import orjson
 
 from runner.call import Message, Usage
 from runner.conversation import DURING, STATUSES, Aside, Conversation, Line, Note, Status, Transcript, Turn, view
-from runner.events import LASTING, Failed, Heard, Noted, Place, Progress, Replied, Sent, State, usage_of
+from runner.events import LASTING, Account, Failed, Heard, Noted, Place, Progress, Replied, Sent, State, usage_of
 from runner.forecast import AT_MOST, expecting, loads
 from runner.foreign import one_line
 from runner.job import Job, JobError
@@ -199,6 +199,7 @@ class Reading:
             messages=messages,
             system=system,
             spent=self.spent(cell),
+            assumed=sum(account.assumed + account.reserved for account in self._accounts(cell)),
             started=progress.started,
             ended=progress.ended,
             error=error,
@@ -214,8 +215,11 @@ class Reading:
 
     def spent(self, cell: Cell) -> Nanos:
         """What a conversation has cost, with those who were asked while it went on; without who commented on it."""
+        return sum(account.held for account in self._accounts(cell))
+
+    def _accounts(self, cell: Cell) -> list[Account]:
         own = (cell.id, *(aside.id for aside in self.plan.during(cell)))
-        return sum(self.state.of(id_).account.held for id_ in own)
+        return [self.state.of(id_).account for id_ in own]
 
     def _is_asked(self, cell: Cell, aside: Aside) -> bool:
         """True when an observer was asked, or should have been."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from runner.conversation import Turn
+from runner.conversation import Transcript, Turn
 from runner.money import Nanos, dollars
 
 UNKNOWN: Final = "–"
@@ -38,7 +38,12 @@ def generated(turns: Iterable[Turn]) -> list[Turn]:
 
 def read_in(turns: Iterable[Turn]) -> list[Turn]:
     """The turns that a model wrote elsewhere, as a file tells: what they took was paid there, and is in no total."""
-    return [t for t in turns if t.text is not None and t.heard is not None and t.alias is not None and not t.carried]
+    return [t for t in turns if t.text is not None and t.heard is not None and t.alias is not None]
+
+
+def of_it_assumed(t: Transcript) -> str:
+    """Which part of what a conversation has cost is only assumed; nothing where all of it is known."""
+    return f" ({usd(t.assumed)} of it assumed)" if t.assumed else ""
 
 
 def shown(turns: Iterable[Turn]) -> list[Turn]:

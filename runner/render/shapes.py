@@ -20,7 +20,7 @@ from typing import Final
 
 from runner.conversation import Note, Participant, Transcript, Turn
 from runner.money import NANOS_PER_DOLLAR, Nanos
-from runner.render.figures import counted, generated, read_in, total, usd
+from runner.render.figures import counted, generated, of_it_assumed, read_in, total, usd
 from runner.render.markdown import brief, embedded, extracted, failure, is_code, literal, plain, unquoted
 from runner.render.style import Figures, Noted
 
@@ -136,11 +136,14 @@ def total_cost(t: Transcript) -> str | None:
     """What the turns cost, how many of them that covers, and what all attempts cost where it is something else."""
     cost, covers = total(turn.cost for turn in generated(t.turns))
     parts = [] if cost is None else [f"{usd(cost)}{covers}"]
+    carried, over = total(turn.cost for turn in t.turns if turn.carried and not turn.given and turn.heard is None)
+    if carried is not None:
+        parts.append(f"{usd(carried)}{over} for turns that were carried over")
     elsewhere, of = total(turn.cost for turn in read_in(t.turns))
     if elsewhere is not None:
         parts.append(f"{usd(elsewhere)}{of} by the file that was read in")
     if t.spent != (cost or 0):
-        parts.append(f"{usd(t.spent)} on all attempts")
+        parts.append(f"{usd(t.spent)} on all attempts{of_it_assumed(t)}")
     return ", ".join(parts) or None
 
 

@@ -22,6 +22,7 @@ from runner.render.figures import (
     difference,
     duration,
     generated,
+    of_it_assumed,
     read_in,
     shown,
     stamp,
@@ -254,7 +255,7 @@ def _statistics(t: Transcript) -> Iterator[str]:
     carried = sum(turn.carried for turn in t.turns)
     coverage = f"{covered} of {counted(len(said), 'turn')} {'has' if len(said) == 1 else 'have'} figures."
     yield (
-        f"{coverage} Spent on all attempts: {usd(t.spent)}"
+        f"{coverage} Spent on all attempts: {usd(t.spent)}{of_it_assumed(t)}"
         + ("." if charged is None else f", of which {usd(charged)} on the turns above.")
         + _elsewhere(t.turns)
         + (f" What was carried over ({counted(carried, 'turn')}) is not in it." if carried else "")

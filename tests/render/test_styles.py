@@ -17,6 +17,7 @@ from runner.call import Usage
 from runner.conversation import Look, Transcript
 from runner.foreign import visible
 from runner.render import STYLES, Links, StyleError, own_style, recognised
+from runner.render.shapes import total_cost
 from runner.render.style import Figures
 from tests.render import talks
 from tests.render.reader import see
@@ -371,3 +372,19 @@ def test_a_missing_file_is_told_by_its_name() -> None:
 
     with pytest.raises(StyleError, match=r"^styles/mine\.py: FileNotFoundError: .*No such file"):
         own_style(Look("styles/mine.py"), load)
+
+
+def test_a_total_says_what_was_carried_over_and_what_is_only_assumed() -> None:
+    """Figures that stand under turns and are in no total would not add up without a word."""
+    cents = 10_000_000
+    said = [replace(turn(number, "x"), given=False, cost=number * cents) for number in (1, 2, 3)]
+    t = replace(
+        conversation([replace(said[0], carried=True), replace(said[1], carried=True), said[2]]), spent=3 * cents
+    )
+    assert total_cost(t) == "$0.0300, $0.0300 for turns that were carried over"
+    t = replace(t, spent=8 * cents, assumed=5 * cents)
+    assert str(total_cost(t)).endswith(" carried over, $0.0800 on all attempts ($0.0500 of it assumed)")
+    page = STYLES["transcript"].render(t, ALONE)
+    assert "Spent on all attempts: $0.0800 ($0.0500 of it assumed), of which $0.0300" in page
+    read = [replace(one, heard="old.md", carried=number == 0) for number, one in enumerate(said[:2])]
+    assert total_cost(replace(t, turns=tuple(read), spent=0, assumed=0)) == "$0.0300 by the file that was read in"
