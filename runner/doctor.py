@@ -31,6 +31,7 @@ FLOORS: Final[Mapping[str, str]] = {
     "aiolimiter": "1.3",
     "anyio": "4.14.2",
     "click": "8.2",
+    "jsonschema": "4.25",
     "orjson": "3.11",
     "pydantic": "2.12",
     "rich": "14",

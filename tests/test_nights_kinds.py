@@ -526,7 +526,7 @@ COMMAND = job(
     [
         (Ran(0, b"", b""), "`./next letters/ada` gave none"),
         (Ran(0, b" \n", b""), "gave none"),
-        (Ran(3, b"text", b"no network\n"), "ended with code 3: no network"),
+        (Ran(3, b"text", b"no network\n"), "ended with code 3"),
         (None, "gave none within 60 s"),
     ],
 )

@@ -45,7 +45,7 @@ def answered_once(night: Night) -> bool:
 
 
 CAPS = [
-    pytest.param(7, 400, {}, 0.01, id="small calls"),
+    pytest.param(7, 400, {}, 0.01, id="small calls", marks=pytest.mark.prove),
     pytest.param(3, 420, {"reply": {"mean": 60}}, 0.04, id="calls of nearly four per cent", marks=pytest.mark.prove),
     pytest.param(2, 150, {}, 0.03, id="replies nearly as long as allowed", marks=pytest.mark.prove),
     pytest.param(3, 1500, {"reply": {"mean": 300}}, 0.04, id="long replies", marks=pytest.mark.prove),
