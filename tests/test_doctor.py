@@ -71,7 +71,7 @@ def test_a_machine_that_is_well_gives_a_line_for_each_thing_and_exit_0() -> None
     found = list(of_machine(MACHINE))
     assert [finding.line() for finding in found] == [
         "ok       Python: 3.12.4",
-        "ok       packages: all 8 are new enough",
+        "ok       packages: all 9 are new enough",
         "ok       time zones: UTC",
         "ok       clock: 2026-11-21T12:00:00Z",
         "ok       open files: 1,024 allowed, at most 64 needed",
