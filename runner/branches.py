@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from hashlib import sha256
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from runner.events import Branched, State
+from runner.job.cells import hashed
 from runner.job.job import Prompt
 from runner.job.problem import did_you_mean, listed
 from runner.plan import Cell, Plan, fits, script_end
 from runner.preflight import EXIT_JOB, CannotBegin
 from runner.render.figures import counted
 from runner.talk import Talk
-
-_ID_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,7 @@ def _branch(wish: Wish, plan: Plan, state: State, cell: Cell, talk: Talk) -> Bra
     )
     words = [branch.origin, branch.how, branch.through, branch.number, branch.prompt, branch.pairing, branch.rounds]
     words += [f"{role}={alias}" for role, alias in branch.models.items()]
-    whole = "\n".join(("tertulia branch 1", *map(str, words)))
-    return replace(branch, cell=sha256(whole.encode()).hexdigest()[:_ID_DIGITS])
+    return replace(branch, cell=hashed("\n".join(("tertulia branch 1", *map(str, words)))))
 
 
 def _same_place(other: Branched, how: str, cell: Cell, state: State) -> bool:

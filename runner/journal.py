@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import anyio
 
-from runner.events import KINDS, Event, Failed, Opened, Place, Repaired, Replied, Sent, State, from_data, to_data
+from runner.events import KINDS, Event, Failed, Heard, Opened, Place, Repaired, Replied, Sent, State, from_data, to_data
 from runner.lines import Damaged, StorageError, TooNew, cut, free_name, seal, split, storage_error, unseal
 from runner.money import Nanos
 from runner.world import Appender, Clock, Disk, Lock, LockHeld, locks_hold, taken
@@ -323,6 +323,12 @@ def read_record(disk: Disk, folder: Path, place: Place) -> Record:
     if record is None:
         raise Damaged(folder / FILE, place.offset, 0)
     return record
+
+
+def said_in(record: Record) -> tuple[Replied | Heard, float]:
+    """The line of a conversation that a record holds, and when it was made."""
+    assert isinstance(record.event, Replied | Heard)
+    return record.event, record.at
 
 
 class Repair(NamedTuple):

@@ -20,13 +20,12 @@ import anyio
 from runner import __version__
 from runner.branches import Wish, branched
 from runner.catalogue import PriceList, Sources, kept
-from runner.events import Branched, Failed, Heard, HistoryError, Opened, Replied, Sent, State
-from runner.events import Place as Spot
+from runner.events import Branched, Failed, HistoryError, Opened, Replied, Sent, State
 from runner.foreign import command, in_words
 from runner.gate import Gate
 from runner.inbox import Inboxes
 from runner.job import Job, style_module
-from runner.journal import FILE, LOCK_FILE, Journal, scan
+from runner.journal import FILE, LOCK_FILE, Journal, said_in, scan
 from runner.ledger import Known, Ledger, Purse, Scope, Spender, Told, frozen_day, month_of, run_id, told_by
 from runner.limits import MINUTE, Lane
 from runner.lines import Damaged, StorageError, TooNew
@@ -62,7 +61,7 @@ from runner.selection import (
     unfinished_elsewhere,
 )
 from runner.shares import Shares
-from runner.talk import talk_of
+from runner.talk import Talk, talk_of
 from runner.transports.http import HttpTransport
 from runner.waiting import Tell, take_turn, the_rest
 from runner.world import Clock, Disk, LockHeld, Wire, World
@@ -450,12 +449,10 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
 def _branch(wish: Wish, plan: Plan, journal: Journal) -> list[Branched]:
     """Add branches to a run; they are in its journal when its next life begins."""
 
-    def read(place: Spot) -> tuple[Replied | Heard, float]:
-        record = journal.read(place)
-        assert isinstance(record.event, Replied | Heard)
-        return record.event, record.at
+    def talk(cell: Cell) -> Talk:
+        return talk_of(plan.conversation(cell), journal.state, lambda place: said_in(journal.read(place)))
 
-    added = branched(wish, plan, journal.state, lambda cell: talk_of(plan.conversation(cell), journal.state, read))
+    added = branched(wish, plan, journal.state, talk)
     for one in added:
         journal.record(one)
     return added

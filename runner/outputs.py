@@ -25,7 +25,7 @@ from runner.events import LASTING, Account, Failed, Heard, Noted, Place, Progres
 from runner.forecast import AT_MOST, expecting, loads
 from runner.foreign import one_line
 from runner.job import Job, JobError
-from runner.journal import FILE, Journal, Record, Scan, read_record, scan
+from runner.journal import FILE, Journal, Record, Scan, read_record, said_in, scan
 from runner.ledger import BUDGETS, Scope
 from runner.limits import RUN_BUDGET, Lane
 from runner.money import Nanos, Price, dollars
@@ -336,9 +336,7 @@ class Reading:
         return read_record(self.disk, self.folder, place) if self.journal is None else self.journal.read(place)
 
     def _said(self, place: Place) -> tuple[Replied | Heard, float]:
-        record = self._record(place)
-        assert isinstance(record.event, Replied | Heard)
-        return record.event, record.at
+        return said_in(self._record(place))
 
     def _replied(self, place: Place) -> Replied:
         event = self._record(place).event

@@ -24,7 +24,7 @@ from runner.call import Answer, Call, Failure, Outcome, Reply, Transport, View
 from runner.conversation import DURING, Aside, Floor, Line, Participant, Status, call_for
 from runner.events import Closed, Heard, Opened, Place, Progress, Replied, Sent, Started, Stopped, Tried
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
-from runner.journal import Journal
+from runner.journal import Journal, said_in
 from runner.judge import Verdict, failed, judge, made_sense, max_tokens_for, no_use, read_whole, replied
 from runner.ledger import Purse
 from runner.limits import Lane, Size
@@ -244,9 +244,7 @@ class Session:
             self.journal.record(Stopped(aside.id, why.status, why.reason))
 
     def _read(self, place: Place) -> tuple[Replied | Heard, float]:
-        record = self.journal.read(place)
-        assert isinstance(record.event, Replied | Heard)
-        return record.event, record.at
+        return said_in(self.journal.read(place))
 
     async def _turn(self, turn: Turn) -> None:
         """Ask until there is a reply that counts; Refused when there will be none."""

@@ -41,7 +41,7 @@ from runner.events import (
 )
 from runner.foreign import one_line, visible
 from runner.job import Job, JobError
-from runner.journal import FILE, Record, decode, read_record
+from runner.journal import FILE, Record, decode, read_record, said_in
 from runner.ledger import FILE as LEDGER
 from runner.ledger import Book, Entry, run_id, truths_of
 from runner.ledger import read as read_ledger
@@ -379,9 +379,7 @@ class _Check:
         return talk
 
     def _read_said(self, place: Place) -> tuple[Replied | Heard, float]:
-        record = read_record(self.disk, self.folder, place)
-        assert isinstance(record.event, Replied | Heard)
-        return record.event, record.at
+        return said_in(read_record(self.disk, self.folder, place))
 
     def _go_on(self, event: Replied | Heard, at: float) -> None:
         """Bring the conversation on whose line this is, or about which it says something."""

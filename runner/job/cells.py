@@ -379,7 +379,12 @@ def listening(posed: Iterable[Posed], cell: str) -> list[Posed]:
 
 def aside_id(cell: str, posed: Posed) -> str:
     """The id of what one listener is asked about one conversation: 16 hexadecimal digits."""
-    return sha256(f"tertulia aside 1\n{cell}\n{posed.digest}\n".encode()).hexdigest()[:_ID_DIGITS]
+    return hashed(f"tertulia aside 1\n{cell}\n{posed.digest}\n")
+
+
+def hashed(text: str) -> str:
+    """An id that follows from a text and from nothing else."""
+    return sha256(text.encode()).hexdigest()[:_ID_DIGITS]
 
 
 def ceiling_name(prompt: Prompt, observer: Listener) -> str:

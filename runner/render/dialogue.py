@@ -11,6 +11,7 @@ from runner.render.figures import counted, local, shown, total, usd
 from runner.render.markdown import embedded, literal, plain, quoted
 from runner.render.shapes import (
     COST,
+    HEADED,
     RULE,
     Page,
     body,
@@ -139,7 +140,6 @@ def _total(t: Transcript) -> Iterator[str]:
 # --- the way back ----------------------------------------------------------------------------------------------------
 
 _TURN: Final = re.compile(r"### Turn (?P<number>\d+): (?P<heading>.+)")
-_HEADING: Final = re.compile(r"## .+")
 _DATE: Final = re.compile(r"## (?P<date>\d{4}-\d{2}-\d{2})\b.*")
 _FACILITATED: Final = re.compile(rf"{_FACILITATOR}(?P<name>.+?)(?: \((?P<did>.*)\))?")
 _TOTAL: Final = re.compile(r"Total: \d.*")
@@ -157,7 +157,7 @@ def read(markdown: str) -> ReadBack:
     if not page.lines[0].startswith(_TITLE.rstrip()):
         raise ValueError("this is no dialogue: it needs a title `# Model-to-Model Dialogue: ...`")
     turns = page.find(_TURN)
-    headings = [number for number in page.below_rules(page.find(_HEADING)) if turns and number > turns[0]]
+    headings = [number for number in page.below_rules(page.find(HEADED)) if turns and number > turns[0]]
     head, *sections = page.cut(page.around(turns, headings))
     date = next((found["date"] for line in head if (found := _DATE.fullmatch(line))), None)
     return ReadBack(

@@ -10,6 +10,9 @@ from runner.conversation import Transcript
 from runner.render.figures import local, shown
 from runner.render.markdown import literal, plain, quoted
 from runner.render.shapes import (
+    DATED,
+    HEADED,
+    LABEL,
     RULE,
     Page,
     body,
@@ -58,10 +61,7 @@ def render(t: Transcript, links: Links) -> str:
 
 # --- the way back ----------------------------------------------------------------------------------------------------
 
-_LABEL: Final = re.compile(r"\*\*(?P<label>.+):\*\*[ \t]*")
 _ANY_RULE: Final = re.compile(RULE)
-_HEADING: Final = re.compile(r"## .+")
-_DATE: Final = re.compile(r"\*(?P<date>[^*]+)\*")
 
 
 def read(markdown: str) -> ReadBack:
@@ -70,10 +70,10 @@ def read(markdown: str) -> ReadBack:
     turns = _labels(page)
     if not page.lines[0].startswith(_TITLE.rstrip()) or not turns:
         raise ValueError("this is no letter: it needs a title `# Voice Conversation: ...` and labels below rules")
-    starts = page.around(turns, page.below_rules(page.find(_HEADING)))
+    starts = page.around(turns, page.below_rules(page.find(HEADED)))
     head, *sections = page.cut(starts)
     said = [section for section in sections if not section[0].startswith("#")]
-    date = next((found["date"] for line in head if (found := _DATE.fullmatch(line))), None)
+    date = next((found["date"] for line in head if (found := DATED.fullmatch(line))), None)
     return ReadBack(
         tuple(_said(number, section) for number, section in enumerate(said, 1)),
         opening=opening_of(head),
@@ -85,8 +85,8 @@ def read(markdown: str) -> ReadBack:
 
 def _labels(page: Page) -> list[int]:
     """Where a turn begins; in an answer with rules of its own bold words below one are no third label."""
-    found = page.below_rules(page.find(_LABEL))
-    headings = page.below_rules(page.find(_HEADING))
+    found = page.below_rules(page.find(LABEL))
+    headings = page.below_rules(page.find(HEADED))
     rules = len(page.find(_ANY_RULE))
     if rules > len(found) + len(headings) + 1:
         two = [page.lines[number] for number in found[:2]]
@@ -101,5 +101,5 @@ def _said(number: int, section: list[str]) -> Said:
 
 
 def _label(line: str) -> str:
-    found = _LABEL.fullmatch(line)
+    found = LABEL.fullmatch(line)
     return plain(found["label"]) if found is not None else line

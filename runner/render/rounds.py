@@ -11,6 +11,9 @@ from runner.conversation import Transcript, Turn
 from runner.render.figures import local, shown
 from runner.render.markdown import literal, plain, quoted, unquoted
 from runner.render.shapes import (
+    DATED,
+    HEADED,
+    LABEL,
     RULE,
     Page,
     body,
@@ -121,10 +124,7 @@ def _statistics(t: Transcript) -> Iterator[str]:
 # --- the way back ----------------------------------------------------------------------------------------------------
 
 _ROUND: Final = re.compile(r"## Round \d+[ \t]*")
-_HEADING: Final = re.compile(r"## .+")
 _CODE: Final = re.compile(r"(?<!\\)`([^`]*)`")
-_LABEL: Final = re.compile(r"\*\*(?P<label>.+):\*\*[ \t]*")
-_DATE: Final = re.compile(r"\*(?P<date>[^*]+)\*")
 
 
 def read(markdown: str) -> ReadBack:
@@ -132,14 +132,14 @@ def read(markdown: str) -> ReadBack:
     page = Page(markdown)
     if not page.lines[0].startswith(_TITLE.rstrip()):
         raise ValueError("these are no rounds: they need a title `# Voices Chat: ...`")
-    starts = page.around(page.find(_ROUND), page.below_rules(page.find(_HEADING)))
+    starts = page.around(page.find(_ROUND), page.below_rules(page.find(HEADED)))
     head, *sections = page.cut(starts)
     rounds = [section[1:] for section in sections if _ROUND.fullmatch(section[0])]
     others = [section for section in sections if not _ROUND.fullmatch(section[0]) and section[0] != _STATISTICS]
     sides = [plain(side) for side in page.lines[0].removeprefix(_TITLE).split(_BETWEEN)]
     first, labels = _sides(sides, [line for section in rounds for line in section])
     turns = [turn for section in rounds for turn in _turns(section, labels)]
-    date = next((found["date"] for line in head if (found := _DATE.fullmatch(line))), None)
+    date = next((found["date"] for line in head if (found := DATED.fullmatch(line))), None)
     model = next((line.removeprefix(_MODEL) for line in head if line.startswith(_MODEL)), None)
     system = next((line.removeprefix(_SYSTEM) for line in head if line.startswith(_SYSTEM)), None)
     return ReadBack(
@@ -160,7 +160,7 @@ def _sides(sides: list[str], lines: list[str]) -> tuple[str, set[str]]:
 
 
 def _label(line: str) -> str | None:
-    found = _LABEL.fullmatch(line)
+    found = LABEL.fullmatch(line)
     return None if found is None else plain(found["label"])
 
 

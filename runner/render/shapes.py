@@ -25,6 +25,9 @@ from runner.render.markdown import brief, embedded, extracted, failure, is_code,
 from runner.render.style import Figures, Noted
 
 RULE: Final = "---"
+LABEL: Final = re.compile(r"\*\*(?P<label>.+):\*\*[ \t]*")
+DATED: Final = re.compile(r"\*(?P<date>[^*]+)\*")
+HEADED: Final = re.compile(r"## .+")
 PART: Final = r"(?:[^\\()]|\\.)*"
 """A literal of ours within a heading, up to a parenthesis of ours."""
 

@@ -10,6 +10,7 @@ from runner.conversation import Participant, Transcript, Turn
 from runner.render.figures import local, shown
 from runner.render.markdown import embedded, literal, plain, quoted
 from runner.render.shapes import (
+    HEADED,
     PART,
     RULE,
     Page,
@@ -115,7 +116,6 @@ def _archived(t: Transcript) -> Iterator[str]:
 
 _ROUND: Final = re.compile(r"## Round \d+: (?P<heading>.+)")
 _PART: Final = re.compile(rf"(?P<part>{PART}?)(?: \((?P<title>.*)\))?")
-_HEADING: Final = re.compile(r"## .+")
 _LAST: Final = re.compile(r"\*(?:Archived|By|For) .*\*")
 _BY: Final = re.compile(rf"\*By (?P<by>{PART})(?:, in dialogue with {PART} \((?P<model>.*)\))?\*")
 _ARCHIVED: Final = re.compile(r"\*Archived (?P<day>.*)\*")
@@ -129,7 +129,7 @@ def read(markdown: str) -> ReadBack:
         raise ValueError("these are no titled rounds: they need a title `# Voice Conversation: ...`")
     rounds = page.find(_ROUND)
     last = [number for number in page.below_rules(page.find(_LAST)) if not rounds or number > rounds[-1]][:1]
-    headings = [number for number in page.below_rules(page.find(_HEADING)) if not last or number < last[0]]
+    headings = [number for number in page.below_rules(page.find(HEADED)) if not last or number < last[0]]
     head, *sections = page.cut(page.around(rounds, [*headings, *last]))
     archived = sections.pop() if last else []
     said = [section for section in sections if _ROUND.fullmatch(section[0])]
