@@ -11,26 +11,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from runner.call import has_text
 from runner.events import Heard, Noted, Stopped
-from runner.foreign import escape
+from runner.foreign import escape, one_line
 from runner.job.fields import FIELD
-from runner.job.naming import apart, slug
+from runner.job.naming import short, slug
 from runner.job.problem import did_you_mean, listed
 from runner.job.schema import RESERVED_ROLES
 from runner.job.section import NAME
 from runner.plan import Cell, Plan
-from runner.render import STYLES, ReadBack
+from runner.render import DEFAULT, STYLES, ReadBack
 from runner.render.figures import counted
-from runner.render.style import Figures, Said
+from runner.render.markdown import plain
+from runner.render.style import Ending, Figures, Said
 
 
 class CannotImport(Exception):
-    """What keeps files from being read in, a line for each."""
+    """What keeps a file from being read in, in one or more lines."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -45,6 +46,8 @@ class Side:
     label: str
     model: str | None
     """As the file names it; None for a side that it names no model of."""
+    counted: bool = False
+    """True where figures stand beside its turns, so that it is a model whatever else is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ class Old:
     """The roles of one cycle of its turns."""
     rounds: int
     date: str | None
+    room: int = 0
+    """Rounds beyond these that nobody has meant, so that there is something to ask a model for."""
+    nobodys: tuple[str, ...] = ()
+    """The models of which the file does not tell who they are."""
 
     @property
     def begins(self) -> str:
@@ -92,6 +99,7 @@ def taken_apart(file: str, markdown: str, style: str | None = None) -> Old:
     """What a file holds, in the style that it has or in the one that is named; CannotImport where that cannot be."""
     fitting: dict[str, ReadBack] = {}
     whys: list[str] = []
+    silent: list[str] = []
     for name in STYLES if style is None else (style,):
         try:
             read = STYLES[name].read(markdown)
@@ -100,9 +108,15 @@ def taken_apart(file: str, markdown: str, style: str | None = None) -> Old:
             continue
         if read.said:
             fitting[name] = read
+        elif name != DEFAULT:  # which has no title to know it by
+            silent.append(name)
     if not fitting:
-        none = "no turn can be found in it"
-        why = f"it has the shape of no style: {', '.join(STYLES)}" if style is None else next(iter(whys), none)
+        why = next(iter(whys), "no turn can be found in it")
+        if style is None:
+            why = f"it has the shape of no style: {', '.join(STYLES)}"
+            if silent:
+                why = f"no turn can be found in it, though it begins like {' and like '.join(silent)}"
+            why += "; --as STYLE tells what it lacks for one"
         raise CannotImport(f"{file}: {why}")
     if len(fitting) > 1:
         raise CannotImport(f"{file}: it can be read as {' and as '.join(fitting)}: say which with --as")
@@ -115,21 +129,72 @@ def _old(file: str, style: str, read: ReadBack, markdown: str) -> Old:
         raise CannotImport(f"{file}: its first turn has no text, so there is nothing to go on with")
     speakers = {_who(said): said.speaker for said in read.said}
     if len(speakers) < 2:
-        raise CannotImport(f"{file}: only {read.said[0].speaker} speaks in it, and a conversation has two sides")
+        only = one_line(read.said[0].speaker, _LONGEST_SHOWN)
+        raise CannotImport(f"{file}: only {only} speaks in it, and a conversation has two sides")
+    _check(file, read, markdown)
     roles = _roles(list(speakers))
-    models = _models(style, read, list(speakers))
+    models, nobodys = _models(style, read, speakers)
+    figured = {_who(said) for said in read.said if _is_counted(said.figures)}
     spoken = [roles[_who(said)] for said in read.said]
     length = next(n for n in range(1, len(spoken) + 1) if all(a == b for a, b in zip(spoken, spoken[n:], strict=False)))
-    held = -(-len(spoken) // length)
+    rounds = -(-len(spoken) // length)
+    if length == len(speakers):
+        turns = 0 if read.ending is None else read.ending.turns or 0
+        rounds = max(rounds, _planned(style, markdown), -(-turns // length))
+    if max(rounds, length) > _MOST_ROUNDS:
+        raise CannotImport(
+            f"{file}: it tells of {max(rounds, length):,} rounds, and a job has at most {_MOST_ROUNDS:,}"
+        )
     return Old(
         file=file,
         style=style,
         read=read,
-        sides=tuple(Side(roles[who], label, models.get(who)) for who, label in speakers.items()),
+        sides=tuple(Side(roles[who], label, models.get(who), who in figured) for who, label in speakers.items()),
         cycle=tuple(spoken[:length]),
-        rounds=max(held, _planned(style, markdown)) if length == len(speakers) else held,
+        rounds=rounds,
         date=_dated(style, read, markdown),
+        nobodys=nobodys,
     )
+
+
+_LONGEST_SHOWN: Final = 40
+_LONGEST_LABEL: Final = 200
+_MOST_ROUNDS: Final = 10_000
+_YEARS: Final = range(1900, 2200)
+
+
+def _check(file: str, read: ReadBack, markdown: str) -> None:
+    """CannotImport with each label, figure and date that cannot be used, and its line."""
+    problems: list[str] = []
+    for label in dict.fromkeys(said.speaker for said in read.said):
+        if (length := len(_shown(label))) > _LONGEST_LABEL:
+            what = f"the label {one_line(label, _LONGEST_SHOWN)} has {length:,} characters"
+            problems.append(
+                f"{_place(file, markdown, label)}: {what}, and at most {_LONGEST_LABEL} are taken: shorten it"
+            )
+    for shown in dict.fromkeys(shown for said in read.said for shown in said.figures.odd):
+        what = f"{one_line(shown, _LONGEST_SHOWN)} is no figure that can be used"
+        problems.append(f"{_place(file, markdown, shown)}: {what}: correct it, or take it out")
+    for date in (read.date, read.ended):
+        if date is not None and not _is_usable(date):
+            shown = one_line(date, _LONGEST_SHOWN)
+            problems.append(f"{file}: its date, {shown}, cannot be used: correct it, or take it out")
+    if problems:
+        raise CannotImport(*problems)
+
+
+def _is_usable(date: str) -> bool:
+    try:
+        return datetime.fromisoformat(date).year in _YEARS
+    except ValueError:
+        return False
+
+
+def _place(file: str, markdown: str, words: str) -> str:
+    """The file and the first line below its title in which these words stand."""
+    lines = enumerate(markdown.split("\n")[1:], start=2)
+    found = next((number for number, line in lines if words in line or words in plain(line)), None)
+    return file if found is None else f"{file}:{found}"
 
 
 def _who(said: Said) -> str:
@@ -137,13 +202,65 @@ def _who(said: Said) -> str:
     return said.role or said.speaker
 
 
-def _models(style: str, read: ReadBack, sides: Sequence[str]) -> Mapping[str, str]:
-    """What each side's model is called in the file; where there are fewer models, it is the last who have them."""
+# --- who is which model ------------------------------------------------------------------------------------------
+
+_IN_BRACKETS: Final = re.compile(r" \([^()]*\)$")
+_MODELS: Final = frozenset({"assistant", "model", "ai"})
+_PEOPLE: Final = frozenset({"user", "human"})
+
+
+def _models(style: str, read: ReadBack, speakers: Mapping[str, str]) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """What each side's model is called in the file, and the models that could be either of several sides.
+
+    The order in which the sides speak tells nothing: it may have been random, or a moderator's. Only the two sides of
+    a letter without an opening are a message and its answer.
+    """
     if style == "dialogue":
-        return {side: side for side in sides}
-    names = (read.model or "").split(", " if style == "transcript" else " and ")
-    named = [name for name in names if name]
-    return dict(zip(sides[-len(named) :], named, strict=False)) if named else {}
+        return speakers, ()
+    names = list(dict.fromkeys(filter(None, (read.model or "").split(", " if style == "transcript" else " and "))))
+    beside = {_who(said): said.model for said in reversed(read.said) if said.model is not None}
+    found = beside | {who: read.models[who] for who in speakers if who in read.models}
+    figured = {_who(said) for said in read.said if _is_counted(said.figures)}
+    candidates = [who for who, label in speakers.items() if who not in found and label not in read.people]
+    marked = [who for who in candidates if who in figured or speakers[who].casefold() in _MODELS]
+    left = [name for name in names if name not in found.values()]
+    if not left:
+        # A model that speaks for several sides is named once.
+        return found | (dict.fromkeys(marked, names[0]) if len(names) == 1 else {}), ()
+    if len(marked) < len(left):
+        marked = [who for who in candidates if speakers[who].casefold() not in _PEOPLE]
+    if len(left) == 1 and len(marked) > 1 and figured.issuperset(marked):
+        return found | dict.fromkeys(marked, left[0]), ()
+    for alike in (_is_named_so, _is_named_alike):
+        pairs = [(who, name) for who in marked for name in left if alike(speakers[who], name)]
+        for who, name in pairs:
+            if sum(one == who for one, _ in pairs) == 1 == sum(other == name for _, other in pairs):
+                found[who] = name
+                marked.remove(who)
+                left.remove(name)
+    if len(left) == 1 and len(marked) == 1:
+        return found | {marked[0]: left[0]}, ()
+    if len(left) == 1 and style == "letter" and len(marked) == len(speakers) == 2 and read.opening is None:
+        return found | {marked[1]: left[0]}, ()
+    return found, tuple(left)
+
+
+def _is_counted(figures: Figures) -> bool:
+    return any(known is not None for known in (figures.input, figures.output, figures.reasoning, figures.cost))
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in _IN_BRACKETS.sub("", name).casefold() if c.isalnum())
+
+
+def _is_named_so(label: str, model: str) -> bool:
+    return _letters(label) in (_letters(model), _letters(model.rpartition("/")[2]))
+
+
+def _is_named_alike(label: str, model: str) -> bool:
+    """`Claude Opus 4.6` and `anthropic/claude-opus-4-6`, `opus-4.6` as well."""
+    one, other = _letters(label), _letters(model.rpartition("/")[2])
+    return min(len(one), len(other)) >= 3 and (one in other or other in one)
 
 
 _LONGEST_ROLE: Final = 60
@@ -202,17 +319,20 @@ class Uses(NamedTuple):
 
 
 def uses(olds: Sequence[Old], given: Mapping[str, str]) -> Uses:
-    """The models that are given, and a guess for each other; CannotImport where none can be made."""
+    """The models that are given, and a guess for each other; CannotImport where one is given that no file names."""
     sides = [(old, side) for old in olds for side in old.sides]
-    known = dict.fromkeys(name for _, side in sides for name in (side.model, side.label) if name is not None)
+    named = dict.fromkeys(name for old in olds for name in old.nobodys)
+    known = dict.fromkeys(name for _, side in sides for name in (side.model, side.label) if name is not None) | named
     problems = [
         f"--use {name!r}: no file names it; {did_you_mean(name, known) or f'they name {listed(list(known))}'}"
         for name in given
         if name not in known
     ]
+    if problems:
+        raise CannotImport(*problems)
     guessed: dict[str, str] = {}
     for old, side in sides:
-        if side.model is None or side.model in guessed or side.label in given or side.model in given:
+        if side.model is None or side.label in given or side.model in given:
             continue
         if old.style == "transcript":
             guessed[side.model] = side.model  # ours names the provider, too
@@ -220,16 +340,35 @@ def uses(olds: Sequence[Old], given: Mapping[str, str]) -> Uses:
             guessed[side.model] = f"openrouter/{side.model}"
         elif ":" in side.model:
             guessed[side.model] = f"ollama/{side.model}"
-        else:
-            problems.append(f"{old.file}: which model is {side.model}? --use '{side.model}=provider/model-id'")
-    found = Uses(dict(given), guessed)
-    for old in olds:
-        if all(side.model is None and found.of(side) is None for side in old.sides):
+    return Uses(dict(given), guessed)
+
+
+def with_models(old: Old, known: Uses) -> Old:
+    """A file of which it is known which models speak; CannotImport with what is to be added to the command."""
+    problems: list[str] = []
+    open_ = [side for side in old.sides if known.of(side) is None]
+    chosen = [side for side in old.sides if side.model is None and side.label in known.given]
+    if len(chosen) < len(old.nobodys):
+        either = listed([side.label for side in open_ if side.model is None], 8)
+        problems += [
+            f"{old.file}: which of them is {name}: {either}? Only the order in which they speak tells, and that may be "
+            "any: --use 'LABEL=provider/model-id' for each that is a model"
+            for name in old.nobodys
+        ]
+    else:
+        for side in open_:
+            if side.model is not None:
+                problems.append(f"{old.file}: which model is {side.model}? --use '{side.model}=provider/model-id'")
+            elif side.counted:
+                what = f"{side.label} has figures like those of a model: which is it?"
+                problems.append(f"{old.file}: {what} --use '{side.label}=provider/model-id'")
+        if len(open_) == len(old.sides) and not problems:
             label = old.sides[-1].label
             problems.append(f"{old.file}: it names no model; --use '{label}=provider/model-id' says whose it is")
     if problems:
-        raise CannotImport(*dict.fromkeys(problems))
-    return found
+        raise CannotImport(*problems)
+    live = {side.role for side, _ in _live(old, known)}
+    return old if live.intersection((old.cycle * old.rounds)[1:]) else replace(old, room=1)
 
 
 # --- the job -----------------------------------------------------------------------------------------------------
@@ -242,31 +381,26 @@ class Scene(NamedTuple):
     olds: tuple[Old, ...]
 
 
-def scenes(olds: Sequence[Old], known: Uses) -> list[Scene]:
-    """The files by what they are about; CannotImport where two could not be told apart in a job."""
+def scenes(olds: Sequence[Old], known: Uses) -> tuple[list[Scene], list[CannotImport]]:
+    """The files by what they are about, and why some are not among them: a job could not tell them from others."""
     groups: dict[Any, list[Old]] = {}
+    odd: list[CannotImport] = []
     for old in olds:
-        groups.setdefault(_identity(old, known), []).append(old)
-    problems = [
-        f"{first.file} and {other.file} are the same conversation, and look different: read them in one by one, "
-        "each with a --name"
-        for first, *others in groups.values()
-        for other in others
-        if _look(first) != _look(other)
-    ]
-    if problems:
-        raise CannotImport(*problems)
-    return [
-        Scene(name, tuple(group))
-        for name, group in zip(_prompt_names([group[0] for group in groups.values()]), groups.values(), strict=True)
-    ]
+        group = groups.setdefault(_identity(old, known), [])
+        if group and _look(group[0]) != _look(old):
+            what = f"{old.file}: {group[0].file} is the same conversation, and looks different"
+            odd.append(CannotImport(f"{what}: read it in alone, with a --name"))
+        else:
+            group.append(old)
+    names = _prompt_names([group[0] for group in groups.values()])
+    return [Scene(name, tuple(group)) for name, group in zip(names, groups.values(), strict=True)], odd
 
 
 def _identity(old: Old, known: Uses) -> Any:
     """What the id of a conversation hangs on, as far as a file decides it."""
     sides = tuple((side.role, known.of(side)) for side in old.sides)
     read = old.read
-    return sides, old.cycle, old.rounds, read.context, read.opening, read.system, old.begins.strip("\n")
+    return sides, old.cycle, old.rounds + old.room, read.context, read.opening, read.system, old.begins.strip("\n")
 
 
 def _look(old: Old) -> Any:
@@ -290,6 +424,11 @@ def _prompt_names(olds: Sequence[Old]) -> list[str]:
 
 
 _BRACES: Final = "braces"
+
+
+def _shown(label: str) -> str:
+    """A label as a job can have it."""
+    return "".join(c if c.isprintable() else escape(c) for c in label)
 
 
 def job_text(name: str, key: str, every: Sequence[Scene], known: Uses) -> str:
@@ -339,15 +478,19 @@ def _aliases(every: Sequence[Scene], known: Uses) -> Mapping[tuple[str, str], st
     wanted = dict.fromkeys(
         (use, _called(scene.olds[0], side)) for scene in every for side, use in _live(scene.olds[0], known)
     )
-    candidates: dict[str, tuple[str, ...]] = {}
+    found: dict[tuple[str, str], str] = {}
+    taken: dict[str, tuple[str, str]] = {}
     for use, called in wanted:
         provider, _, id_ = use.partition("/")
         last = slug(id_.rpartition("/")[2])
         first = called if NAME.fullmatch(called) else slug(called) if called else last
-        words = (first, f"{provider}-{first}", slug(f"{provider}-{id_}"), slug(f"{provider}-{id_}-{called}"))
-        candidates[json.dumps([use, called])] = tuple(word if NAME.fullmatch(word) else f"x{word}" for word in words)
-    found = apart(candidates)
-    return {(use, called): found[json.dumps([use, called])] for use, called in wanted}
+        words = (first, f"{provider}-{first}", slug(f"{provider}-{id_}"), f"{last}-{short(f'{use} {called}')}")
+        names = [word if NAME.fullmatch(word) else f"x{word}" for word in words]
+        # Where case does not count, names stay apart; the same name for the same model is one.
+        alias = next(name for name in names if taken.get(name.casefold(), (use, name)) == (use, name))
+        taken[alias.casefold()] = use, alias
+        found[use, called] = alias
+    return found
 
 
 def _prompt(old: Old, known: Uses) -> dict[str, Any]:
@@ -355,7 +498,7 @@ def _prompt(old: Old, known: Uses) -> dict[str, Any]:
     live = [side.role for side, _ in _live(old, known)]
     roles: dict[str, Any] = {}
     for side in old.sides:
-        role: dict[str, Any] = {"label": "".join(c if c.isprintable() else escape(c) for c in side.label)}
+        role: dict[str, Any] = {"label": _shown(side.label)}
         if side.role not in live:
             role["inbox"] = {"file": f"inbox/{{{{conversation}}}}.{side.role}.md"}
         if side.role == old.cycle[0]:
@@ -369,7 +512,7 @@ def _prompt(old: Old, known: Uses) -> dict[str, Any]:
             prompt[name] = _Text(text)
     if old.cycle != tuple(side.role for side in old.sides):
         prompt["turns"] = [{"by": role} for role in old.cycle]
-    prompt["rounds"] = old.rounds
+    prompt["rounds"] = old.rounds + old.room
     texts = {name: _Text(text) for name, text in read.texts.items() if has_text(text)}
     prompt["render"] = {"style": old.style, **texts} if texts else old.style
     return prompt
@@ -461,6 +604,8 @@ def told(cell: str, old: Old, now: float) -> Iterator[Heard | Noted | Stopped]:
             label=said.label,
             title=said.title,
             when=when,
+            first_byte=said.figures.first_byte,
+            pace=said.figures.pace,
         )
     for note in old.read.notes:
         if note.text is not None and has_text(note.text):
@@ -472,13 +617,27 @@ def told(cell: str, old: Old, now: float) -> Iterator[Heard | Noted | Stopped]:
 
 
 def _end(cell: str, old: Old) -> Stopped:
+    """How it ended: as the file says, or as its turns tell."""
     done, there, planned = len(old.said), len(old.read.said), old.rounds * len(old.cycle)
+    when = None if old.read.ended is None else _epoch(old.read.ended)
+    ending = old.read.ending
+    if ending is not None and (done == there or (ending.status != "complete" and not old.behind)):
+        return Stopped(cell, *_told_end(old.name, ending), when)
     if done < there:
         kept = f"; what stands behind it ({counted(len(old.behind), 'turn')}) answered nothing, and is kept as a note"
-        return Stopped(cell, "failed", f"{old.name}: turn {done + 1} has no text{kept if old.behind else ''}")
+        return Stopped(cell, "failed", f"{old.name}: turn {done + 1} has no text{kept if old.behind else ''}", when)
     if planned - done >= len(old.cycle):
-        return Stopped(cell, "failed", f"{old.name}: turn {done + 1} is missing, of {old.rounds} rounds")
-    return Stopped(cell, "complete", f"{old.name} ends so" if done < planned else None)
+        return Stopped(cell, "failed", f"{old.name}: turn {done + 1} is missing, of {old.rounds} rounds", when)
+    return Stopped(cell, "complete", f"{old.name} ends so" if done < planned or old.room else None, when)
+
+
+def _told_end(name: str, ending: Ending) -> tuple[Literal["complete", "failed"], str]:
+    """What a file says of its end; one that was only broken off counts as failed: nobody has asked to go on with it."""
+    if ending.status == "complete":
+        return "complete", ending.reason or f"{name} ends so"
+    if ending.status == "failed":
+        return "failed", ending.reason or f"{name} says that it failed"
+    return "failed", f"{name} is not complete: {': '.join(filter(None, (ending.status, ending.reason)))}"
 
 
 def _usage(figures: Figures) -> dict[str, Any]:

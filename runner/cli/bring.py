@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import click
 
@@ -12,12 +13,14 @@ from runner.cli.door import answered, outputs_option, say
 
 if TYPE_CHECKING:
     from runner.events import Opened, State
-    from runner.imports import Old, Scene, Uses
+    from runner.imports import CannotImport, Old, Scene, Uses
     from runner.job import Files
     from runner.job.job import Job
+    from runner.journal import Journal
     from runner.night import Source
     from runner.outputs import Reading
     from runner.plan import Cell, Plan
+    from runner.preflight import CannotBegin
 
 _USAGE: Final = 2
 _UNFINISHED: Final = 3
@@ -70,17 +73,18 @@ def import_(
 
     FILE is Markdown in one of the styles of transcripts. The job has a prompt for each conversation, and the run's
     journal what was said, with the figures that the file tells. Nothing is asked of any model, and no money moves.
+    A file that cannot be read in is told and passed over; the same command again adds it when it is mended.
 
     \b
     Exit code:
       0  every conversation is complete
-      2  a file cannot be read, or it is not known which model is meant: nothing was written
-      3  a conversation has a turn without a text, and counts as failed from there on
+      2  nothing was written: a mistake in the command, or no file that can be read in
+      3  a conversation failed, as its file tells, or a file was passed over
       7  another process holds the run
     """
     import anyio
 
-    from runner.imports import CannotImport, job_text, scenes, uses
+    from runner.imports import CannotImport, job_text, scenes, taken_apart, uses, with_models
     from runner.job.source import MOST_BYTES
     from runner.plan import slug
     from runner.preflight import CannotBegin
@@ -90,46 +94,92 @@ def import_(
             hint = f"{word!r} is no name for a folder: letters, digits, dots, dashes; try {slug(word)}"
             raise click.BadParameter(hint, param_hint=option)
 
+    _check_style(style)
+    odd: list[CannotImport] = []
+    paths = list({path.resolve(): path for path in files}.values())
+    olds = _sifted(lambda path: taken_apart(str(path), _text(path), style), paths, odd)
     try:
-        olds = _read(files, style)
         known = uses(olds, given)
-        every = scenes(olds, known)
     except CannotImport as error:
-        raise CannotBegin(_USAGE, "nothing was read in:", *(f"  {line}" for line in error.lines)) from None
-    path = job_file or Path(f"{name}.yaml")
-    text = job_text(name, key, every, known)
-    if (size := len(text.encode())) > MOST_BYTES:
+        raise _nothing([*odd, error]) from None
+    every, alike = scenes(_sifted(lambda old: with_models(old, known), olds, odd), known)
+    odd += alike
+
+    def text_of(some: Sequence[Scene]) -> str:
+        return job_text(name, key, some, known)
+
+    if (size := len(text_of(every).encode())) > MOST_BYTES:
         what = f"their job would have {size:,} bytes, and at most {MOST_BYTES:,} are read"
         raise CannotBegin(_USAGE, f"nothing was read in: {what}; read them in in parts, each with a --name")
-    source, plan = _planned(path, text)
-    wanted = _conversations(path, text, every, source, plan)
-    read_in = anyio.run(_record, path, text, source, plan, key, outputs, wanted)
-    _tell(read_in, known, path)
-    return _UNFINISHED if read_in.failed else 0
+    path = job_file or Path(f"{name}.yaml")
+    every = _jobs(path, text_of, every, odd)
+    if not every:
+        raise _nothing(odd)
+    place = _place(path, text_of, every)
+    read_in = anyio.run(_record, place, key, outputs)
+    odd += read_in.changed
+    _tell(read_in, known, path, odd)
+    return _UNFINISHED if read_in.failed or odd else 0
 
 
 # --- before anything is written ----------------------------------------------------------------------------------
 
+_One = TypeVar("_One")
 
-def _read(files: Sequence[Path], style: str | None) -> list[Old]:
-    """Every file; CannotImport with all that cannot be read."""
-    from runner.imports import CannotImport, taken_apart
+
+def _sifted(read: Callable[[_One], Old], every: Iterable[_One], odd: list[CannotImport]) -> list[Old]:
+    """Those that can be read so; why the others cannot joins `odd`."""
+    from runner.imports import CannotImport
+
+    found: list[Old] = []
+    for one in every:
+        try:
+            found.append(read(one))
+        except CannotImport as error:
+            odd.append(error)
+    return found
+
+
+def _jobs(
+    path: Path, text_of: Callable[[Sequence[Scene]], str], every: Sequence[Scene], odd: list[CannotImport]
+) -> list[Scene]:
+    """Those of which a job can be made; what is in the way of the others joins `odd`."""
+    from runner.imports import CannotImport
+    from runner.job import JobError, load
+
+    def problems(some: Sequence[Scene]) -> str:
+        try:
+            load(path, files=_in_place_of(path, text_of(some)))
+        except JobError as error:
+            words = (word for one in error.problems for word in (one.message, one.hint) if word)
+            return "; ".join(dict.fromkeys(words))
+        return ""
+
+    if not every or not problems(every):
+        return list(every)
+    found: list[Scene] = []
+    # Their lines are those of a job that nobody has seen: what counts is which file brings them.
+    for scene in every:
+        if why := problems([scene]):
+            odd += [CannotImport(f"{old.file}: no job can be made of it: {why}") for old in scene.olds]
+        else:
+            found.append(scene)
+    return found
+
+
+def _nothing(odd: Sequence[CannotImport]) -> CannotBegin:
+    from runner.preflight import CannotBegin
+
+    return CannotBegin(_USAGE, "nothing was read in:", *(f"  {line}" for error in odd for line in error.lines))
+
+
+def _check_style(style: str | None) -> None:
     from runner.job.problem import did_you_mean, listed
     from runner.render import STYLES
 
     if style is not None and style not in STYLES:
         hint = did_you_mean(style, STYLES) or f"there are {listed(list(STYLES))}"
         raise click.BadParameter(f"there is no style {style}; {hint}", param_hint="--as")
-    found: list[Old] = []
-    problems: list[str] = []
-    for path in {path.resolve(): path for path in files}.values():
-        try:
-            found.append(taken_apart(str(path), _text(path), style))
-        except CannotImport as error:
-            problems += error.lines
-    if problems:
-        raise CannotImport(*problems)
-    return found
 
 
 def _text(path: Path) -> str:
@@ -138,11 +188,13 @@ def _text(path: Path) -> str:
 
     try:
         data = Files().read(path, _MOST_BYTES)
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except Misread as error:
         raise CannotImport(f"{path}: {error}") from None
-    except UnicodeDecodeError:
-        raise CannotImport(f"{path}: it is not UTF-8") from None
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CannotImport(f"{path}:{line}: it is not UTF-8: save it as UTF-8") from None
 
 
 def _in_place_of(path: Path, text: str) -> Files:
@@ -156,37 +208,52 @@ def _in_place_of(path: Path, text: str) -> Files:
     return Written()
 
 
-def _planned(path: Path, text: str) -> tuple[Source, Plan]:
-    """The job that is there or will be, with its plan."""
+class _Place(NamedTuple):
+    """Where files are read in."""
+
+    path: Path
+    source: Source
+    """The job that is there or will be."""
+    text: str | None
+    """What is to be written into its file; None where that stays as it is."""
+    wanted: Mapping[str, Old]
+    """The files by the ids of their conversations."""
+
+
+def _place(path: Path, text_of: Callable[[Sequence[Scene]], str], every: Sequence[Scene]) -> _Place:
+    """The job that is there or will be.
+
+    A job file that is there stays as it is, unless an import of some of these files wrote it and nobody has edited it
+    since: then it grows. CannotBegin where another job is in the way.
+    """
     import time
 
     from runner.cli.hold import load_all
+    from runner.imports import Scene, cells
     from runner.job import load
     from runner.night import Source
     from runner.plan import make_plan
+    from runner.preflight import CannotBegin
     from runner.selection import date_of
 
-    if path.exists():
-        (source,) = load_all([path])
-    else:
-        source = Source(load(path, files=_in_place_of(path, text)), str(path), {})
-    return source, make_plan(source.job, date_of(time.time(), source.job.timezone))
-
-
-def _conversations(path: Path, text: str, every: Sequence[Scene], source: Source, plan: Plan) -> Mapping[str, Old]:
-    """What is to be read in, by the ids of its conversations; CannotBegin where another job is in the way."""
-    from runner.imports import cells
-    from runner.job import load
-    from runner.plan import make_plan
-    from runner.preflight import CannotBegin
-
-    ours = load(path, files=_in_place_of(path, text))
-    wanted = cells(make_plan(ours, plan.date), every)
-    if ours.name != source.job.name or any(id_ not in plan.by_id for id_ in wanted):
+    text = text_of(every)
+    ours = Source(load(path, files=_in_place_of(path, text)), str(path), {})
+    source = load_all([path])[0] if path.exists() else ours
+    date = date_of(time.time(), source.job.timezone)
+    wanted, plan = cells(make_plan(ours.job, date), every), make_plan(source.job, date)
+    if ours.job.name == source.job.name and all(id_ in plan.by_id for id_ in wanted):
+        return _Place(path, source, text if source is ours else None, wanted)
+    repeats = Counter(cell.prompt for cell in plan.cells)
+    former = [Scene(scene.name, scene.olds[: repeats[scene.name]]) for scene in every if repeats[scene.name]]
+    known = source.job.models
+    kept = all(name in ours.job.models and ours.job.models[name].id == model.id for name, model in known.items())
+    if not former or not kept or path.read_bytes() != text_of(former).encode():
         raise CannotBegin(
-            _USAGE, f"{path} is there, and is another job: choose another --name or --job; nothing was written"
+            _USAGE,
+            f"{path} is there, and is another job: choose another --name or --job; nothing was written",
+            "  to add files to what was read in before, name those of before, too",
         )
-    return wanted
+    return _Place(path, ours, text, wanted)
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -198,6 +265,8 @@ class _ReadIn(NamedTuple):
     run: str
     reading: Reading
     conversations: Mapping[str, Old]
+    changed: Sequence[CannotImport]
+    """Files that say something else than what was read in before in their place."""
     new: int
 
     @property
@@ -208,39 +277,41 @@ class _ReadIn(NamedTuple):
         return [cell for cell in ours if reading.status(cell)[0] == "failed"]
 
 
-async def _record(
-    path: Path, text: str, source: Source, plan: Plan, key: str, outputs: Path, wanted: Mapping[str, Old]
-) -> _ReadIn:
+async def _record(place: _Place, key: str, outputs: Path) -> _ReadIn:
     """Write the job file, the journal and the views."""
+    from dataclasses import replace
     from functools import partial
 
     from runner.cli.runs import me
     from runner.events import Closed, Heard, Noted
-    from runner.imports import told
+    from runner.imports import CannotImport, told
     from runner.job import style_module
     from runner.journal import Journal
     from runner.outputs import Reading, Views
     from runner.plan import make_plan, slug
     from runner.preflight import CannotBegin
+    from runner.selection import date_of
     from runner.world import RealClock, RealDisk
 
-    job, disk, clock = source.job, RealDisk(), RealClock()
+    job, wanted, disk, clock = place.source.job, place.wanted, RealDisk(), RealClock()
     folder = outputs / slug(job.name) / key
     journal = await Journal.open(disk, clock, folder, me())
     try:
         state = journal.state
-        if state.jobs:
-            plan = make_plan(job, state.jobs[0].date, state.additions)
+        date = state.jobs[0].date if state.jobs else date_of(clock.wall(), job.timezone)
+        plan = make_plan(job, date, state.additions)
         # What the run itself has gone on with is its own; what a crash cut off is completed.
         missing = {id_: old for id_, old in wanted.items() if not (state.of(id_).lasting or state.of(id_).sents)}
-        if missing and state.job not in (None, job.record()[0]):
+        if missing and not _is_part(state, make_plan(job, date)):
             raise CannotBegin(
                 _USAGE, f"{folder} is a run in which these are not read in: choose another --name or --run"
             )
-        _put(path, text)
+        if place.text is not None:
+            _put(place.path, place.text)
         if missing:
             async with journal.writing():
-                journal.record(_opened(job, plan, key, source.file, outputs, state, clock.wall()))
+                opened = _opened(job, plan, key, place.source.file, outputs, state, clock.wall())
+                journal.record(replace(opened, about=tuple(id_ for id_ in missing if id_ in state.cells)))
                 for id_, old in missing.items():
                     progress = state.of(id_)
                     known, notes = set(progress.replies), len(progress.noted)
@@ -253,21 +324,53 @@ async def _record(
                 journal.record(Closed(state.lives, _UNFINISHED if failed else 0, ("failed",) if failed else ()))
             if journal.failing is not None:
                 raise journal.failing
-        reading = Reading(disk, folder, state, plan, key, journal, partial(style_module, path.parent))
+        there = {cell.id: cell.name for cell in (*plan.cells, *plan.superseded)}
+        changed = [
+            CannotImport(
+                f"{old.file}: {there[id_]} has other words in the run: the file was changed since, or takes "
+                "the place of another; read it in with a --name of its own"
+            )
+            for id_, old in wanted.items()
+            if id_ not in missing and _differs(journal, id_, old)
+        ]
+        reading = Reading(disk, folder, state, plan, key, journal, partial(style_module, place.path.parent))
         if not reading.is_shown(journal.seq):
             await Views(reading, clock).all(journal.seq)
     finally:
         journal.close()
-    return _ReadIn(f"{job.name}/{key}", reading, wanted, len(missing))
+    return _ReadIn(f"{job.name}/{key}", reading, wanted, changed, len(missing))
+
+
+def _is_part(state: State, plan: Plan) -> bool:
+    """True when every conversation of the run's last job is one of this plan."""
+    from runner.job import Job, JobError
+    from runner.plan import make_plan
+
+    if not state.jobs:
+        return True
+    try:
+        job = Job.from_record(state.jobs[-1].job or {}, state.texts)
+    except (KeyError, JobError):
+        return False  # a repair lost one of its texts
+    return make_plan(job, plan.date).by_id.keys() <= plan.by_id.keys()
+
+
+def _differs(journal: Journal, id_: str, old: Old) -> bool:
+    """True when something else was read in in the place of a file; what was said again since is the run's own."""
+    from runner.events import Heard
+
+    replies = journal.state.of(id_).replies
+    events = [journal.read(replies[number]).event for number in range(1, len(old.said) + 1) if number in replies]
+    heard = [event.text == said.text for event, said in zip(events, old.said, strict=False) if isinstance(event, Heard)]
+    return len(events) < len(old.said) or not all(heard)
 
 
 def _put(path: Path, text: str) -> None:
-    """Write the job file where there is none."""
-    from contextlib import suppress
-
+    """Write the job file, in whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError), open(path, "x", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8", newline="\n")
+    beside.replace(path)
 
 
 def _opened(job: Job, plan: Plan, key: str, file: str, outputs: Path, state: State, now: float) -> Opened:
@@ -294,8 +397,8 @@ def _opened(job: Job, plan: Plan, key: str, file: str, outputs: Path, state: Sta
     )
 
 
-def _tell(read_in: _ReadIn, known: Uses, path: Path) -> None:
-    """What was read in, what was guessed, and what can be done with it."""
+def _tell(read_in: _ReadIn, known: Uses, path: Path, odd: Sequence[CannotImport]) -> None:
+    """What was read in, what was guessed or passed over, and what can be done with it."""
     from shlex import quote
 
     from runner.cli.runs import Run
@@ -303,10 +406,14 @@ def _tell(read_in: _ReadIn, known: Uses, path: Path) -> None:
     from runner.render.figures import counted
 
     reading, conversations = read_in.reading, read_in.conversations
-    for name, use in ((name, use) for name, use in known.guessed.items() if name != use):
+    here = {side.model for old in conversations.values() for side in old.sides}
+    for name, use in ((name, use) for name, use in known.guessed.items() if name != use and name in here):
         say(f"guessed: {one_line(name)} is {one_line(use)}; --use says it otherwise")
+    for line in (line for error in odd for line in error.lines):
+        say(f"passed over: {line}")
+    passed = f", {counted(len(odd), 'file')} passed over" if odd else ""
     if not read_in.new:
-        click.echo(f"{read_in.run}: nothing to do, all of it was read in before")
+        click.echo(f"{read_in.run}: nothing to do, all of it was read in before{passed}")
         return
     origins = {cell.id: cell for cell in reading.plan.superseded}
     for number, (id_, old) in enumerate(conversations.items()):
@@ -318,9 +425,10 @@ def _tell(read_in: _ReadIn, known: Uses, path: Path) -> None:
         turns = counted(len(progress.replies), "turn")
         click.echo(visible(f"  {old.file} ({old.style}): {cell.name}, {turns}, {end}", keep_newlines=False))
     run = Run(reading.folder)
-    click.echo(f"{read_in.run}: {counted(len(conversations), 'conversation')} read in, {len(read_in.failed)} failed")
     click.echo(f"  the job: {visible(str(path), keep_newlines=False)}")
     click.echo(f"  look at it: {run.command('status')}")
     if read_in.failed:
         names = " ".join(quote(cell.name) for cell in read_in.failed[:_MOST_SHOWN])
         click.echo(f"  to say again what has no text: {run.command('redo')} {names}")
+    count = counted(len(conversations) - len(read_in.changed), "conversation")
+    click.echo(f"{read_in.run}: {count} read in, {len(read_in.failed)} failed{passed}")

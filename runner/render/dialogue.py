@@ -18,10 +18,13 @@ from runner.render.shapes import (
     cost_of,
     count_of,
     ending,
+    in_one_line,
     labels,
+    measure_of,
     names,
     noted,
     notes,
+    odd,
     opening_of,
     parted,
     remarked,
@@ -70,10 +73,10 @@ def _head(t: Transcript, called: Mapping[str, str]) -> str:
         lines.append(f"## {began:%Y-%m-%d} ({_part_of_day(began.hour)})")
     given = t.look.texts
     if topic := given.get("topic"):
-        lines.append(_TOPIC + literal(topic))
+        lines.append(_TOPIC + in_one_line(topic))
     if facilitator := given.get("facilitator"):
         did = given.get("facilitated")
-        lines.append(_FACILITATOR + literal(facilitator) + (f" ({literal(did)})" if did else ""))
+        lines.append(_FACILITATOR + in_one_line(facilitator) + (f" ({in_one_line(did)})" if did else ""))
     return "\n".join(lines)
 
 
@@ -90,7 +93,7 @@ def _introduction(t: Transcript) -> Iterator[str]:
         # The opening is the only quote in the head.
         yield re.sub(r"^(\\*)>", r"\1\\>", embedded(intro.strip("\n")), flags=re.MULTILINE)
     if remark := t.look.texts.get("remark"):
-        yield _REMARK + literal(remark)
+        yield _REMARK + in_one_line(remark)
     if t.opening is not None:
         yield quoted(t.opening)
 
@@ -144,11 +147,12 @@ _DATE: Final = re.compile(r"## (?P<date>\d{4}-\d{2}-\d{2})\b.*")
 _FACILITATED: Final = re.compile(rf"{_FACILITATOR}(?P<name>.+?)(?: \((?P<did>.*)\))?")
 _TOTAL: Final = re.compile(r"Total: \d.*")
 _SPOKEN: Final = re.compile(
-    r"\*\((?=[\d$])(?:(?P<output>\d[\d,]*) tokens)?(?:, )?(?:[\d.]+ tok/s)?(?:, )?"
+    r"\*\((?=[\d$])(?:(?P<output>\d[\d,]*) tokens)?(?:, )?(?:(?P<pace>\d+(?:\.\d+)?) tok/s)?(?:, )?"
     r"(?:(?P<seconds>\d+(?:\.\d+)?) ?s)?(?P<more>.*)\)\*"
 )
+_FIRST_BYTE: Final = re.compile(r"first byte after (\d+(?:\.\d+)?)s")
 _REASONING: Final = re.compile(r"(\d[\d,]*) of them reasoning")
-_COST: Final = re.compile(COST)
+_COST: Final = re.compile(rf"({COST})")
 
 
 def read(markdown: str) -> ReadBack:
@@ -166,6 +170,7 @@ def read(markdown: str) -> ReadBack:
         notes=tuple(noted(section) for section in sections if not _TURN.fullmatch(section[0])),
         model=plain(page.lines[0].removeprefix(_TITLE)),
         date=date,
+        ending=page.ending,
         texts=_texts(head),
     )
 
@@ -176,7 +181,7 @@ def _said(found: re.Match[str], lines: list[str]) -> Said:
     text = text_of(lines[figures is not None :])
     speaker, label = parted(found["heading"], _DASH, " - ")
     return Said(
-        int(found["number"]),
+        count_of(found["number"]) or 0,
         plain(speaker),
         text,
         label=None if label is None else plain(label),
@@ -185,12 +190,18 @@ def _said(found: re.Match[str], lines: list[str]) -> Said:
 
 
 def _read_figures(found: re.Match[str]) -> Figures:
-    reasoning, cost = _REASONING.search(found["more"]), _COST.search(found["more"])
+    reasoning, cost, first = (
+        None if (part := pattern.search(found["more"])) is None else part[1]
+        for pattern in (_REASONING, _COST, _FIRST_BYTE)
+    )
     return Figures(
         output=count_of(found["output"]),
-        reasoning=None if reasoning is None else count_of(reasoning[1]),
-        cost=None if cost is None else cost_of(cost[0]),
-        seconds=None if found["seconds"] is None else float(found["seconds"]),
+        reasoning=count_of(reasoning),
+        cost=cost_of(cost),
+        seconds=measure_of(found["seconds"]),
+        first_byte=measure_of(first),
+        pace=measure_of(found["pace"]),
+        odd=odd(found["output"], reasoning, cost, found["seconds"], first, found["pace"]),
     )
 
 

@@ -80,6 +80,7 @@ def read(markdown: str) -> ReadBack:
         notes=tuple(noted(section) for section in sections if section[0].startswith("#")),
         model=plain(page.lines[0].removeprefix(_TITLE)) or None,
         date=None if date is None else iso_date(date, _STAMP),
+        ending=page.ending,
     )
 
 

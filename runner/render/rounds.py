@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Final
 
 from runner.conversation import Transcript, Turn
@@ -42,6 +42,8 @@ _BETWEEN: Final = " <-> "
 _STAMP: Final = "%Y-%m-%d %H:%M"
 _STATISTICS: Final = "## Session Statistics"
 _MODEL: Final = "**Model:** "
+_ROUNDS: Final = "**Rounds:** "
+_COST: Final = "**Total cost:** "
 _SYSTEM: Final = "**System prompt:** "
 
 
@@ -90,12 +92,21 @@ def _head(t: Transcript, called: Mapping[str, str]) -> str:
     lines.append("")
     if models := _models(t):
         lines.append(_MODEL + " and ".join(map(_as_code, models)))
-    lines.append(f"**Rounds:** {t.rounds_planned}")
+    lines.append(f"{_ROUNDS}{t.rounds_planned}")
     if (cost := total_cost(t)) is not None:
-        lines.append(f"**Total cost:** {cost}")
+        lines.append(f"{_COST}{cost}")
     if t.system is not None:
-        lines.append(f"{_SYSTEM}{literal(t.system)}")
+        lines += _system(t.system.strip("\n"))
     return "\n".join(lines)
+
+
+def _system(text: str) -> Iterator[str]:
+    """On one line, as ever; a text of several lines is quoted below its name."""
+    if "\n" in text:
+        yield _SYSTEM.rstrip()
+        yield quoted(text)
+    else:
+        yield _SYSTEM + literal(text)
 
 
 def _turn(turn: Turn, name: str, labels: Collection[str] | None, first: bool) -> Iterator[str]:
@@ -141,21 +152,39 @@ def read(markdown: str) -> ReadBack:
     turns = [turn for section in rounds for turn in _turns(section, labels)]
     date = next((found["date"] for line in head if (found := DATED.fullmatch(line))), None)
     model = next((line.removeprefix(_MODEL) for line in head if line.startswith(_MODEL)), None)
-    system = next((line.removeprefix(_SYSTEM) for line in head if line.startswith(_SYSTEM)), None)
+    head, system = _read_system(head)
+    said = tuple(_said(number, turn, first) for number, turn in enumerate(turns, 1))
     return ReadBack(
-        tuple(_said(number, turn, first) for number, turn in enumerate(turns, 1)),
+        said,
         opening=opening_of(head),
-        system=None if system is None else plain(system),
+        system=system,
         notes=tuple(map(noted, others)),
         model=None if model is None else plain(_CODE.sub(r"\1", model)),
+        people=frozenset(sides[:1]) & {one.speaker for one in said},
         date=None if date is None else iso_date(date, _STAMP),
+        ending=page.ending,
     )
+
+
+def _read_system(head: list[str]) -> tuple[list[str], str | None]:
+    """The head without the system text, and that text: quoted, or in old files all that stands before a quote."""
+    start = next((number for number, line in enumerate(head) if line.startswith(_SYSTEM.rstrip())), None)
+    if start is None:
+        return head, None
+    below = head[start + 1 :]
+    quote = list(takewhile(lambda line: line.startswith(">"), below))
+    if quote:
+        return [*head[:start], *below[len(quote) :]], unquoted("\n".join(quote))
+    more = list(takewhile(lambda line: not line.startswith((">", _MODEL, _ROUNDS, _COST)), below))
+    words = head[start].removeprefix(_SYSTEM.rstrip()).removeprefix(" ")
+    return [*head[:start], *below[len(more) :]], "\n".join(map(plain, (words, *more))).strip("\n")
 
 
 def _sides(sides: list[str], lines: list[str]) -> tuple[str, set[str]]:
     """Who is quoted, and every label: the first names that stand beside that one, as many as there are sides."""
     named = list(dict.fromkeys(label for line in lines if (label := _label(line)) is not None))
-    first = sides[0] if sides[0] in named else next(iter(named), "")
+    alike = (name for name in named if name.casefold() == sides[0].casefold())
+    first = next(alike, next(iter(named), ""))
     return first, {first, *[name for name in named if name != first][: len(sides) - 1]}
 
 

@@ -18,11 +18,11 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Final
 
-from runner.conversation import Note, Participant, Transcript, Turn
+from runner.conversation import STATUSES, Note, Participant, Transcript, Turn
 from runner.money import NANOS_PER_DOLLAR, Nanos
-from runner.render.figures import counted, generated, of_it_assumed, read_in, total, usd
+from runner.render.figures import answers, counted, generated, of_it_assumed, read_in, total, usd
 from runner.render.markdown import brief, embedded, extracted, failure, is_code, literal, plain, unquoted
-from runner.render.style import Figures, Noted
+from runner.render.style import Ending, Figures, Noted
 
 RULE: Final = "---"
 LABEL: Final = re.compile(r"\*\*(?P<label>.+):\*\*[ \t]*")
@@ -78,10 +78,19 @@ def iso_date(shown: str, form: str | None = None) -> str | None:
     return stamp.isoformat(timespec="seconds" if "%S" in form else "minutes")
 
 
+def in_one_line(text: str) -> str:
+    """A text that has one line of ours; `plain` gives it back, with blanks where its own lines ended."""
+    return literal(" ".join(line for line in text.split("\n") if line.strip()))
+
+
 # --- what stands beside a text ---------------------------------------------------------------------------------------
 
 _REMARK: Final = re.compile(r"\*\[(?:[a-z ]+: |[a-z]+=|no (?:reply|notes)).*\]\*")
 _ENDING: Final = re.compile(r"\*\[(?:not complete|ended): .*\]\*")
+_ENDED: Final = re.compile(
+    r"\*\[(?:ended|not complete: (?P<status>[a-z]+))(?:[:,] (?:after )?\d+ of (?P<turns>\d[\d,]*) turns?)?"
+    r"(?:: (?P<reason>.*))?\]\*"
+)
 _COUNT: Final = r"\d[\d,]*"
 COST: Final = r"-?\$\d+(?:\.\d+)?"
 _TOKENS: Final = re.compile(
@@ -136,7 +145,7 @@ def token_line(turn: Turn) -> Iterator[str]:
 
 
 def total_cost(t: Transcript) -> str | None:
-    """What the turns cost, how many of them that covers, and what all attempts cost where it is something else."""
+    """What the turns and the answers cost, how many that covers, and what all attempts cost where it is more."""
     cost, covers = total(turn.cost for turn in generated(t.turns))
     parts = [] if cost is None else [f"{usd(cost)}{covers}"]
     carried, over = total(turn.cost for turn in t.turns if turn.carried and not turn.given and turn.heard is None)
@@ -145,7 +154,10 @@ def total_cost(t: Transcript) -> str | None:
     elsewhere, of = total(turn.cost for turn in read_in(t.turns))
     if elsewhere is not None:
         parts.append(f"{usd(elsewhere)}{of} by the file that was read in")
-    if t.spent != (cost or 0):
+    asked, of_asked = total(note.cost for note in answers(t.turns))
+    if asked is not None:
+        parts.append(f"{usd(asked)}{of_asked} for answers of those who were asked")
+    if t.spent != (cost or 0) + (asked or 0):
         parts.append(f"{usd(t.spent)} on all attempts{of_it_assumed(t)}")
     return ", ".join(parts) or None
 
@@ -189,8 +201,10 @@ class Page:
     def __init__(self, markdown: str, last: re.Pattern[str] | None = None) -> None:
         """The file without its last lines: why the conversation ended, and what is of the form `last`."""
         # Files that came through an editor of another system are read, too.
-        self.lines = markdown.removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n").split("\n")
-        remarked(self.lines, _ENDING)
+        lines = markdown.removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n").split("\n")
+        self.lines = [RULE if line.rstrip(" \t") == RULE else line for line in lines]
+        said = remarked(self.lines, _ENDING)
+        self.ending = _ending_of(said[0]) if said else None
         if last is not None:
             remarked(self.lines, last)
         self._code = is_code(self.lines)
@@ -233,6 +247,15 @@ def _without_rule(lines: list[str], followed: bool) -> list[str]:
     return lines[:-1] if lines and not lines[-1].strip() else lines
 
 
+def _ending_of(line: str) -> Ending:
+    found = _ENDED.fullmatch(line)
+    status = None if found is None else found["status"] or "complete"
+    if found is None or status not in STATUSES:
+        return Ending("failed", None, plain(line.removeprefix("*[not complete: ").removesuffix("]*")))
+    turns, reason = found["turns"], found["reason"]
+    return Ending(status, count_of(turns), None if reason is None else plain(reason))
+
+
 def remarked(lines: list[str], pattern: re.Pattern[str] = _REMARK) -> list[str]:
     """Takes what we said of a text from the end of its lines, with the blank lines between."""
     taken: list[str] = []
@@ -255,24 +278,45 @@ def figures_of(remarks: Iterable[str], text: str | None) -> Figures:
     found = next((found for line in remarks if (found := _TOKENS.fullmatch(line))), None)
     if found is None or text is None:
         return Figures()
-    counts = {name: count_of(found[name]) for name in ("input", "output", "reasoning", "cached")}
-    return Figures(**counts, cost=cost_of(found["cost"]))
+    shown = {name: found[name] for name in ("input", "output", "reasoning", "cached")}
+    counts = {name: count_of(count) for name, count in shown.items()}
+    return Figures(**counts, cost=cost_of(found["cost"]), odd=odd(*shown.values(), found["cost"]))
 
 
-_LONGEST_FIGURE: Final = 20
-"""Signs of a figure that somebody can have paid or counted; a longer one is none."""
+_MOST: Final = 10**12
+_MOST_PAID: Final = 10**6 * NANOS_PER_DOLLAR
+"""More than anybody has counted or paid for a turn; sums of what is below can be written into every file of ours."""
+_LONGEST_FIGURE: Final = 40
 
 
 def count_of(shown: str | None) -> int | None:
-    """`1,234` as a number."""
-    return int(shown.replace(",", "")) if shown and len(shown) <= _LONGEST_FIGURE else None
+    """`1,234` as a number; None where nobody can have counted so much."""
+    if not shown or len(shown) > _LONGEST_FIGURE:
+        return None
+    count = int(shown.replace(",", ""))
+    return count if count <= _MOST else None
 
 
 def cost_of(shown: str | None) -> Nanos | None:
-    """`$0.0036` as money."""
+    """`$0.0036` as money; None where nobody can have paid so much."""
     if not shown or len(shown) > _LONGEST_FIGURE:
         return None
-    return round(Decimal(shown.replace("$", "")) * NANOS_PER_DOLLAR)
+    cost = round(Decimal(shown.replace("$", "")) * NANOS_PER_DOLLAR)
+    return cost if abs(cost) <= _MOST_PAID else None
+
+
+def measure_of(shown: str | None) -> float | None:
+    """`316.9` as a number; None where nobody can have measured so much."""
+    if not shown or len(shown) > _LONGEST_FIGURE:
+        return None
+    measure = float(shown)
+    return measure if measure <= _MOST else None
+
+
+def odd(*shown: str | None) -> tuple[str, ...]:
+    """The counts, costs and measures that cannot be used."""
+    read = {one: cost_of(one) if "$" in one else measure_of(one.replace(",", "")) for one in shown if one}
+    return tuple(one for one, figure in read.items() if figure is None)
 
 
 _NOTED: Final = re.compile(rf"## (?P<heading>{PART}?) \((?P<observer>.*)\)")

@@ -16,6 +16,7 @@ from runner.render.shapes import (
     Page,
     body,
     ending,
+    in_one_line,
     iso_date,
     labels,
     live,
@@ -73,11 +74,11 @@ def _head(t: Transcript) -> Iterator[str]:
     subject, given = _subject(t), t.look.texts
     title = [] if subject is None else [literal(subject.label, _DASH)]
     if given.get("title"):
-        title.append(literal(given["title"]))
+        title.append(in_one_line(given["title"]))
     yield f"{_TITLE}{_DASH.join(title)}".rstrip()
     lines = [] if t.started is None else [f"*{long_date(local(t.started, t.zone))}*"]
     if subtitle := given.get("subtitle"):
-        lines.append(f"*{literal(subtitle)}*")
+        lines.append(f"*{in_one_line(subtitle)}*")
     if lines:
         yield "\n".join(lines)
     if t.opening is not None:
@@ -101,14 +102,14 @@ def _part(turn: Turn, last: Mapping[str, int]) -> str:
 
 def _archived(t: Transcript) -> Iterator[str]:
     if archived := t.look.texts.get("archived"):
-        yield f"*Archived {literal(archived)}*"
+        yield f"*Archived {in_one_line(archived)}*"
     elif t.ended is not None:
         yield f"*Archived {long_date(local(t.ended, t.zone))}*"
     subject = _subject(t)
     by = t.look.texts.get("by") or next((p.label for p in t.participants if p != subject), None)
     if by:
         other = "" if subject is None else f", in dialogue with {literal(subject.label)} ({literal(subject.model)})"
-        yield f"*By {literal(by)}{other}*"
+        yield f"*By {in_one_line(by)}{other}*"
     yield "*For whoever reads next*"
 
 
@@ -117,7 +118,7 @@ def _archived(t: Transcript) -> Iterator[str]:
 _ROUND: Final = re.compile(r"## Round \d+: (?P<heading>.+)")
 _PART: Final = re.compile(rf"(?P<part>{PART}?)(?: \((?P<title>.*)\))?")
 _LAST: Final = re.compile(r"\*(?:Archived|By|For) .*\*")
-_BY: Final = re.compile(rf"\*By (?P<by>{PART})(?:, in dialogue with {PART} \((?P<model>.*)\))?\*")
+_BY: Final = re.compile(rf"\*By (?P<by>{PART}?)(?:, in dialogue with (?P<other>{PART}) \((?P<model>.*)\))?\*")
 _ARCHIVED: Final = re.compile(r"\*Archived (?P<day>.*)\*")
 _ITALIC: Final = re.compile(r"\*(?P<words>(?:[^*\\]|\\.)+)\*")
 
@@ -140,15 +141,24 @@ def read(markdown: str) -> ReadBack:
     day = next((found["day"] for line in archived if (found := _ARCHIVED.fullmatch(line))), None)
     closing = None if RULE not in archived else text_of(archived[archived.index(RULE) + 1 :])
     given = {"title": title, "subtitle": subtitle, "by": None if by is None else by["by"]}
-    if day is not None and iso_date(day) != date:
+    ended = None if day is None else iso_date(plain(day))
+    if ended is None:
         given["archived"] = day
+    turns = tuple(_said(number, section) for number, section in enumerate(said, 1))
+    model = plain(label if by is None or by["model"] is None else by["model"])
+    subject = plain(label if by is None or by["other"] is None else by["other"])
+    speakers = {one.speaker for one in turns}
     return ReadBack(
-        tuple(_said(number, section) for number, section in enumerate(said, 1)),
+        turns,
         context=text_of(context[1:]),
         opening=opening_of(head),
         notes=tuple(noted(section) for section in sections if not _ROUND.fullmatch(section[0])),
-        model=plain(label if by is None or by["model"] is None else by["model"]) or None,
+        model=model or None,
+        models={subject: model} if model and subject in speakers else {},
+        people=frozenset(() if by is None or by["by"] == subject else (plain(by["by"]),)) & speakers,
         date=date,
+        ended=ended,
+        ending=page.ending,
         texts={
             **{name: plain(text) for name, text in given.items() if text is not None},
             **({} if closing is None else {"closing": closing}),

@@ -144,18 +144,156 @@ def nothing_written(said: Said) -> None:
     assert not Path("outputs").exists()
 
 
-def test_all_that_is_wrong_with_files_is_told_in_one_go() -> None:
-    """And nothing is written, not even of the good ones."""
+def odd_ones() -> tuple[str, ...]:
+    """Files that cannot be read in, each for another reason."""
     Path("notes.md").write_text("# Notes\n", encoding="utf-8")
-    Path("latin.md").write_bytes(b"# Voice Conversation: caf\xe9\n")
-    said = tertulia("import", "letter.md", "notes.md", "latin.md", "gone.md", *USE)
+    Path("latin.md").write_bytes(b"# Voice Conversation: m\n\ncaf\xe9\n")
+    Path("alone.md").write_text("# Voice Conversation: m/x\n\n---\n\n**USER:**\n\nHello?\n\n---\n", encoding="utf-8")
+    Path("void.md").write_text("", encoding="utf-8")
+    both = Path("letter.md").read_text(encoding="utf-8").replace("USER", "Ann").replace("ASSISTANT", "Bo")
+    Path("which.md").write_text(both.replace("glm-5", "glm-5 and m/y"), encoding="utf-8")
+    return "notes.md", "latin.md", "alone.md", "void.md", "which.md", "gone.md"
+
+
+SHAPELESS = "it has the shape of no style: transcript, rounds, dialogue, titled-rounds, letter"
+LACKS = "--as STYLE tells what it lacks for one"
+ORDER = "Only the order in which they speak tells, and that may be any"
+LABEL = "--use 'LABEL=provider/model-id' for each that is a model"
+WHY = (
+    f"notes.md: {SHAPELESS}; {LACKS}",
+    "latin.md:3: it is not UTF-8: save it as UTF-8",
+    "alone.md: only USER speaks in it, and a conversation has two sides",
+    f"void.md: {SHAPELESS}; {LACKS}",
+    "gone.md: there is no such file",
+    f"which.md: which of them is z-ai/glm-5: Ann, Bo? {ORDER}: {LABEL}",
+    f"which.md: which of them is m/y: Ann, Bo? {ORDER}: {LABEL}",
+)
+
+
+def test_an_odd_file_is_told_and_passed_over() -> None:
+    """The others are read in; the exit code and the last line say that some were not."""
+    said = tertulia("import", *odd_ones()[:3], "letter.md", *odd_ones()[3:], "titled.md", *USE)
+    assert said.code == 3
+    assert said.err.splitlines() == [f"passed over: {line}" for line in WHY]
+    assert said.out.splitlines()[-1] == "imported/main: 2 conversations read in, 0 failed, 6 files passed over"
+    assert statuses() == {"letter/ada": "complete", "titled/ada": "complete"}
+    assert sound()
+    again = tertulia("import", *odd_ones(), "letter.md", "titled.md", *USE)
+    assert (again.code, again.out) == (
+        3,
+        "imported/main: nothing to do, all of it was read in before, 6 files passed over\n",
+    )
+
+
+def test_where_no_file_can_be_read_in_all_is_told_in_one_go() -> None:
+    """And nothing is written; a model that no file names is told with the rest."""
+    said = tertulia("import", *odd_ones())
     nothing_written(said)
-    assert said.err.splitlines() == [
-        "nothing was read in:",
-        "  notes.md: it has the shape of no style: transcript, rounds, dialogue, titled-rounds, letter",
-        "  latin.md: it is not UTF-8",
-        "  gone.md: there is no such file",
+    assert said.err.splitlines() == ["nothing was read in:", *(f"  {line}" for line in WHY)]
+    said = tertulia("import", "letter.md", "notes.md", "--use", "glm=sim/ada")
+    nothing_written(said)
+    assert said.err.splitlines()[1:] == [
+        f"  {WHY[0]}",
+        "  --use 'glm': no file names it; they name USER, z-ai/glm-5, ASSISTANT",
     ]
+
+
+def test_a_mended_file_joins_those_that_were_read_in_before() -> None:
+    """The same command again adds it: the job file that an import wrote grows as long as nobody has edited it."""
+    odd_ones()
+    assert tertulia("import", "alone.md", "letter.md", "titled.md", *USE).code == 3
+    assert tertulia("redo", "imported", "letter/ada", "--turn", "2").code == 0
+    shutil.copy("letter.md", "alone.md")
+    Path("alone.md").write_text(Path("letter.md").read_text(encoding="utf-8").replace("ships", "boats"), "utf-8")
+    said = tertulia("import", "alone.md", "letter.md", "titled.md", "eight-rounds.md", *USE)
+    assert (said.code, said.err) == (3, "")
+    assert said.out.splitlines()[-1] == "imported/main: 4 conversations read in, 1 failed"
+    assert statuses() == {
+        "alone/ada": "complete",
+        "letter/ada": "complete",
+        "titled/ada": "complete",
+        "eight-rounds/glm-5": "failed",
+    }
+    assert Path("imported.yaml").read_text(encoding="utf-8").startswith("# Read in from 4 files:")
+    assert tertulia("run", "imported.yaml").code == 3
+    assert sound()
+
+
+def test_a_file_of_which_no_job_can_be_made_is_passed_over_like_others() -> None:
+    """Its own words are in the way, or the model given for it: no line is told of a job that nobody has seen."""
+    text = Path("letter.md").read_text(encoding="utf-8")
+    Path("var.md").write_text(text.replace("USER", "${HOME}"), encoding="utf-8")
+    said = tertulia("import", "var.md", "letter.md", *USE)
+    assert (said.code, statuses()) == (3, {"letter/ada": "complete"})
+    assert said.err.startswith("passed over: var.md: no job can be made of it: variables of the environment stand in ")
+    assert "yaml" not in said.err
+    said = tertulia("import", "letter.md", "--use", "z-ai/glm-5=nowhere/x", "--name", "other")
+    assert (said.code, said.err.splitlines()[0]) == (2, "nothing was read in:")
+    assert said.err.splitlines()[1].startswith("  letter.md: no job can be made of it: ")
+
+
+def test_a_job_file_that_was_edited_does_not_grow() -> None:
+    """What somebody wrote into it is not lost."""
+    tertulia("import", "letter.md", *USE)
+    job = Path("imported.yaml")
+    job.write_text(job.read_text(encoding="utf-8").replace("budget: 1", "budget: 7"), encoding="utf-8")
+    before = job.read_bytes()
+    said = tertulia("import", "letter.md", "titled.md", *USE)
+    assert (said.code, "is another job: choose another --name or --job" in said.err) == (2, True)
+    assert job.read_bytes() == before
+
+
+def test_a_job_grows_only_where_its_models_keep_their_names() -> None:
+    """What the run has asked them stands under these; a file that comes behind takes another."""
+    tertulia("import", "letter.md")
+    text = Path("letter.md").read_text(encoding="utf-8").replace("z-ai/", "other/")
+    Path("a.md").write_text(text.replace("ships", "boats"), encoding="utf-8")
+    assert tertulia("import", "a.md", "letter.md").code == 2
+    assert tertulia("import", "letter.md", "a.md").code == 0
+    assert set(statuses()) == {"letter/glm-5", "a/openrouter-glm-5"}
+
+
+def test_no_guess_is_told_of_a_file_that_is_passed_over() -> None:
+    """It is made again when the file is read in."""
+    text = Path("dialogue.md").read_text(encoding="utf-8").replace("Qwen3:32B", "qwen3:32b")
+    Path("half.md").write_text(text, encoding="utf-8")
+    said = tertulia("import", "half.md", "letter.md", *USE)
+    assert (said.code, "which model is GLM-4.7-Flash" in said.err, "guessed" in said.err) == (3, True, False)
+
+
+def test_what_waits_in_the_run_still_waits_after_a_further_import() -> None:
+    """With its reason, and with the transcript of what was said so far."""
+    tertulia("import", "titled.md", *USE)
+    tertulia("extend", "imported", "titled/ada", "--rounds", "1")
+    assert tertulia("import", "titled.md", "letter.md", *USE).code == 0
+    waiting = next(record for record in records() if record["name"] == "titled/ada.extend1")
+    assert (waiting["status"], "inbox/titled/ada.extend1.claude.md is not there" in waiting["reason"]) == (
+        "pending",
+        True,
+    )
+    assert sound()
+
+
+def test_a_growth_that_broke_off_is_completed() -> None:
+    """Its job file is there, and its lines are not."""
+    tertulia("import", "letter.md", *USE)
+    with patch("runner.imports.told", side_effect=KeyboardInterrupt), pytest.raises(BaseExceptionGroup):
+        tertulia("import", "letter.md", "titled.md", *USE)
+    assert "titled" in Path("imported.yaml").read_text(encoding="utf-8")
+    said = tertulia("import", "letter.md", "titled.md", *USE)
+    assert (said.code, set(statuses())) == (0, {"letter/ada", "titled/ada"}), said.err
+    assert sound()
+
+
+def test_a_file_that_was_changed_since_is_not_passed_off_as_what_was_read_in() -> None:
+    """It is told, and what was read in stays."""
+    tertulia("import", "letter.md", "titled.md", *USE)
+    path = Path("letter.md")
+    path.write_text(path.read_text(encoding="utf-8").replace("a list", "a longer list"), encoding="utf-8")
+    said = tertulia("import", "letter.md", "titled.md", *USE)
+    why = "the file was changed since, or takes the place of another; read it in with a --name of its own"
+    assert (said.code, said.err) == (3, f"passed over: letter.md: letter/ada has other words in the run: {why}\n")
+    assert "a longer list" not in transcript("letter/ada")
 
 
 def test_a_model_that_nobody_can_guess_is_asked_for() -> None:
@@ -246,6 +384,82 @@ def test_an_import_that_broke_off_is_completed() -> None:
     state = scan(RealDisk(), RUN / FILE).state
     assert (state.lives, [len(one.noted) for one in state.cells.values()]) == (2, [1, 0])
     assert sound()
+
+
+# --- as it was ---------------------------------------------------------------------------------------------------
+
+
+def written(name: str, text: str) -> str:
+    Path(name).write_text(text, encoding="utf-8")
+    return name
+
+
+def test_how_a_file_ended_is_how_its_transcript_ends() -> None:
+    """Ended early is complete and says why; failed stays failed with its reason, and one command mends it."""
+    text = Path("eight-rounds.md").read_text(encoding="utf-8")
+    foot = text[text.index("## Session Statistics") :].rstrip()
+    short = text[: text.index("## Round 6")]
+    early = "*[ended: after 10 of 16 turns: repetition 0.71 of 0.6]*\n"
+    failed = "*[not complete: failed, 10 of 16 turns: turn 11: timeout]*\n"
+    written("early.md", f"{short}{foot}\n\n{early}")
+    written("failed.md", f"{short.replace('Question 1:', 'A question:')}{foot}\n\n{failed}")
+    said = tertulia("import", "early.md", "failed.md", *USE)
+    assert said.code == 3
+    assert transcript("early/glm-5").endswith(f"\n\n{early}")
+    assert transcript("failed/glm-5").endswith(f"\n\n{failed}")
+    assert [record["status"] for record in records()] == ["complete", "failed"]
+    assert json.loads((RUN / "status.json").read_text(encoding="utf-8"))["stopped_early"] == 1
+    assert tertulia("redo", "imported", "failed/*").code != 2
+    assert tertulia("extend", "imported", "early/*", "--rounds", "1").code == 3  # waits for a line of the other side
+    assert sound()
+
+
+def test_the_dates_and_the_pace_of_an_old_file_are_shown_again() -> None:
+    """The day of archiving where it is that of the talk, and a pace that its tokens and seconds would not give."""
+    text = Path("titled.md").read_text(encoding="utf-8")
+    written("titled.md", text.replace("February 11, 2026", "February 10, 2026"))
+    spoken = Path("dialogue.md").read_text(encoding="utf-8")
+    own = spoken.replace("40.5s)", "40.5s, first byte after 3.1s)").replace("38.2 tok/s", "41.9 tok/s")
+    written("dialogue.md", own.replace("1.3 tok/s", "2.7 tok/s"))
+    tertulia("import", "titled.md", "dialogue.md", *USE, *LOCAL)
+    assert "\n*February 10, 2026*\n" in transcript("titled/ada")
+    assert "\n*Archived February 10, 2026*\n" in transcript("titled/ada")
+    assert "*(412 tokens, 2.7 tok/s, 316.9s)*" in transcript("dialogue/basil~eli")
+    assert "*(1546 tokens, 41.9 tok/s, 40.5s, first byte after 3.1s)*" in transcript("dialogue/basil~eli")
+    by_name = {record["name"]: record for record in records()}
+    assert by_name["titled/ada"]["ended"] == "2026-02-10T00:00:00.000Z"
+    assert tertulia("report", "imported", "--style", "transcript").code == 0
+    shown = (RUN / "exports/transcript/titled/ada.md").read_text(encoding="utf-8")
+    assert 'started: "2026-02-10T00:00:00Z"' in shown and "duration_s" not in shown
+    assert sound()
+
+
+def test_what_mends_an_old_talk_keeps_its_date() -> None:
+    """A redo, and a redo of that; what only goes on with it began when it did so."""
+    tertulia("import", "letter.md", *USE)
+    for _ in range(2):
+        assert tertulia("redo", "imported", "letter/*", "--turn", "2").code == 0
+    assert "*2026-02-07 21:14:55*\n" in transcript("letter/ada")
+    (record,) = records()
+    assert record["origin"]["kind"] == "redo"
+    assert (record["started"], record["ended"] > "2026-02-08") == ("2026-02-07T21:14:55.000Z", True)
+    assert tertulia("fork", "imported", "letter/*", "--at", "1").code == 0
+    assert "*2026-02-07" not in transcript("letter/ada.fork1")
+    assert sound()
+
+
+def test_a_system_text_of_several_lines_comes_through_and_is_shown_so() -> None:
+    """As old files have it, line below line, and as ours have it, quoted."""
+    text = Path("eight-rounds.md").read_text(encoding="utf-8")
+    lines = "You keep a lighthouse.\n\n- Answer as its keeper.\n- Briefly."
+    one = "You keep a lighthouse. Answer as its keeper, briefly."
+    written("raw.md", text.replace(one, lines))
+    tertulia("import", "raw.md", *USE)
+    quote = "**System prompt:**\n> You keep a lighthouse.\n>\n> - Answer as its keeper.\n> - Briefly.\n\n---\n"
+    assert quote in transcript("raw/glm-5")
+    shutil.copy(RUN / "conversations/raw/glm-5.md", "quoted.md")
+    for file in ("raw.md", "quoted.md"):
+        assert STYLES["rounds"].read(Path(file).read_text(encoding="utf-8")).system == lines
 
 
 # --- going on ----------------------------------------------------------------------------------------------------

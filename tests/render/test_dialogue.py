@@ -68,20 +68,26 @@ def test_a_dialogue_gives_its_texts_speakers_figures_and_notes_back() -> None:
     found = read(render(talks.dialogue(), ALONE))
     assert found.said == (
         Said(1, "GLM-4.7-Flash", "What is inherited?\n\n#### A heading\n\nAnd what is not?", label="Opening"),
-        Said(2, "Qwen3:32B", "Memory, perhaps.", label="Response", figures=Figures(output=600, seconds=101.5)),
+        Said(
+            2,
+            "Qwen3:32B",
+            "Memory, perhaps.",
+            label="Response",
+            figures=Figures(output=600, seconds=101.5, first_byte=1.5, pace=6.0),
+        ),
         Said(
             3,
             "GLM-4.7-Flash",
             "Total: 9 tokens across 9 turns",
             label="Reply",
-            figures=Figures(output=300, seconds=20.0),
+            figures=Figures(output=300, seconds=20.0, pace=15.0),
         ),
         Said(
             4,
             "Qwen3:32B",
             "Goodbye, then, and",
             label="Closing",
-            figures=Figures(output=346, reasoning=300, seconds=40.0),
+            figures=Figures(output=346, reasoning=300, seconds=40.0, pace=8.7),
         ),
     )
     assert found.notes == (
@@ -100,7 +106,7 @@ def test_an_old_dialogue_is_read_as_it_stands() -> None:
     found = read(OLD)
     assert found.said == (
         Said(1, "Model One", "Days are lent.\n\n### A heading of its own\n\n---\n\nOr given.", label="Opening"),
-        Said(2, "Model Two", "Thank you.", label="Response", figures=Figures(output=1546, seconds=498.7)),
+        Said(2, "Model Two", "Thank you.", label="Response", figures=Figures(output=1546, seconds=498.7, pace=3.1)),
         Said(3, "Model One", None, label="Closing"),
     )
     assert found.notes == (Noted("Observer's Notes", "Sal, Model Three", "Both were brief."),)

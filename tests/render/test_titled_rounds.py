@@ -104,12 +104,12 @@ def test_old_titled_rounds_are_read_as_they_stand() -> None:
     )
     assert found.context == "They had met before.\n\n### And after"
     assert found.notes == (Noted("Synthesis", None, "They met."),)
-    assert (found.model, found.date) == ("some/model-1", "2025-03-04")
+    assert (found.model, found.date, found.ended) == ("some/model-1", "2025-03-04", "2025-04-05")
+    assert (found.models, set(found.people)) == ({"Model One": "some/model-1"}, {"Sal"})
     assert found.texts == {
         "title": "The Long Way",
         "subtitle": "In three rounds",
         "by": "Sal",
-        "archived": "April 5, 2025",
         "closing": "*Stay.*",
     }
     assert read(OLD.replace("\n", "\r\n")) == found
@@ -128,12 +128,13 @@ def test_without_words_of_the_job_the_rest_stands_alone() -> None:
 
 
 def test_a_day_of_archiving_that_the_job_names_stands_instead_of_the_end() -> None:
-    """What was archived later than it was held says when; the day of the conversation needs no naming."""
-    look = Look("titled-rounds", {"archived": "May 1, 2030"})
-    markdown = render(replace(talks.titled(), look=look), ALONE)
-    assert "\n*Archived May 1, 2030*\n" in markdown
-    assert read(markdown).texts["archived"] == "May 1, 2030"
-    assert "archived" not in read(render(talks.titled(), ALONE)).texts
+    """A day is read as the end of the conversation, words that are none as words."""
+    for given, ended, text in (("May 1, 2030", "2030-05-01", None), ("in *spring*", None, "in *spring*")):
+        look = Look("titled-rounds", {"archived": given})
+        found = read(render(replace(talks.titled(), look=look), ALONE))
+        assert (found.ended, found.texts.get("archived")) == (ended, text)
+    found = read(render(talks.titled(), ALONE))
+    assert (found.ended, "archived" in found.texts) == ("2026-11-21", False)
 
 
 def test_a_synthesis_that_failed_says_what_happened() -> None:
