@@ -19,7 +19,7 @@ from runner.foreign import one_line
 from runner.job import MissingVariable, resolve, unsafe
 from runner.job.job import Notify, When
 from runner.money import Nanos, dollars
-from runner.render.figures import counted, usd
+from runner.render.figures import counted, of_them_early, usd
 from runner.world import HttpRequest, Programs, Wire, WireError
 
 _SECONDS: Final = 30.0
@@ -28,7 +28,6 @@ _MOST_CHARACTERS: Final = 1900
 _BY_CODE: Final[Mapping[int, When]] = {
     0: "complete",
     1: "failed",
-    2: "preflight",
     4: "budget",
     5: "deadline",
     6: "preflight",
@@ -38,9 +37,16 @@ _BY_CODE: Final[Mapping[int, When]] = {
     143: "interrupted",
 }
 """What an exit code says by itself; 3 leaves open whether anything failed."""
+_NOT_BEGUN: Final[Mapping[int, str]] = {
+    6: "a key, a price or a provider is missing",
+    7: "another process holds it",
+    8: "the disk or its journal is not in order",
+}
+"""Why a night did not begin; what exactly is missing may hold an address, and is in what the command printed."""
 _BY_REASON: Final[Mapping[str, When]] = {
     "failed": "failed",
     "observers": "failed",
+    "render": "failed",
     "storage": "failed",
     "pending": "pending",
     "budget": "budget",
@@ -61,6 +67,8 @@ class End:
     reasons: tuple[str, ...] = ()
     conversations: Mapping[Status, int] | None = None
     """How many stand so; None where nobody knows, because the run did not begin."""
+    stopped_early: int = 0
+    """Of the complete: those that were over before their last line."""
     spent: Nanos = 0
     most: Nanos | None = None
     """The budget of the run."""
@@ -73,6 +81,8 @@ def ends(end: End) -> frozenset[When]:
     found = {_BY_REASON[reason] for reason in end.reasons if reason in _BY_REASON}
     if end.exit in _BY_CODE:
         found.add(_BY_CODE[end.exit])
+    if end.conversations is None:
+        found.add("preflight")
     there = {status for status, number in (end.conversations or {}).items() if number}
     found |= {one for one in _BY_REASON.values() if one in there}
     return frozenset(found | {"always"})
@@ -96,10 +106,12 @@ _HARMLESS: Final = str.maketrans({"@": "(at)", "<": "(", ">": ")", "&": "+", "`"
 
 def _figures(end: End) -> Iterator[str]:
     if end.conversations is None:
-        yield "it did not begin"
+        why = _NOT_BEGUN.get(end.exit)
+        yield "it did not begin" if why is None else f"it did not begin: {why}"
         return
     whole = sum(end.conversations.values())
-    yield f"{end.conversations.get('complete', 0):,} of {counted(whole, 'conversation')} complete"
+    early = of_them_early(end.stopped_early)
+    yield f"{end.conversations.get('complete', 0):,} of {counted(whole, 'conversation')} complete{early}"
     for status in STATUSES:
         number = end.conversations.get(status, 0)
         if number and status != "complete":
@@ -118,6 +130,7 @@ def message(end: End) -> dict[str, Any]:
         "exit": end.exit,
         "reasons": list(end.reasons),
         "conversations": counts,
+        "stopped_early": end.stopped_early,
         "spent": float(dollars(end.spent)),
         "budget": None if end.most is None else float(dollars(end.most)),
         "continue": end.goes_on,
@@ -190,8 +203,8 @@ async def _run(command: tuple[str, ...], end: End, programs: Programs, folder: P
     return f"it ended with code {ran.code}"
 
 
-async def _post(webhook: str, end: End, wire: Wire, environ: Mapping[str, str]) -> str | None:
-    """Why the webhook was not told, in words that hold nothing of its address; None when it was."""
+def unreachable(webhook: str, environ: Mapping[str, str]) -> str | None:
+    """What can be known beforehand to keep a webhook from being told; None when nothing does."""
     try:
         url = resolve(webhook, environ)
     except MissingVariable as missing:
@@ -199,7 +212,14 @@ async def _post(webhook: str, end: End, wire: Wire, environ: Mapping[str, str]) 
     # Unlike a server of models it may have its key in a query.
     if unsafe(url.partition("?")[0], keyed=True) is not None:
         return "its address must begin with https:// (or http:// on this machine)"
-    request = HttpRequest("POST", url, {"Content-Type": "application/json"}, body(end))
+    return None
+
+
+async def _post(webhook: str, end: End, wire: Wire, environ: Mapping[str, str]) -> str | None:
+    """Why the webhook was not told, in words that hold nothing of its address; None when it was."""
+    if (trouble := unreachable(webhook, environ)) is not None:
+        return trouble
+    request = HttpRequest("POST", resolve(webhook, environ), {"Content-Type": "application/json"}, body(end))
     try:
         with anyio.fail_after(_SECONDS):
             async with wire.exchange(request) as response:

@@ -267,14 +267,16 @@ class _Partings:
     def take(self, number: int, line: Spoken, words: Sequence[str]) -> float:
         """The figure after this line, which is the turn of this number."""
         leave, rest = _parted(words)
+        # Where each sign is a word, two of them say what elsewhere one does.
+        length = len(words) - sum(1 for word in words if _SIGN.match(word)) // 2
         if not line.given:
-            if self._window and self._window[-1][2] >= 0.5 and len(words) <= _TINY:
+            if self._window and self._window[-1][2] >= 0.5 and length <= _TINY:
                 leave = max(leave, _THANKS)
             usual = self._length / self._written if self._written else 0.0
-            parting = _parting(line.text, len(words), leave, self._fresh(rest), usual) if leave else 0.0
+            parting = _parting(line.text, length, leave, self._fresh(rest), usual) if leave else 0.0
             self._live.add(line.role)
             self._written += 1
-            self._length += len(words)
+            self._length += length
             self._window.append((number, line.role, parting))
             while len(self._window) > 2 * len(self._live):
                 self._window.popleft()
@@ -341,6 +343,8 @@ safe journey, safe journeys, safe travels, see ya, see you, signing off, sleep w
 take care, talk soon, talk to you, till next time, till then, till we meet, travel well, until again, until another
 until next time, until our, until the next, until then, until tomorrow, until we meet, until we speak, until we talk
 walk in peace, warm wishes
+blessed be, fair winds, go forth, go softly, i bid you, last bow, may the road, may the stars, may the tide
+may the wind, may you, may your, sweet dreams, we part
 ade, alles gute, auf wiederhören, auf wiederlesen, auf wiedersehen, bis bald, bis dahin, bis dann, bis demnächst
 bis dienstag, bis donnerstag, bis freitag, bis mittwoch, bis montag, bis morgen, bis nächste, bis samstag
 bis sonntag, bis wir uns, bis zum nächsten, bleib gesund, ciao, gehab dich wohl, gute nacht, gute reise
@@ -348,6 +352,7 @@ komm gut heim, kommt gut heim, leb wohl, lebe wohl, leben sie wohl, lebewohl, li
 machen sie es gut, machs gut, man sieht sich, pass auf dich auf, passen sie auf sich auf, schlaf gut, schöne grüße
 schönen abend, schönen tag, schönes wochenende, servus, tschau, tschüs, tschüss, tschüssi, viele grüße
 viele liebe grüße, wiedersehen
+friede sei mit, friede sei auch mit, möge dein, möge der, möge die, mögen deine, mögen sie, mögest du, so scheide ich
 adieu, amitiés, au plaisir, au revoir, bien à toi, bien à vous, bises, bisous, bon voyage, bon week-end
 bonne continuation, bonne journée, bonne nuit, bonne route, bonne soirée, je t'embrasse, je vous embrasse
 jusqu'à la prochaine, jusqu'à notre prochaine, porte-toi bien, portez-vous bien, prends bien soin, prends soin
@@ -368,6 +373,21 @@ dag, doeg, doei, fijn weekend, fijne avond, fijne dag, goede reis, goedenacht, g
 hou je goed, houd je goed, pas goed op jezelf, prettige avond, prettige dag, slaap lekker, tot dan, tot de volgende
 tot dinsdag, tot donderdag, tot gauw, tot later, tot maandag, tot morgen, tot snel, tot straks, tot volgende
 tot vrijdag, tot we elkaar, tot woensdag, tot zaterdag, tot ziens, tot zondag, vaarwel, welterusten
+береги себя, берегите себя, будь здоров, будьте здоровы, в добрый путь, всего вам, всего доброго, всего наилучшего
+всего тебе, всего хорошего, до вечера, до завтра, до новых встреч, до понедельника, до пятницы, до свидания
+до связи, до скорого, до скорой встречи, до следующего раза, до следующей встречи, до встречи, доброй ночи
+доброго вам, доброго пути, доброго тебе, не прощаюсь, ну пока, обнимаю, пока пока, прощай, прощайте, сладких снов
+спокойной ночи, созвонимся, счастливо, счастливого пути, увидимся, удачи, хорошего вечера, хорошего дня
+хороших выходных, целую
+bywaj, dbaj o siebie, do jutra, do następnego, do poniedziałku, do usłyszenia, do widzenia, do zobaczenia, dobranoc
+dobrej nocy, miłego dnia, miłego weekendu, miłego wieczoru, na razie, pa pa, powodzenia, serdecznie pozdrawiam
+spokojnej nocy, szerokiej drogi, trzymaj się, trzymajcie się, udanego dnia, udanego wieczoru, uważaj na siebie
+wszystkiego dobrego, wszystkiego najlepszego, ściskam, żegnaj, żegnajcie, żegnam
+再见, 再見, 再会, 再會, 拜拜, 保重, 珍重, 晚安, 告辞, 告辭, 后会有期, 後會有期, 一路平安, 一路顺风, 一路順風, 下次见
+下次見, 下次再聊, 改天再聊, 改天见, 改天見, 回头见, 明天见, 明天見, 慢走, 祝你, 祝您, 期待下次
+さようなら, さよなら, またね, じゃあね, じゃあまた, ではまた, それではまた, また明日, また今度, また会いましょう
+またいつか, またお会い, またお話, お元気で, お気をつけて, おやすみ, お大事に, ごきげんよう, バイバイ, 良い一日を
+良い夜を, よい一日を, よい夜を, 良い週末を
 👋
 """
 """What people say when they go."""
@@ -384,6 +404,11 @@ agradeço, eu é que, foi um, igualmente, muito obrigada, muito obrigado, o praz
 altrettanto, anche a lei, anche a te, grazie, il piacere, la ringrazio, mille grazie, prego, ti ringrazio
 un piacere, è stato un
 bedankt, dank je, dank u, dankjewel, dankuwel, graag gedaan, het was me, insgelijks, jij ook, jou ook, u ook
+благодарю, большое спасибо, был рад, была рада, взаимно, и вам, и тебе, мне было приятно, не за что, признателен
+признательна, рад был, рада была, спасибо
+było mi miło, cała przyjemność, dziękuję, dzięki, ja również, nawzajem, nie ma za co, wielkie dzięki, wzajemnie
+谢谢, 謝謝, 感谢, 感謝, 多谢, 多謝, 不客气, 不客氣, 不用谢, 荣幸, 榮幸
+ありがとう, こちらこそ, どういたしまして, お世話になりました, お疲れ様, 光栄
 🙏 🤗 💛 💙 💜 ❤ 🫂 ✨ 🌙 🌟
 """
 """What people say beside it, and also without going."""
@@ -415,10 +440,14 @@ _COURTESY: Final = frozenset(
         spok star stay step still sun sweet swift talk thank thought time today together tomorrow tonight
         touch travel treasur tru truly until vast wait walk warm wav week welcom well whisper wind wisdom
         wish wonder word
+        compan dark dawn dusk ember flame glimmer gold harbor harbour hear horizon hush kindl lantern lean moon
+        needs shore silver soft stars thread tide traveler traveller wake warmth wherever
         abend abschied alles anregend austausch bereicher besten bewahr bleib dank ehre erinner freu frieden
         frohes gedank gemeinsam gern gesprach gluck grus gut herz heute inspirier lachel lieb mitnehm morgen
         nacht reise ruhe schon schweig segen still stund tag tage umarm unterhalt verabschied verbund warm
         weg wert woche worte wunder wunsch zeit zuhor zukunft zusammen
+        behut entzund ewig flamm fluss friede funke gefahrt gnadig hell horizont klang laterne leucht licht mond
+        morgenrot scheide seele segne sonne stern strahl stunde traum verneig wander
         accompagn agreabl aimable amical amie amis amiti baiser beau belle bientot bise bonheur chaleur
         chanc cher coeur convers demain discussion douc echang embrasse emport enchant enrichi excellent
         garde grac gratitud honneur infini inspir instant journee lumiere merci merveil mille moment nuit
@@ -440,6 +469,20 @@ _COURTESY: Final = frozenset(
         goed graag groet hart herinner hoop iedereen inspir lach leven lief mooi morgen nacht ontmoet
         plezier rust samen stilte thuis tijd top uitwissel vaarwel vandaag verrijk vrede vriend waarde warm
         weekend wens wijs woorden
+        береги берегит бесед благод вами вдохн вечер взаимн встреч глубок горяч добр доброт дорог друг друз
+        душ душой завтр замечат звезд здоров искрен крепк любов любим мгнов мечт мир мира мысл надеюсь наслажд
+        нежн ночь ночи общен обним огромн отдых памят пожелан поболта покой поко прекрасн приятн прощан пусть
+        пути путь рад рады радост разговор самог светл свет сердц сердеч скор слов снов снова спокойн счаст
+        тепл теплым тишин удач удовольств улыб утро хорош целую чудесн
+        cała całego ciepl ciepło cudown dobra dobre dobry dobrego droga drogi drogie dusz dzien dnia głębok
+        inspiruj jutr kochan kolej mądr miło miły noc nocy nadziej pamię piękn pokoj pomyśln przyjaci przyjemno
+        pozdraw radość rozmow sen snów serc serdecz słow spokojn spotkan szczęści szczer światł uśmiech wdzięczn
+        wieczor wieczór wspani wspólnie wspomnie życz
+        友 愛 爱 安 保 别 別 珍 重 祝 愿 願 快 乐 楽 樂 幸 福 心 情 感 激 恩 话 話 談 谈 聊 天 次 明 日 夜 晚 早 好
+        美 真 很 太 深 温 暖 光 星 月 风 風 清 夢 梦 平 和 静 靜 顺 順 利 路 途 旅 伴 同 行 时 時 间 間 刻 今 来 來
+        年 见 見 会 會 期 待 再 后 後 有 缘 緣 分 享 知 识 智 慧 言 語 语 词 詞 句 笑 喜 欢 歡 高 兴 興 荣 榮 誉 尊
+        敬 先 生 师 君 您 休 息 睡 体 體 気 气 元 良 過 过 送 礼 禮 世 末 週 周 忘 忆 憶 念 思 記 记 共 岁 歲 与 與
+        席 厚
         """
     )
 )
@@ -485,6 +528,20 @@ _SMALL: Final = frozenset(
         heb hebben heeft hem het hier hij hoe hun ik in is ja je jij jou jouw kan kun maar me meer met mij
         mijn moet na naar niet nog nu of om onder ons onze ook op over te tot u uit uw van veel voor waar
         was wat we weer werd wij wil worden zal ze zeer zich zij zijn zo zonder zou
+        а без более был была были было быть в вам вас ваш ваша ваше ваши весь во вот все всегда всего всем всю вы
+        где да даже для до его ее еще же за и из или им их к как когда которая которые который кто ли лишь мне много
+        мной мои мой моя мы на над нам нас наш наша наше не нет но ну о об очень он она они от по под при про раз с
+        сам сама самый свой себе себя со так также такой там твой твоя те тебе тебя теперь то тобой тоже только тот
+        ты у уже чего чем что чтобы эта эти это этот этой эту я
+        a aby ale bardzo bez bo był była było być by ci ciebie co czy dla do gdy gdzie go i ich ile im ja jak jako
+        je jego jej jest jestem jeszcze jesteś już ją każdy kiedy kto która które który lecz ma mam mi mnie moja
+        moje mój my na nad nam nami nas nasz nasza nasze nie nim o od on ona oni oraz po pod przy przez są się
+        siebie sobie swoje swój ta tak taki tam te tego tej ten to tobie tobą twoja twoje twój tu tutaj ty tylko też
+        tym tę u w wam was wasz we więc wszystko z za ze że żeby
+        我 你 他 她 它 们 們 的 了 是 在 也 都 不 这 這 那 就 和 与 把 被 得 地 着 著 吗 嗎 呢 吧 啊 呀 哦 个 個 一
+        又 还 還 会 要 能 可 以 到 从 從 对 對 多 更 最 很 上 下 中 里 裡 为 為 所 而 之 其 此 各
+        ぁ あ ぃ い ぅ う ぇ え ぉ お か き く け こ さ し す せ そ た ち っ つ て と な に ぬ ね の は ひ ふ へ ほ
+        ま み む め も ゃ や ゅ ゆ ょ よ ら り る れ ろ わ を ん が ば ぱ 々 ー
         """
     )
 )

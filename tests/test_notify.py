@@ -12,9 +12,11 @@ from typing import Any, get_args
 import anyio
 import pytest
 
+from runner.branches import Wish
 from runner.conversation import STATUSES, Status
 from runner.job.job import Notify, When
 from runner.notify import End, body, ends, environment, is_wanted, message, send, text
+from runner.selection import Options
 from runner.world import HttpRequest, Ran, WireError
 from tests.nights import TALK, TALK_SIM, Night
 from tests.virtual import ScriptedPrograms, run_virtual
@@ -93,10 +95,11 @@ def sent(
         (4, ("budget",), {"budget": 1, "failed": 1}, {"budget", "failed"}),
         (5, ("deadline",), {"deadline": 3}, {"deadline"}),
         (130, ("interrupted",), {"interrupted": 3}, {"interrupted"}),
-        (143, (), None, {"interrupted"}),
+        (143, (), {"interrupted": 1}, {"interrupted"}),
         (8, ("storage",), {"pending": 1}, {"failed", "pending"}),
-        (1, (), None, {"failed"}),
-        (2, (), None, {"preflight"}),
+        (8, (), None, {"failed", "preflight"}),
+        (1, (), {"complete": 1}, {"failed"}),
+        (3, ("render",), {"complete": 3}, {"failed"}),
         (6, (), None, {"preflight"}),
         (7, (), None, {"preflight"}),
     ],
@@ -113,7 +116,7 @@ def test_an_end_is_everything_that_its_code_its_reasons_and_its_conversations_sa
 
 def test_every_word_of_a_job_file_is_an_end_that_can_come() -> None:
     """None of them waits for what never happens."""
-    codes = [End("j", "k", code) for code in (0, 1, 2, 4, 5, 6, 7, 8, 130, 143)]
+    codes = [End("j", "k", code) for code in (0, 1, 4, 5, 6, 7, 8, 130, 143)]
     reasons = [End("j", "k", 3, (reason,)) for reason in ("failed", "pending")]
     assert frozenset.union(*map(ends, (*codes, *reasons))) == set(get_args(When))
 
@@ -133,7 +136,11 @@ def test_the_line_says_what_the_night_came_to() -> None:
     assert text(END) == (
         "nightly/2026-11-21: exit code 3 (failed), 11 of 12 conversations complete, 1 failed, $1.2340 of $5.0000 spent"
     )
-    assert text(End("nightly", "main", 6)) == "nightly/main: exit code 6, it did not begin"
+    early = "11 of 12 conversations complete, 2 of them stopped early, 1 failed"
+    assert early in text(replace(END, stopped_early=2))
+    begun = "nightly/main: exit code 6, it did not begin: a key, a price or a provider is missing"
+    assert text(End("nightly", "main", 6)) == begun
+    assert text(End("nightly", "main", 7)).endswith("it did not begin: another process holds it")
 
 
 def test_the_body_is_what_slack_mattermost_and_discord_show() -> None:
@@ -153,6 +160,7 @@ def test_the_body_is_what_slack_mattermost_and_discord_show() -> None:
             "exit": 3,
             "reasons": ["failed"],
             "conversations": {**dict.fromkeys(STATUSES, 0), "complete": 11, "failed": 1},
+            "stopped_early": 0,
             "spent": 1.234,
             "budget": 5.0,
             "continue": END.goes_on,
@@ -278,6 +286,19 @@ def test_both_are_tried_at_once_and_neither_waits_for_the_other() -> None:
 # --- a night -----------------------------------------------------------------------------------------------------
 
 
+def test_a_night_tells_how_many_of_its_conversations_stopped_early() -> None:
+    """In the line, and as a figure for programs: the same as its own last line and `status.json` say."""
+    small = {"price": {"input": 1, "output": 3}, "context": 600, "reply": {"mean": 40}}
+    job = TALK.replace("rounds: 2", "rounds: 9") + "\nnotify: {when: [always], command: [tell.sh]}"
+    programs = ScriptedPrograms(lambda *_: Ran(0, b"", b""))
+    night = Night(job, {"models": {"m": small, "n": small}}, programs=programs)
+    assert night.live().exit == 0
+    ((_, given),) = programs.ran
+    told = json.loads(given)
+    assert told["stopped_early"] == night.status()["stopped_early"] == 1
+    assert "3 of 3 conversations complete, 1 of them stopped early, $" in told["text"]
+
+
 @pytest.mark.parametrize(("when", "told"), [("always", 1), ("complete", 1), ("failed", 0)])
 def test_a_night_whose_notification_fails_ends_as_it_would_have_ended(when: When, told: int) -> None:
     """One line about it, where it was wanted, and the same exit code and files."""
@@ -287,3 +308,29 @@ def test_a_night_whose_notification_fails_ends_as_it_would_have_ended(when: When
     line = "nobody was notified by the command nowhere.sh: it cannot be run (No such file or directory)"
     assert life.told.count(line) == told
     assert (night.status()["exit"], night.status()["conversations"]["complete"]) == (0, 3)
+
+
+SILENT = Options(only=("no-such/*",))
+WISH = Options(wish=Wish("extend", ("memory/*",), more_rounds=1))
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "exit_", "told"),
+    [
+        (Options(), {}, 6, 1),
+        (SILENT, {"KEY": "sesame"}, 2, 0),
+        (WISH, {}, 6, 0),
+        (Options(observers_only=True), {}, 6, 0),
+    ],
+    ids=["a night without its key", "a name that is none", "a wish without its key", "comments without their key"],
+)
+def test_of_what_did_not_begin_only_a_night_is_told_and_never_a_command_that_is_wrong(
+    options: Options, environ: dict[str, str], exit_: int, told: int
+) -> None:
+    """Who waits for a night wants to hear that it has no key; who types a command sees what is wrong with it."""
+    keyed = TALK.replace("sim: {}", "sim: {type: openai, base_url: sim, api_key: '${KEY}'}")
+    programs = ScriptedPrograms(lambda *_: Ran(0, b"", b""))
+    night = Night(f"{keyed}\nnotify: {{when: [always], command: [tell.sh]}}", TALK_SIM, programs=programs)
+    night.environ = environ
+    assert night.live(options).exit == exit_
+    assert len(programs.ran) == told

@@ -206,6 +206,25 @@ def test_a_normal_talk_is_not_cut_and_is_not_near_it(talk: Talk) -> None:
     assert max(figures(talk.lines, "farewell")) <= FAREWELL - 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "thanks"),
+    [
+        ("chinese-repair", "感谢您！"),
+        ("german-helpdesk", "Vielen Dank. "),
+        ("japanese-umbrella", "ありがとうございます。"),
+        ("pair-programming", "Thank you. "),
+        ("polish-library", "Dziękuję. "),
+        ("russian-watchmaker", "Спасибо. "),
+        ("spanish-workshop", "Gracias. "),
+    ],
+)
+def test_thanks_before_each_line_make_no_loop_of_a_talk(name: str, thanks: str) -> None:
+    """Politeness is no leave, in scripts without spaces either, where each sign counts as a word."""
+    lines = next(talk.lines for talk in NORMAL if talk.name == name)
+    polite = [line._replace(text=thanks + line.text) for line in lines]
+    assert max(figures(polite, "farewell")) <= FAREWELL - 0.1
+
+
 @pytest.mark.parametrize("talk", LOOPS, ids=lambda talk: talk.name)
 def test_goodbyes_of_a_scripted_side_never_stop(talk: Talk) -> None:
     """A loop of two is none when one of them reads from a script; nor is one that nobody generates."""

@@ -131,7 +131,9 @@ class Checks(Section):
                         one.where,
                         f"the conversation {_named(scene.prompt, casting)} stands twice: "
                         f"it is the same as {_named(other.prompt, before)} of the pairing at {first.where}",
-                        "to hold one several times write `repeat`",
+                        "to hold one several times write `repeat`"
+                        if scene.prompt.look == other.prompt.look
+                        else "nothing else is said for another `render`: `tertulia report --style` shows it in both",
                     )
 
     def check_inboxes(self, scenes: Iterable[Scene]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
 from runner.conversation import Look
@@ -24,8 +26,10 @@ from runner.job.schema import (
     given_settings,
 )
 from runner.job.section import Section, Where
+from runner.job.styles import style_module
 from runner.job.texts import Library
-from runner.render import STYLES
+from runner.render import STYLES, StyleError, own_style
+from runner.render.style import OwnStyle, Style
 from runner.stops import Rule
 
 ReadText = Callable[[Inline | None, Where], str | None]
@@ -165,19 +169,30 @@ class Listeners(Section):
         style, given = entry.render.style, entry.render.model_extra or {}
         at = where.at("render")
         whole = at.at("style") if at.at("style").path in at.source.values else at
-        if style.endswith(".py"):
-            try:
-                self.library.read(self.library.path(style))
-            except Misread as error:
-                self.note(whole, f"`{style}`: {error}", f"paths go from {self.library.folder}/")
-        else:
-            known = STYLES[style].texts
-            for name in given:
-                if name not in known:
-                    hint = did_you_mean(name, known) or (f"known here: {listed([*known], 20)}" if known else None)
-                    self.note(at.at(name), f"the style `{style}` has no text `{name}`", hint, key=True)
+        own = self._own_style(style, whole) if style.endswith(".py") else None
+        chosen: Style | None = STYLES.get(style, own)
+        known = given if chosen is None else chosen.texts
+        for name in given:
+            if name not in known:
+                hint = did_you_mean(name, known) or (f"known here: {listed([*known], 20)}" if known else None)
+                self.note(at.at(name), f"the style `{style}` has no text `{name}`", hint, key=True)
         texts = {name: self.text(value, at.at(name)) for name, value in given.items()}
-        return Look(style, {name: text for name, text in texts.items() if text is not None})
+        written = {name: text for name, text in texts.items() if text is not None}
+        return Look(style, written, None if own is None else own.suffix)
+
+    def _own_style(self, style: str, where: Where) -> OwnStyle | None:
+        """A style of the user's own; None where it cannot be used."""
+        files, folder = self.library.files, self.library.folder
+        try:
+            self.library.read(self.library.path(style))
+            return own_style(Look(style), partial(style_module, folder, files=files))
+        except Misread as error:
+            beside = PurePosixPath(style).parent
+            there = [str(beside / path.name) for path in files.glob(folder / beside, "*.py")]
+            self.note(where, f"`{style}`: {error}", did_you_mean(style, there) or f"paths go from {folder}/")
+        except StyleError as error:
+            self.note(where, str(error))
+        return None
 
 
 def settled(prompt: Prompt, asked: Sequence[Where], carriers: Carriers) -> tuple[Prompt, tuple[Where, ...]]:

@@ -10,10 +10,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from inspect import signature, unwrap
 from types import ModuleType
 from typing import Final, Protocol
 
-from runner.conversation import Look, Transcript
+from runner.conversation import AsideKind, Look, Transcript
 from runner.foreign import one_line, storable
 from runner.money import Nanos
 
@@ -65,6 +66,22 @@ class Figures:
     cached: int | None = None
     cost: Nanos | None = None
     seconds: float | None = None
+    first_byte: float | None = None
+    pace: float | None = None
+    """Tokens per second."""
+    odd: tuple[str, ...] = ()
+    """Those that nobody can have counted, measured or paid, as they are shown; they are none of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Somebody who was asked whose turn it is, or after it whether that was the end."""
+
+    kind: AsideKind
+    by: str
+    meant: bool | None
+    """Whether he named somebody, or how he voted; None where he did not."""
+    figures: Figures = Figures()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +97,9 @@ class Said:
     label: str | None = None
     title: str | None = None
     figures: Figures = Figures()
+    model: str | None = None
+    """Which model said it, where that stands beside the turn."""
+    asked: tuple[Asked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +109,17 @@ class Noted:
     heading: str
     observer: str | None
     text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a file says of how its conversation ended, where that was not with its last turn."""
+
+    status: str
+    """`complete` for one that was ended early."""
+    turns: int | None
+    """How many turns there were to be."""
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +133,15 @@ class ReadBack:
     notes: tuple[Noted, ...] = ()
     model: str | None = None
     """The model, or the models, as the head of the file names them."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Which of them a speaker is, by his role where the file has one, as far as it tells that for all turns at once."""
+    people: frozenset[str] = frozenset()
+    """Speakers that are none of them, as the head of the file tells."""
     date: str | None = None
     """As ISO 8601, as exact as it is shown; without a zone where the file names none."""
+    ended: str | None = None
+    """When it ended, in the same form."""
+    ending: Ending | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     """The texts of the style that are found in it."""
 
@@ -121,6 +159,8 @@ class StyleError(Exception):
 
 
 _DEFAULT_SUFFIX: Final = ".md"
+_OURS: Final = __file__.rpartition("render")[0]
+"""No file below it is the user's, whatever its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +186,17 @@ def own_style(look: Look, load: Callable[[str], ModuleType]) -> OwnStyle:
     path = look.style
     with _told(path):
         module = load(path)
-    if not callable(getattr(module, "render", None)):
+    render = getattr(module, "render", None)
+    if not callable(render):
         raise StyleError(f"{path}: there is no function `render(transcript, links)` in it")
+    try:
+        signature(render).bind(None, None)
+    except TypeError as error:
+        line = getattr(getattr(unwrap(render), "__code__", None), "co_firstlineno", None)
+        place = path if line is None else f"{path}:{line}"
+        raise StyleError(f"{place}: `render` must take a transcript and its links, and nothing else: {error}") from None
+    except ValueError:
+        pass  # what is not written in Python does not tell
     suffix, texts = getattr(module, "suffix", _DEFAULT_SUFFIX), getattr(module, "texts", {})
     if not isinstance(suffix, str) or not suffix.startswith(".") or not suffix[1:].isalnum():
         raise StyleError(f"{path}: `suffix` must be a dot and letters or digits, such as `.md`")
@@ -161,11 +210,13 @@ def _told(path: str) -> Iterator[None]:
     """An exception of the user's code as one line with its place; the last place in the user's own file is meant."""
     try:
         yield
+    except StyleError:
+        raise
     except BaseException as error:
         # Also what would leave the program: a style has no say in how a night ends.
         line = error.lineno if isinstance(error, SyntaxError) else None
         for frame in traceback.extract_tb(error.__traceback__):
-            if frame.filename != __file__ and frame.filename.endswith(path.rpartition("/")[2]):
+            if not frame.filename.startswith(_OURS) and frame.filename.endswith(path.rpartition("/")[2]):
                 line = frame.lineno
         place = path if line is None else f"{path}:{line}"
         raise StyleError(f"{place}: {type(error).__name__}: {one_line(str(error)) or 'no particulars'}") from error

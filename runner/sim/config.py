@@ -58,7 +58,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What a model answers: `texts` in turn, or the last message back, or sentences of about `mean` tokens."""
+    """What a model answers: `texts` in turn, or the last message back, or sentences of about `mean` tokens.
+
+    In turn is by what was said before: so many lines of its own, or where it is shown a conversation whose lines are
+    numbered, as those are who only listen, so many of all.
+    """
 
     mean: int = 90
     spread: float = 0.4

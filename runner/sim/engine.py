@@ -14,6 +14,7 @@ exchange ended, by `finished` or `abandoned`, exactly once. The rules of the hou
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil, inf, isfinite
@@ -694,9 +695,24 @@ def _around(mean: int, spread: float, random: Random) -> int:
     return round(mean * (1 + spread * (2 * random.random() - 1)))
 
 
+_NUMBERED: Final = re.compile(r"(?m)^\[([1-9][0-9]*)\] .*:$")
+
+
+def _said_before(asked: Asked) -> int:
+    """How many lines stand before the next one: the model's own, or all of a conversation that it is shown numbered."""
+    own = sum(role == "assistant" for role, _ in asked.texts)
+    if own:
+        return own
+    number = 0
+    for shown in _NUMBERED.finditer(asked.texts[-1][1]):
+        # A number that is not the next one stands in what somebody has said.
+        number += int(shown[1]) == number + 1
+    return number
+
+
 def _text(asked: Asked, style: Style, random: Random) -> str:
     if style.echo:
         return asked.texts[-1][1]
     if style.texts:
-        return style.texts[sum(role == "assistant" for role, _ in asked.texts) % len(style.texts)]
+        return style.texts[_said_before(asked) % len(style.texts)]
     return sentences(random, max(1, _around(style.mean, style.spread, random)))

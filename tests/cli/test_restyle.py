@@ -83,15 +83,20 @@ def test_an_unfinished_run_shows_what_has_come_to_an_end() -> None:
     ("arguments", "told"),
     [
         (("--style", "round"), "did you mean `rounds`?"),
-        (("--style", "gone.py"), "gone.py"),
-        (("--style", "bad.py"), "bad.py:1: SyntaxError"),
+        (("--style", "rounds.py"), "there is no file rounds.py; did you mean `rounds`?"),
+        (("--style", "mine"), "there is no style mine; did you mean `mine.py`?"),
+        (("--style", "nime.py"), "there is no file nime.py; did you mean `mine.py`?"),
+        (("--style", "styles"), "styles is a folder; name the Python file in it"),
+        (("--style", "styles/gone.py"), "there is no file styles/gone.py; there are transcript, rounds"),
+        (("--style", "mine.py"), "mine.py:1: SyntaxError"),
         (("-o", "there"), "add --style"),
     ],
 )
 def test_a_style_that_cannot_be_used_is_told(arguments: tuple[str, ...], told: str, night: Night) -> None:
     """Before anything is written."""
     landed(night, Path("outputs"))
-    Path("bad.py").write_text("def render(\n", encoding="utf-8")
+    Path("mine.py").write_text("def render(\n", encoding="utf-8")
+    Path("styles").mkdir()
     said = tertulia("report", "talk", *arguments)
     assert (said.code, told in said.err) == (2, True), said.err
     assert not (RUN / "exports").exists()
@@ -103,3 +108,14 @@ def test_a_style_that_breaks_says_where(night: Night) -> None:
     Path("mine.py").write_text("def render(t, links):\n    return t.nothing\n", encoding="utf-8")
     said = tertulia("report", "talk", "--style", "mine.py")
     assert (said.code, "mine.py:2: AttributeError" in said.err) == (2, True), said.err
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "run"])
+def test_a_style_that_cannot_be_used_is_found_before_anything_is_spent(command: str) -> None:
+    """With the line of the job and that of the style; there is no run then."""
+    Path("mine.py").write_text("import this_is_nothing\n", encoding="utf-8")
+    Path("talk.yaml").write_text(JOB.replace("rounds: 2", "rounds: 2, render: mine.py"), encoding="utf-8")
+    said = tertulia(command, "talk.yaml")
+    told = "talk.yaml:10:58: mine.py:1: ModuleNotFoundError: No module named 'this_is_nothing'"
+    assert (said.code, told in said.out + said.err) == (2, True), said
+    assert not Path("outputs").exists()

@@ -305,24 +305,73 @@ def test_one_conversation_may_have_a_plain_drop_box() -> None:
     """Where there is only one, its file needs no field."""
     text = "prompts: {t: {roles: {me: {inbox: {file: box.md}}, a: {}}, rounds: 1}}\npairings: [{a: sim/ada}]"
     assert held(text).participant("me").inbox == Inbox(file="box.md")
+    text = text.replace("box.md", "box.md, every: 5s")
+    assert held(text).participant("me").inbox == Inbox(file="box.md", every=5.0)
+
+
+def test_who_is_fed_by_another_file_is_another_conversation_and_a_file_may_move() -> None:
+    """Two prompts, or two values that the place of the inbox names; not the folder, nor whether it is a command."""
+    two = """
+        prompts:
+          anna: {system: Be kind., roles: {me: {inbox: {file: PLACE/anna.md}}, a: {}}, rounds: 2}
+          bert: {system: Be kind., roles: {me: {inbox: {file: PLACE/bert.md}}, a: {}}, rounds: 2}
+        pairings: [{a: sim/ada}]
+    """
+    ids = [cell.id for cell in planned(two).cells]
+    assert len(set(ids)) == 2
+    for moved in (two.replace("PLACE", "mail"), two.replace("file: PLACE/bert.md", "command: [next]")):
+        assert [cell.id for cell in planned(moved).cells] == ids
+    one = """
+        prompts: {t: {roles: {me: {inbox: {file: "PLACE/{{friend}}.md"}}, a: {}}, rounds: 2}}
+        pairings: [{a: sim/ada, vars: {friend: anna}}, {a: sim/ada, vars: {friend: bert, mood: good}}]
+    """
+    ids = [cell.id for cell in planned(one).cells]
+    assert len(set(ids)) == 2
+    assert [cell.id for cell in planned(one.replace("PLACE", "mail").replace("good", "bad")).cells] == ids
 
 
 # --- how it looks ----------------------------------------------------------------------------------------------------
 
 
 def test_a_style_is_a_word_or_a_mapping_with_its_texts() -> None:
-    """Texts are filled in for each conversation; a file of one's own may take any."""
+    """Texts are filled in for each conversation; a file of one's own takes those that it names, and says its suffix."""
     assert held(talk("vars: {}")).look == Look()
     assert held(talk("render: transcript")).look == Look("transcript")
     own = talk("render: {style: styles/mine.py, title: 'On {{b.label}}, {{date}}', n: 5, long: {file: a.md}}")
-    files: dict[str, str | bytes] = {"styles/mine.py": "def render(t, links): ...", "a.md": "A.\n"}
-    assert held(own, files).look == Look("styles/mine.py", {"title": f"On basil, {DATE}", "n": "5", "long": "A."})
+    mine = 'suffix = ".txt"\ntexts = {"title": "its title", "n": "a number", "long": "more"}\n'
+    files: dict[str, str | bytes] = {"styles/mine.py": mine + "def render(t, links): ...", "a.md": "A.\n"}
+    texts = {"title": f"On basil, {DATE}", "n": "5", "long": "A."}
+    assert held(own, files).look == Look("styles/mine.py", texts, ".txt")
+
+
+@pytest.mark.parametrize(
+    ("source", "trouble"),
+    [
+        ("import nothing_of_this_name", "job.yaml:1:55: mine.py:1: ModuleNotFoundError: No module named 'nothing_of"),
+        ("x = 1", "mine.py: there is no function `render(transcript, links)` in it"),
+        ("def render(t): return ''", "mine.py:1: `render` must take a transcript and its links, and nothing else"),
+        ("\n\nraise SystemExit(0)", "mine.py:3: SystemExit: 0"),
+        ('texts = {"title": "x"}\ndef render(t, links): return ""', "the style `mine.py` has no text `titel`"),
+        (b"\xff", "it is not UTF-8 (line 1)"),
+    ],
+)
+def test_a_style_that_cannot_be_used_is_a_mistake_of_the_job(source: str | bytes, trouble: str) -> None:
+    """It is found when the job is read, long before anything is spent; with the line of the job and its own."""
+    with pytest.raises(JobError) as told:
+        read(talk("render: {style: mine.py, titel: T}"), {"mine.py": source})
+    assert trouble in str(told.value), told.value
+
+
+def test_a_style_with_another_name_is_found_by_its_neighbours() -> None:
+    """A typo in a path says which file may be meant."""
+    with pytest.raises(JobError, match=r"did you mean `styles/plain\.py`"):
+        read(talk("render: styles/plian.py"), {"styles/plain.py": ""})
 
 
 def test_what_is_sent_or_shown_may_hold_anything() -> None:
     """A variable's look is text there; in the name of a style, a file or a model it is a mistake."""
     asked = "after: [{observer: sim/eli, prompt: '${A}', system: '${B}'}], stop: [{phrase: '${C}'}]"
-    conversation = held(talk(f"{asked}, render: {{style: mine.py, title: '${{D}}'}}"), {"mine.py": ""})
+    conversation = held(talk(f"{asked}, render: {{style: mine.py, title: '${{D}}'}}"), MINE)
     assert (conversation.after[0].prompt, conversation.after[0].by.system) == ("${A}", "${B}")
     assert (conversation.stops[0].phrase, conversation.look.texts) == ("${C}", {"title": "${D}"})
     for place in ("render: '${A}.py'", "after: [{observer: '${A}', prompt: p}]", "render: {style: '${A}.py'}"):
@@ -417,7 +466,7 @@ EVERYTHING = """
         render: {style: mine.py, title: T}
     pairings: [{a: sim/ada, b: sim/basil}]
 """
-MINE: dict[str, str | bytes] = {"mine.py": "x = 1"}
+MINE: dict[str, str | bytes] = {"mine.py": 'texts = {"title": "its title"}\ndef render(t, links): return t.name'}
 
 
 def through_json(job: Job) -> Job:

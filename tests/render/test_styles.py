@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.call import Usage
-from runner.conversation import Look, Transcript
+from runner.conversation import Look, Status, Transcript
 from runner.foreign import visible
 from runner.render import STYLES, Links, StyleError, own_style, recognised
 from runner.render.shapes import total_cost
-from runner.render.style import Figures
+from runner.render.style import Ending, Figures
 from tests.render import talks
 from tests.render.reader import see
 from tests.render.samples import ADA, BASIL, FRAGMENTS, NIGHT_BEGAN, conversation, eventful, hostile_texts, turn, varied
@@ -80,7 +81,8 @@ def shown_figures(style: str, figures: Figures) -> Figures:
         return Figures(figures.input, figures.output, figures.reasoning, cost=figures.cost)
     if style == "dialogue":
         # Thinking that took no tokens is not mentioned there.
-        return Figures(output=figures.output, cost=figures.cost, seconds=figures.seconds)
+        pace = None if figures.output is None or not figures.seconds else figures.output / figures.seconds
+        return Figures(output=figures.output, cost=figures.cost, seconds=figures.seconds, pace=pace)
     return Figures()
 
 
@@ -182,7 +184,7 @@ def test_hostile_names_and_errors_stay_within_the_lines_of_an_older_shape(style:
     if style in ("dialogue", "titled-rounds"):
         assert found.said[0].label == f"l{word}"
     if style == "rounds":
-        assert found.system == word
+        assert found.system == word.strip("\n")
     assert found.said[0].figures.output == (None if style == "titled-rounds" else 2)
 
 
@@ -216,6 +218,40 @@ def test_a_conversation_that_is_not_complete_says_so_in_its_last_line(style: str
     ended = STYLES[style].render(conversation(turns, reason="phrase: `[[END]]`"), ALONE)
     assert ended.endswith("\n\n*[ended: after 1 of 2 turns: phrase: \\`\\[\\[END\\]\\]\\`]*\n")
     assert len(STYLES[style].read(ended).said) == len(STYLES[style].read(cut).said) == 1
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(("status", "shown"), [("complete", "phrase: `[[END]]`"), ("failed", "turn 2: a * b")])
+def test_how_a_conversation_ended_is_read_back(style: str, status: Status, shown: str) -> None:
+    """Its status, its reason and how many turns there were to be; of one that ended with its last turn nothing."""
+    turns = [turn(1, "x"), turn(2, None)]
+    markdown = STYLES[style].render(conversation(turns, status=status, reason=shown), ALONE)
+    assert STYLES[style].read(markdown).ending == Ending(status, 2, shown)
+    assert STYLES[style].read(STYLES[style].render(talk(["x", "y"]), ALONE)).ending is None
+
+
+def test_an_end_that_somebody_has_written_by_hand_is_read() -> None:
+    """Without a count it is a reason; a word that is no status stands for a failure."""
+    for line, ending in (
+        ("*[ended: we were tired]*", Ending("complete", None, "we were tired")),
+        ("*[ended: after 3 of 1,200 turns]*", Ending("complete", 1200, None)),
+        ("*[not complete: failed]*", Ending("failed", None, None)),
+        ("*[not complete: the power went]*", Ending("failed", None, "the power went")),
+    ):
+        page = f"# Voice Conversation: m\n\n---\n\n**A:**\n\nx\n\n---\n\n{line}\n"
+        assert STYLES["letter"].read(page).ending == ending
+
+
+def test_a_figure_that_nobody_can_have_counted_is_none_and_is_told() -> None:
+    """Thousands of digits, and amounts that no sum could hold: as they stand, beside the figures that are sound."""
+    huge = "9" * 5_000
+    line = f"*[tokens: prompt=7, completion={huge}, reasoning=9,000,000,000,000, cost=$99999999999]*"
+    page = f"# Voice Conversation: m\n\n---\n\n**A:**\n\nx\n\n{line}\n\n---\n"
+    assert STYLES["letter"].read(page).said[0].figures == Figures(7, odd=(huge, "9,000,000,000,000", "$99999999999"))
+    page = f"# Model-to-Model Dialogue: A vs B\n\n---\n\n### Turn {huge}: A — x\n*(4 tokens, {huge}s)*\n\nx\n\n---\n"
+    assert STYLES["dialogue"].read(page).said[0].figures == Figures(output=4, odd=(huge,))
+    page = f"## {huge}. a\n\n*sim/ada · {huge} in · $0.5 priced*\n\n> x\n"
+    assert STYLES["transcript"].read(page).said[0].figures == Figures(cost=500_000_000, odd=(huge,))
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -357,10 +393,21 @@ def test_a_style_that_fails_is_told_with_its_line(body: str, trouble: str) -> No
     assert str(told.value).startswith(trouble)
 
 
-def test_a_style_of_the_wrong_form_is_told_without_a_line_of_ours() -> None:
-    """A function that takes too little has no line of its own in the trace."""
-    style = own_style(Look("styles/style.py"), lambda path: loaded("def render(t):\n    return ''", path))
-    with pytest.raises(StyleError, match=r"^styles/style\.py: TypeError: render\(\) takes 1 positional argument"):
+@pytest.mark.parametrize("given", ["t", "t, links, more", "*, t, links", "t, *, links"])
+def test_a_style_that_cannot_be_called_is_refused_before_it_is_needed(given: str) -> None:
+    """With the line of its function; what takes more than the two is as good as what takes them."""
+    with pytest.raises(StyleError, match=r"^styles/mine\.py:2: `render` must take a transcript and its links"):
+        own_style(Look("styles/mine.py"), lambda path: loaded(f"\ndef render({given}):\n    return ''", path))
+    for fine in ("t, links, more=1", "*all", "a, b"):
+        own_style(Look("styles/mine.py"), partial(loaded, f"def render({fine}): return ''"))
+
+
+def test_a_line_of_ours_is_never_told_as_one_of_theirs() -> None:
+    """Also where the user's file has the name of one of ours, from which it calls something."""
+    source = "from runner.render.shapes import style\ndef render(t, links):\n    return style(t, links)\n"
+    source = "from runner.render import jsonl\ndef render(t, links):\n    return jsonl.line(links)\n"
+    style = own_style(Look("jsonl.py"), lambda path: loaded(source, path))
+    with pytest.raises(StyleError, match=r"^jsonl\.py:3: "):
         style.render(conversation([turn(1, "x")]), ALONE)
 
 
@@ -388,3 +435,10 @@ def test_a_total_says_what_was_carried_over_and_what_is_only_assumed() -> None:
     assert "Spent on all attempts: $0.0800 ($0.0500 of it assumed), of which $0.0300" in page
     read = [replace(one, heard="old.md", carried=number == 0) for number, one in enumerate(said[:2])]
     assert total_cost(replace(t, turns=tuple(read), spent=0, assumed=0)) == "$0.0300 by the file that was read in"
+
+
+def test_what_those_cost_who_were_asked_is_told_apart_in_the_head() -> None:
+    """It is part of what the conversation cost, and of no turn; only what else was spent is that of all attempts."""
+    told = "$0.000008, $0.000268 for answers of those who were asked"
+    assert total_cost(replace(talks.moderated(), spent=276_000)) == told
+    assert total_cost(talks.moderated()) == f"{told}, $0.0003 on all attempts"

@@ -165,6 +165,28 @@ def test_planted_texts_arrive_as_they_are(stream: bool) -> None:
         messages.append({"role": "assistant", "content": "So."})
 
 
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        ("What was said?", "none"),
+        ("A context.\n\n[1] Ada:\nYes.\n\nIs it over?", "one"),
+        ("[1] Ada:\nYes.\n\n[2] Bo (b):\nNo.\n\nIs it over?", "two"),
+        ("[1] Ada:\nSee [7] and so:\n[2] is not shown, but [3] is\n\nIs it over?", "one"),
+        ("[1] Ada:\n[9] I say:\n\n[2] Bo:\nNo.\n\nIs it over?", "two"),
+        ("[2] Ada:\nIn the middle.", "none"),
+        ("[1] A:\nx\n\n[2] B:\nx\n\n[3] A:\nx\n\n[4] B:\nx", "one"),
+    ],
+)
+def test_who_is_shown_a_numbered_conversation_says_what_is_next_after_so_many_lines(shown: str, text: str) -> None:
+    """A listener has said nothing before, so his place is that of the conversation; the texts begin again."""
+    engine = provider(ModelConfig(reply=Style(texts=("none", "one", "two"))))
+    assert heard(engine.handle(request(shown), 0.0)).text == text
+    # Whoever speaks himself is at the line after his own last one, whatever is quoted to him.
+    own = [{"role": "user", "content": "Go on."}, {"role": "assistant", "content": "So."}]
+    told = [*own, {"role": "user", "content": shown}]
+    assert heard(engine.handle(request(messages=told), 0.0)).text == "one"
+
+
 def test_an_echo_says_the_last_message_again() -> None:
     """What a model was sent can be read from its reply."""
     assert (

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, get_args
 
 import pytest
+from ruamel.yaml import YAML
 
 from runner.events import Failed, Settled
 from runner.journal import FILE, scan
@@ -165,3 +166,40 @@ def test_a_call_that_was_lost_in_a_crash_is_looked_up_by_the_next_life() -> None
     settled = [record.event.evidence for record in held.records() if isinstance(record.event, Settled)]
     assert {evidence.removeprefix("looked up: p ") for evidence in settled} == flying - {None}
     assert {call.generation for call in held.reading().state.unsettled.values()} <= {None}
+
+
+TABLE = """
+name: table
+budget: 1
+defaults: {max_tokens: 200}
+providers:
+  sim:
+    sim:
+      models:
+        mod: {reply: {texts: [three, one, "-", three, two, "-", one]}}
+        judge: {reply: {texts: ["no", "no", "no", "no", "no", "no", "Yes, it is over."]}}
+        ada: {reply: {texts: [A1, A2, A3]}}
+prompts:
+  table:
+    roles: {one: {}, two: {}, three: {}}
+    opening: Talk.
+    rounds: 4
+    order: moderator
+    moderator: {model: sim/mod}
+    stop: [{vote: {observer: sim/judge}}]
+pairings: [{prompt: table, one: sim/ada, two: sim/basil, three: sim/eli, repeat: 2}]
+"""
+
+
+@pytest.mark.parametrize("writes", [None, 9, 14])
+def test_a_job_scripts_a_moderator_and_a_vote_that_change_their_minds(writes: int | None) -> None:
+    """Each conversation at its own place, whatever the others do, and the same after a crash and with a new server."""
+    held = Night(TABLE, YAML(typ="safe", pure=True).load(TABLE)["providers"]["sim"]["sim"])
+    if writes is not None:
+        assert held.live(fault=death_after(writes)).exit is None
+        held.engine.reset()
+    assert held.live().exit == 0
+    for line in held.lines():
+        assert "".join(turn["role"] for turn in line["turns"] if turn["text"]) == "threeonetwothreetwoone"
+        assert [turn["text"] for turn in line["turns"] if turn["role"] == "one"][:2] == ["A1", "A2"]
+        assert (line["status"], line["reason"]) == ("complete", "vote: 1 of 1 for the end, after round 2")
