@@ -12,10 +12,10 @@ from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
 from runner.events import Branched, State
-from runner.job.cells import hashed
+from runner.job.cells import Scene
 from runner.job.job import Prompt
 from runner.job.problem import did_you_mean, listed
-from runner.plan import Cell, Plan, fits, script_end
+from runner.plan import Cell, Plan, branch_id, fits, script_end
 from runner.preflight import EXIT_JOB, CannotBegin
 from runner.render.figures import counted
 from runner.talk import Talk
@@ -43,7 +43,7 @@ class _CannotBranchError(Exception):
 
 
 def branched(wish: Wish, plan: Plan, state: State, talk_of: TalkOf) -> list[Branched]:
-    """A branch of each conversation that is meant; CannotBegin with every reason why one cannot be."""
+    """A branch of each conversation that is meant, new or there already; CannotBegin with every reason against one."""
     meant = [cell for cell in plan.cells if any(fnmatchcase(cell.name, one) for one in wish.patterns)]
     if not meant:
         names = [cell.name for cell in plan.cells]
@@ -77,9 +77,11 @@ def _branch(wish: Wish, plan: Plan, state: State, cell: Cell, talk: Talk) -> Bra
         rounds=_rounds(wish, talk, prompt, through),
         roles=tuple(line.role for line in talk.conversation.lines[:through]),
     )
-    words = [branch.origin, branch.how, branch.through, branch.number, branch.prompt, branch.pairing, branch.rounds]
-    words += [f"{role}={alias}" for role, alias in branch.models.items()]
-    return replace(branch, cell=hashed("\n".join(("tertulia branch 1", *map(str, words)))))
+    pairing = plan.job.pairings[cell.pairing - 1]
+    scene = Scene(plan.job, replace(prompt, rounds=branch.rounds), pairing, plan.date)
+    id_ = branch_id(branch, scene, tuple(branch.models.items()), cell.repeat)
+    # The same wish once more is the same conversation.
+    return state.branches.get(id_) or replace(branch, cell=id_)
 
 
 def _same_place(other: Branched, how: str, cell: Cell, state: State) -> bool:

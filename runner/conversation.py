@@ -73,6 +73,8 @@ class Inbox:
 
     file: str | None = None
     command: tuple[str, ...] = ()
+    every: float = 60.0
+    """So many seconds lie between two looks, while a line is waited for and others have something to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class Look:
 
     style: str = "transcript"
     texts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    suffix: str | None = None
+    """How its files end, where the style is one of the user's own: whoever may not run it must know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,10 +449,16 @@ class Turn:
     """How many of the oldest lines its speaker was not shown."""
     heard: str | None = None
     """Where its text came from, when nobody generated it in this run: an inbox, an imported file."""
+    pace: float | None = None
+    """Output per second as the source of the text tells it."""
+    asked: tuple[Note, ...] = ()
+    """What those made of it who were asked whose turn it is, or after it whether that was the end."""
 
     @property
     def tokens_per_second(self) -> float | None:
         """Output per second of generation, from the first byte on; None where it cannot be told."""
+        if self.pace is not None:
+            return self.pace
         if not self.usage.output or self.seconds is None:
             return None
         generating = self.seconds - (self.first_byte or 0.0)
@@ -458,9 +468,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What an observer made of a conversation, or why it made nothing of it."""
+    """What somebody who listens made of a conversation, or why nothing."""
 
-    kind: Literal["notes", "titles", "scores"]
+    kind: AsideKind
     heading: str
     observer: str | None
     """The label of its model; of one who has no model here, its name."""
@@ -472,7 +482,7 @@ class Note:
     text: str | None = None
     """What it wrote; None when it has written nothing that counts."""
     data: Any = None
-    """Titles and scores, parsed and checked."""
+    """Titles and scores, parsed and checked; the role that was named, or whether the vote was for the end."""
     usage: Usage = Usage()
     cost: Nanos | None = None
     cost_source: Literal["reported", "priced", "unknown"] | None = None
@@ -513,6 +523,8 @@ class Transcript:
     """The part of it that nobody knows better than the reservations."""
     started: float | None = None
     ended: float | None = None
+    dated: bool = False
+    """True where a file that was imported tells when it began, perhaps by the day alone."""
     error: Mapping[str, Any] | None = None
     notes: tuple[Note, ...] = ()
     look: Look = Look()
@@ -524,6 +536,11 @@ class Transcript:
     def done(self) -> tuple[Turn, ...]:
         """The turns that were said."""
         return tuple(t for t in self.turns if t.text is not None)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None where nobody knows."""
+        return None if self.dated or self.started is None or self.ended is None else self.ended - self.started
 
     @property
     def truncated(self) -> int:

@@ -10,7 +10,7 @@ Nothing else is true: resume, budget, progress and every output are functions of
 - what was assumed of a call may be settled later, on evidence; of several settlements the last one stands;
 - money belongs to the day on which the life that reserved it began;
 - a life closes once, and the next one bears the next number;
-- statuses other than `complete` and `failed` last until the next life opens.
+- statuses other than `complete` and `failed` last until a life opens that takes them up.
 
 After a repair anything may be missing, so that these rules are held no more: what comes without its beginning is
 taken in at its cost, and what lost its end stays charged at its reservation.
@@ -59,6 +59,8 @@ class Opened:
     """The day to which this life's money belongs: the date, in the job's zone, on which it began."""
     born: float = 0.0
     """When the run first opened; with its name, it tells it from any other that ever was."""
+    about: tuple[str, ...] | None = None
+    """What of those that are not at their end this life takes up; None for all. The others stay as they stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,9 @@ class Heard:
     cost: Nanos | None = None
     reasoning: str | None = None
     seconds: float | None = None
+    first_byte: float | None = None
+    pace: float | None = None
+    """Tokens per second, as the source says."""
     label: str | None = None
     title: str | None = None
     when: float | None = None
@@ -186,6 +191,8 @@ class Engaged:
     """Whom, and what he is asked, as a job has it."""
     cells: tuple[str, ...] = ()
     """The conversations that he comments on; none for all of these prompts."""
+    model: Mapping[str, Any] | None = None
+    """His model, where the job does not name it: its `provider`, its `id`, whether it is `free`, its `context`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +245,8 @@ class Stopped:
     cell: str
     status: Status
     reason: str | None = None
+    when: float | None = None
+    """When that was, where a file that was imported tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,6 +465,8 @@ class Progress:
     """What was read in with it that others have made of it."""
     told: bool = False
     """True while the time of its last line is what a file told: when it ended, no record knows."""
+    dated: bool = False
+    """True where the time of its first line is what a file told."""
     started: float | None = None
     ended: float | None = None
 
@@ -674,8 +685,9 @@ class State:
         if event.job is not None:
             self.job = event.job
             self.jobs.append(event)
-        for progress in self.cells.values():
-            if not progress.lasting:
+        about = None if event.about is None else frozenset(event.about)
+        for id_, progress in self.cells.items():
+            if not progress.lasting and (about is None or id_ in about):
                 progress.status = progress.reason = None
                 # The provider's bad hour is over. What a model itself did, and what may have been paid, still counts.
                 progress.tried.busy = 0
@@ -708,7 +720,7 @@ class State:
     def _sent(self, event: Sent, at: float, place: Place) -> None:
         progress = self.cells.get(event.cell)
         if progress is None:
-            progress = self.cells[event.cell] = Progress(started=at)
+            progress = self.cells[event.cell] = Progress()
         if self.repaired:
             self._give_up(progress)
             self._forget(progress, event.turn)
@@ -720,8 +732,7 @@ class State:
             raise HistoryError(
                 f"{event.cell} sent attempt {event.attempt} at turn {event.turn} after {progress.tried.attempts}"
             )
-        if progress.started is None:
-            progress.started = at
+        self._begin(progress, event.cell, at)
         progress.told = False
         progress.open = Open(event, at, self._today())
         progress.left_out[event.role] = event.left_out
@@ -853,13 +864,22 @@ class State:
                 raise HistoryError(f"{event.cell} heard turn {event.turn}, which has its reply")
             self._forget(progress, event.turn)
         progress.told = event.when is not None
-        if progress.started is None:
-            progress.started = at if event.when is None else event.when
+        self._begin(progress, event.cell, at, event.when)
         progress.replies[event.turn] = place
         progress.ended = None if progress.told else at
         progress.tried = Tried()
         if event.finish != "ok":
             progress.flagged[event.turn] = event.finish
+
+    def _begin(self, progress: Progress, cell: str, at: float, when: float | None = None) -> None:
+        """Its first line comes now, or came when a file says; what mends an imported one began when that one did."""
+        if progress.started is not None:
+            return
+        branch = self.branches.get(cell)
+        origin = self.cells.get(branch.origin) if branch is not None and branch.how == "redo" else None
+        if when is None and origin is not None and origin.dated:
+            when = origin.started
+        progress.started, progress.dated = (at, False) if when is None else (when, True)
 
     def _noted(self, event: Noted, at: float, place: Place) -> None:
         self.cells.setdefault(event.cell, Progress()).noted.append(place)
@@ -934,7 +954,9 @@ class State:
     def _stopped(self, event: Stopped, at: float, place: Place) -> None:
         progress = self.cells.setdefault(event.cell, Progress())
         progress.status, progress.reason = event.status, event.reason
-        if progress.started is not None and not progress.told:
+        if event.when is not None:
+            progress.ended = event.when
+        elif progress.started is not None and not progress.told:
             progress.ended = at
 
     def _closed(self, event: Closed, at: float, place: Place) -> None:

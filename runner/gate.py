@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import ceil, inf
@@ -161,6 +161,10 @@ class Gate:
         self._waiting: dict[str, list[Ask]] = {lane.name: [] for lane in lanes}
         self._changed = anyio.Event()
         self._closing = anyio.Event()
+        self._outside = 0
+        """How many of those who talk wait for somebody outside."""
+        self._nothing_else = anyio.Event()
+        """Set while nobody else has anything to do."""
         self._wanted = {lane.name: anyio.Event() for lane in lanes}
         self._short: dict[Ceiling, tuple[Nanos, Nanos] | None] = {}
         """What the next slice must have, and should have, by its ceiling; None to give back what is left."""
@@ -207,6 +211,22 @@ class Gate:
         with anyio.move_on_after(seconds):
             await self._closing.wait()
 
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Meanwhile somebody waits for what no call brings, and keeps nobody waiting for himself."""
+        self._outside += 1
+        self.wake()
+        try:
+            yield
+        finally:
+            self._outside -= 1
+
+    async def while_others_talk(self, seconds: float) -> bool:
+        """Wait so long; False as soon as nobody else has anything to do, or nothing is begun any more."""
+        with anyio.move_on_after(seconds):
+            await self._nothing_else.wait()
+        return not self._nothing_else.is_set()
+
     def wake(self) -> None:
         """Something changed: look again who may go."""
         self._changed.set()
@@ -218,6 +238,7 @@ class Gate:
         if self.closed is None:
             self.closed = Refusal(status, reason)
             self._closing.set()
+            self._nothing_else.set()
         self.wake()
 
     def end(self, journal: Journal, status: Status, reason: str) -> None:
@@ -278,8 +299,13 @@ class Gate:
             lane.permit = False  # one that nobody could use would let two requests leave together later
         self._want_money()
         look_again = min(look_again, self._begin(now))
-        if self.talking == 0 and (self.closed is not None or look_again == inf or self._all_shut(now)):
-            return None
+        if self.talking > self._outside:
+            if self._nothing_else.is_set() and self.closed is None:
+                self._nothing_else = anyio.Event()
+        elif self.closed is not None or look_again == inf or self._all_shut(now):
+            if self.talking == 0:
+                return None
+            self._nothing_else.set()
         self._give_up_on_parked(now)
         return look_again
 
@@ -370,7 +396,7 @@ class Gate:
     def _give_up_on_parked(self, now: float) -> None:
         """When everyone who talks waits for a lane that stays shut too long, the night is over for them."""
         waiting = sum(map(len, self._waiting.values()))
-        if waiting and waiting == self.talking and self._all_shut(now):
+        if waiting and waiting == self.talking - self._outside and self._all_shut(now):
             asks = [ask for queue in self._waiting.values() for ask in queue]
             self._refuse(asks, lambda ask: self.shut(ask.lane))
             self.wake()

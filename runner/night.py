@@ -49,8 +49,9 @@ from runner.providers import Endpoint
 from runner.render import STYLES, StyleError
 from runner.render.figures import counted
 from runner.roster import Roster
-from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, Session, Watcher, run, worst
+from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, SPOILED, Session, Watcher, run, worst
 from runner.selection import (
+    Found,
     Options,
     date_of,
     first_of,
@@ -143,10 +144,19 @@ async def night(
     try:
         return await _night(world, sources, options, place, tell, watch, found)
     except CannotBegin as why:
-        for source in sources:
+        for source in sources if _is_news(why, options) else ():
             key = options.key or source.job.key(date_of(world.clock.wall(), source.job.timezone))
             await _notify(world, place, source, End(source.job.name, key, why.code), tell)
         raise
+
+
+def _is_news(why: CannotBegin, options: Options) -> bool:
+    """True when somebody elsewhere may want to know that a night did not begin.
+
+    A command that is wrong is told to whoever has typed it, and so is all that keeps a wish from being fulfilled.
+    """
+    typed = options.wish is not None or options.engaged is not None or options.observers_only
+    return why.code != EXIT_JOB and not typed
 
 
 async def _night(
@@ -198,6 +208,7 @@ def _end(one: Ready, code: int) -> End:
         exit=code,
         reasons=reasons,
         conversations=reading.counts(),
+        stopped_early=reading.stopped_early(),
         spent=one.journal.state.run.held,
         most=one.plan.budget.run,
         goes_on=reading.command(),
@@ -239,8 +250,10 @@ def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
 
 
 def _has_news(one: Ready) -> bool:
-    """True when something is to be kept that the journal file has not: a label, a price, a ceiling, an observer."""
-    return (one.opened.job is not None and one.journal.seq > 0) or one.journal.is_ahead
+    """True when something is to be kept that the journal file has not: a label, a price, a style mended."""
+    closed = one.journal.state.closed
+    was_spoiled = bool(closed) and SPOILED in closed[-1][1].reasons
+    return (one.opened.job is not None and one.journal.seq > 0) or one.journal.is_ahead or was_spoiled
 
 
 async def _work(
@@ -320,7 +333,8 @@ async def _write_views(one: Ready, tell: Tell) -> int:
             views, records = Views(reading_of(one.journal.disk, one.journal.folder, kept), one.journal.clock), kept.last
         await views.all(records)
         if views.style_trouble is not None:
-            tell(f"{one.name}: {views.style_trouble}; the transcripts that it could not make are in the usual style")
+            tell(f"{one.name}: {views.style_trouble}; what it could not show is in the usual style")
+            tell("  once it is mended, the same command writes the transcripts anew; no call is made for it")
     except OSError as error:
         remedy = f"the journal is sound: {command('report', one.journal.folder)}"
         tell(f"{one.name}: the views could not be written ({error.strerror}); {remedy}")
@@ -409,12 +423,19 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
             journal.record(options.engaged)
             plan = make_plan(job, date, state.additions)
         if options.wish is not None:
+            known_before = set(state.branches)
             added = _branch(options.wish, plan, journal)
             plan = make_plan(job, date, state.additions)
             options = replace(options, only=tuple(glob_escape(plan.by_id[one.cell].name) for one in added))
             for one in added:
                 its, before = plan.by_id[one.cell].name, plan.name_of(one.origin)
-                tell(f"{its} goes on with {before} from turn {one.through + 1}")
+                again = ", as was asked for before" if one.cell in known_before else ""
+                tell(f"{its} goes on with {before} from turn {one.through + 1}{again}")
+        if not plan.providers.keys() <= endpoints.keys():
+            # Who was asked to join in may be the only one of a provider.
+            endpoints = endpoints_of(plan, source.environ, place.built_in)
+            lists = kept(world.disk, place.state, map(at, plan.providers.values()), tell)
+            sources = replace(sources, lists=lists)
         known = prices(plan, replace(sources, frozen=frozen(plan, state)), source.file)
         if found is None or state.lives:
             found = look_through(plan, state, options, known)
@@ -427,7 +448,7 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
         born = next((event.born for _, event in state.opened if event.born), 0.0) or round(world.clock.wall(), 3)
         purse = await _purse(ledger, plan, journal, run_id(f"{slug(job.name)}/{key}", born), today, tell)
         options_given = _options_data(options, source, place.root)
-        opened = _opened(job, plan, known, key, state, found.reopened, options_given)
+        opened = _opened(job, plan, known, key, state, found, options_given)
         return Ready(
             source=source,
             plan=plan,
@@ -447,14 +468,15 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
 
 
 def _branch(wish: Wish, plan: Plan, journal: Journal) -> list[Branched]:
-    """Add branches to a run; they are in its journal when its next life begins."""
+    """Add to a run the branches that it has not yet; they are in its journal when its next life begins."""
 
     def talk(cell: Cell) -> Talk:
         return talk_of(plan.conversation(cell), journal.state, lambda place: said_in(journal.read(place)))
 
     added = branched(wish, plan, journal.state, talk)
     for one in added:
-        journal.record(one)
+        if one.cell not in journal.state.branches:
+            journal.record(one)
     return added
 
 
@@ -609,7 +631,7 @@ def _opened(
     known: Mapping[str, Price],
     key: str,
     state: State,
-    reopened: tuple[str, ...],
+    found: Found,
     options: Mapping[str, Any],
 ) -> Opened:
     data, texts = job.record()
@@ -627,7 +649,8 @@ def _opened(
         ceilings=_ceilings(plan),
         prices={alias: price.record() for alias, price in known.items()},
         options=options,
-        reopened=reopened,
+        reopened=found.reopened,
+        about=found.about,
     )
 
 
@@ -752,4 +775,5 @@ def _session(
         look_ups=LookUps(one.journal, transport, known, partial(_extra, one.plan), partial(_overran, one, gate)),
         purse=one.purse,
         deadline=one.plan.job.ends(world.clock.wall()),
+        spoiled=one.views.are_spoiled,
     )

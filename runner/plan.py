@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from runner.conversation import DURING, Aside, Conversation, Look, Origin, Participant, going_on, said_by
 from runner.events import Additions, Branched, Engaged
-from runner.job.cells import Casting, Posed, Scene, aside_id, ceiling_name, listening, ordered
+from runner.job.cells import Casting, Posed, Scene, aside_id, ceiling_name, hashed, listening, ordered
 from runner.job.job import Job, Listener, Model, Prompt, Provider
 from runner.job.naming import LONGEST, apart, choices, fitted, short, slug
 from runner.job.problem import JobError, Problem
@@ -191,7 +191,8 @@ def make_plan(job: Job, date: str, additions: Additions = Additions()) -> Plan: 
     """The plan of a job for a run that started on this date (`YYYY-MM-DD`, in the job's zone).
 
     `additions` are what somebody has added to the run: conversations that go on with others, and observers. One whose
-    origin the job does not plan any more, or whose models or prompts it does not know, is left out.
+    origin the job does not plan any more, whose models or prompts it does not know, or which it would ask something
+    else now, is left out.
     """
     job = _with_observers(job, additions.engaged)
     scenes: dict[tuple[str, int], Scene] = {}  # as the job has them
@@ -259,13 +260,15 @@ def make_plan(job: Job, date: str, additions: Additions = Additions()) -> Plan: 
 
 
 def _with_observers(job: Job, engaged: Iterable[Engaged]) -> Job:
-    prompts = dict(job.prompts)
+    prompts, models = dict(job.prompts), dict(job.models)
     for event in engaged:
         observer = Listener(**{**event.listener, "cells": event.cells})
-        for name in event.prompts if observer.model in job.models else ():
+        if event.model is not None and observer.model not in models and event.model["provider"] in job.providers:
+            models[observer.model] = Model(alias=observer.model, label=observer.model, price=None, **event.model)
+        for name in event.prompts if observer.model in models else ():
             if name in prompts and observer not in prompts[name].after:
                 prompts[name] = replace(prompts[name], after=(*prompts[name].after, observer))
-    return job if prompts == job.prompts else replace(job, prompts=prompts)
+    return job if prompts == job.prompts else replace(job, prompts=prompts, models=models)
 
 
 class _Grown(NamedTuple):
@@ -298,13 +301,16 @@ def _grown(
         if key not in scenes:
             scenes[key] = Scene(job, replace(prompt, rounds=branch.rounds), pairing, date)
         mends = branch.how == "redo"
+        models = tuple((role, branch.models[role]) for role in prompt.live_roles)
+        if branch_id(branch, scenes[key], models, origin.repeat) != branch.cell:
+            continue  # the job has changed what it was asked: this is another conversation
         cell = Cell(
             id=branch.cell,
             name=origin.name if mends else f"{origin.name}.{branch.how}{branch.number}",
             prompt=branch.prompt,
             pairing=branch.pairing,
             repeat=origin.repeat,
-            models=tuple((role, branch.models[role]) for role in prompt.live_roles),
+            models=models,
             index=origin.index if mends else len(cells),
             branch=branch,
         )
@@ -321,6 +327,12 @@ def _grown(
             cells.append(cell)
         origins[cell.id] = before
     return _Grown(tuple(cells), tuple(superseded), origins)
+
+
+def branch_id(branch: Branched, scene: Scene, models: Casting, repeat: int) -> str:
+    """The id of a conversation that goes on with another: what both have, and all that is sent and said besides."""
+    asked = scene.identities(models).of(repeat)
+    return hashed(f"tertulia branch 2\n{branch.origin}\n{branch.how}\n{branch.through}\n{asked}")
 
 
 def fits(prompt: Prompt, roles: Sequence[str]) -> bool:

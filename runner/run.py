@@ -21,7 +21,7 @@ import anyio
 import anyio.abc
 
 from runner.call import Answer, Call, Failure, Outcome, Reply, Transport, View
-from runner.conversation import DURING, Aside, Floor, Line, Participant, Status, call_for
+from runner.conversation import DURING, Aside, Conversation, Floor, Line, Participant, Status, call_for
 from runner.events import Closed, Heard, Opened, Place, Progress, Replied, Sent, Started, Stopped, Tried
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
 from runner.journal import Journal, said_in
@@ -45,8 +45,14 @@ _WORST_FIRST: Final = (130, 143, EXIT_STORAGE, 7, 6, EXIT_BUDGET, EXIT_DEADLINE,
 
 _CLOCK_SECONDS: Final = 60.0
 """How often a run with a deadline looks at the clock."""
+_SHORTEST_WAIT: Final = 1.0
+"""So soon after a look into an inbox no other one is worth it."""
 _REFUSES_ALL_AFTER: Final = 3
 """A model that turns down the requests of so many conversations, and answers none, gets no more of them."""
+
+
+SPOILED: Final = "render"
+"""The reason of a life in which all was said, and a style of the user's own could not show it."""
 
 
 def worst(codes: Sequence[int]) -> int:
@@ -138,6 +144,8 @@ class Session:
     """The money of the day and the month, where it is counted."""
     deadline: float | None = None
     """When this run may begin no more calls, by the wall clock."""
+    spoiled: Callable[[], bool] = lambda: False
+    """True when what was said cannot be shown as the job wants it."""
     _turned_down: dict[str, int] = field(default_factory=dict)
     _doubted: dict[str, _Doubt] = field(default_factory=dict)
     """The conversations of which only the end of the life can tell who was to blame."""
@@ -152,7 +160,9 @@ class Session:
             rng = Random(f"{self.plan.job.seed}:{cell.id}:{self.journal.state.lives}")
             held = Held(cell, talk_of(conversation, self.journal.state, self._read), beginning, rng)
             if self.journal.state.of(cell.id).status != "complete":
-                self.journal.record(Stopped(cell.id, "complete", await self._reason_to_end(held)))
+                reason = await self._reason_to_end(held)
+                self._fail_who_was_passed_over(conversation)
+                self.journal.record(Stopped(cell.id, "complete", reason))
             for aside in conversation.after:
                 now = aside.id
                 await self._comment(held, aside)
@@ -173,6 +183,13 @@ class Session:
             self.gate.close("interrupted", str(error))
         else:
             await self.ended(cell)
+
+    def _fail_who_was_passed_over(self, conversation: Conversation) -> None:
+        """Of what is complete nobody is asked any more who speaks next, or whether it is over."""
+        for aside in conversation.asides:
+            progress = self.journal.state.of(aside.id)
+            if aside.kind in DURING and progress.status not in (None, "failed"):
+                self.journal.record(Stopped(aside.id, "failed", progress.reason))
 
     async def _reason_to_end(self, held: Held) -> str | None:
         """Hold what is left of a conversation; why it was complete before its last line, None when that was said."""
@@ -206,30 +223,65 @@ class Session:
         return None
 
     async def _hear(self, held: Held, line: Line) -> None:
-        """Take a line out of its inbox; Refused while there is none."""
+        """Take a line out of its inbox; Refused when there is none, and nobody else has anything to do."""
         held.beginning.arrived()
         heard = await self.inbox(held.talk, line)
+        if isinstance(heard, NotYet):
+            heard = await self._wait_for(held, line, heard)
         if isinstance(heard, NotYet):
             raise Refused("pending", f"waits for a line of {line.role}: {heard.reason}")
         self.journal.record(Heard(held.cell.id, line.number, heard.text, heard.source))
 
+    async def _wait_for(self, held: Held, line: Line, heard: NotYet) -> Letter | NotYet:
+        """Look for a line now and then while others talk, and once more when they do not; the last word on it."""
+        inbox = held.talk.conversation.participant(line.role).inbox
+        assert inbox is not None
+        self.roster.release(held.cell)
+        looked = anyio.current_time()
+        with self.gate.outside():
+            while True:
+                others_talk = await self.gate.while_others_talk(inbox.every)
+                is_new = anyio.current_time() >= looked + _SHORTEST_WAIT
+                if self.gate.why_closed(self.journal) is not None or not (others_talk or is_new):
+                    return heard
+                looked, found = anyio.current_time(), await self.inbox(held.talk, line)
+                if isinstance(found, Letter) or not others_talk:
+                    return found
+                heard = found
+
     async def _ask_aside(self, held: Held, aside: Aside, turn: int) -> None:
-        """Ask somebody who only listens. One who fails is asked no more, and the conversation goes on without."""
+        """Ask somebody who only listens. Who gives no answer is passed over, and the conversation goes on without.
+
+        One who has failed is asked no more, and one who cannot be reached no more in this life.
+        """
         progress = self.journal.state.of(aside.id)
-        if turn not in progress.replies and progress.status != "failed":
+        if turn not in progress.replies and progress.status is None:
             try:
                 await self._turn(Turn(held, turn, aside.by, aside=aside))
             except Refused as why:
-                if why.status != "failed":
+                if self._stops_speakers(held.cell, aside, why):
                     raise
-                self.journal.record(Stopped(aside.id, "failed", why.reason))
+                self.journal.record(Stopped(aside.id, why.status, why.reason))
         progress = self.journal.state.of(aside.id)
         if turn not in progress.replies:
             if aside.kind != "pick":
                 return  # no vote is none
             # In whose stead the given order holds has to be on record: what is said next depends on it.
-            self.journal.record(Heard(aside.id, turn, "", "in the given order: the moderator failed"))
+            self.journal.record(Heard(aside.id, turn, "", "in the given order: the moderator gave no answer"))
         held.talk.answered(aside, turn, self._read(self.journal.state.of(aside.id).replies[turn])[0].text)
+
+    def _stops_speakers(self, cell: Cell, aside: Aside, why: Refused) -> bool:
+        """True when what keeps somebody from answering who listens keeps those who speak from speaking as well."""
+        if why.status == "pending":
+            lane = self.lanes[aside.by.alias]
+            shared = any(self.lanes[alias] is lane for _, alias in cell.models)
+            # Neither dead nor without this model, it is only shut for longer than anybody waits.
+            shut = shared and self.gate.parked(aside.by.alias, lane) is None
+            return shut or self.roster.parked(cell) is not None
+        if why.status == "budget":
+            speakers = (one for one in self.plan.conversation(cell).participants if one.live)
+            return why.reason in {ceiling.name for one in speakers for ceiling in self.roster.over(cell, one)}
+        return why.status != "failed"
 
     async def _comment(self, held: Held, aside: Aside) -> None:
         """Let an observer comment on a conversation that is complete; what becomes of that is the observer's alone."""
@@ -541,6 +593,8 @@ class Session:
             found[EXIT_UNFINISHED] = "pending"
         elif silent - {"pending", "interrupted"} or (silent and not signalled):
             found[EXIT_UNFINISHED] = "observers"
+        elif not signalled and self.journal.failing is None and self.spoiled():
+            found[EXIT_UNFINISHED] = SPOILED
         return worst(list(found)), tuple(found[code] for code in sorted(found, key=_WORST_FIRST.index))
 
     def _silent_observers(self) -> set[Status]:

@@ -59,6 +59,8 @@ class Found(NamedTuple):
     """Those of the selected that are to be held."""
     reopened: tuple[str, ...]
     """Ids of those that had come to an end and are taken up again, of observers as well."""
+    about: tuple[str, ...] | None
+    """Ids of all that is taken up and has begun, where that is not everything; None where it is."""
 
 
 def look_through(plan: Plan, state: State, options: Options, known: Mapping[str, Price]) -> Found:
@@ -96,7 +98,12 @@ def look_through(plan: Plan, state: State, options: Options, known: Mapping[str,
         left_out = {cell.id for cell in missing} - {cell.id for cell in begun}
         selected = tuple(cell for cell in selected if cell.id not in left_out)
         missing = [cell for cell in missing if cell.id not in left_out]
-    return Found(selected, tuple(missing), reopened)
+    about = None
+    if len(selected) < len(plan.cells) or options.observers_only:
+        taken_up = (cell for cell in missing if cell.id in state.cells)
+        ids = (id_ for cell in taken_up for id_ in (*_all_of(plan, cell), *(one.id for one in plan.during(cell))))
+        about = tuple(id_ for id_ in ids if id_ in state.cells)
+    return Found(selected, tuple(missing), reopened, about)
 
 
 def _all_of(plan: Plan, cell: Cell) -> list[str]:

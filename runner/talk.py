@@ -20,6 +20,7 @@ from runner.conversation import (
     floor_of,
     may_speak,
     out_of_window,
+    picked,
 )
 from runner.events import Heard, Place, Replied, State
 from runner.observers import understood
@@ -148,6 +149,12 @@ class Talk:
         if self.conversation.moderator is None or number in self.picks or number > len(self.conversation.lines):
             return None
         return self.conversation.moderator if len(may_speak(self.conversation, number)) > 1 else None
+
+    def choice(self, number: int) -> str | None:
+        """The role that the moderator named for a line; None where he named nobody who may speak."""
+        if number not in self.picks or number > len(self.conversation.lines):
+            return None
+        return picked(self.picks[number], may_speak(self.conversation, number))
 
     @property
     def rounds_done(self) -> int:

@@ -79,10 +79,14 @@ class Run:
             self.put(Stopped(cell.id, status))
 
     def branch(self, how: Any, *patterns: str, **wish: Any) -> list[Branched]:
-        found = branched(Wish(how, patterns, **wish), self.plan, self.state, self.talk)
+        found = self.branch_only(how, *patterns, **wish)
         for one in found:
             self.put(one)
         return found
+
+    def branch_only(self, how: Any, *patterns: str, **wish: Any) -> list[Branched]:
+        """What a wish would add, without adding it."""
+        return branched(Wish(how, patterns, **wish), self.plan, self.state, self.talk)
 
     def refused(self, how: Any, *patterns: str, **wish: Any) -> str:
         with pytest.raises(CannotBegin) as error:
@@ -125,6 +129,59 @@ def test_a_fork_goes_on_with_others(run: Run) -> None:
     assert run.cell(f"{DUO}.fork2").id == two.cell != one.cell
     assert [one.by.alias for one in run.plan.conversation(run.cell(f"{DUO}.fork1")).after] == ["eli"]
     assert run.plan.conversation(run.cell(f"{DUO}.fork2")).opening == "Speak."
+
+
+def test_the_same_wish_once_more_is_the_same_conversation(run: Run) -> None:
+    """Nothing is branched twice: it is found again, also when another branch was made in between."""
+    wishes: list[tuple[Any, str, dict[str, Any]]] = [
+        ("extend", DUO, {"more_rounds": 1}),
+        ("fork", DUO, {"turn": 1, "models": {"b": "eli"}}),
+        ("fork", DUO, {"turn": 0, "prompt": "long"}),
+        ("fork", DUO, {"turn": 1}),
+    ]
+    made = [run.branch(how, name, **wish) for how, name, wish in wishes]
+    for (how, name, wish), (one,) in zip(wishes, made, strict=True):
+        assert run.branch_only(how, name, **wish) == [one]
+    assert len({one.cell for (one,) in made}) == 4
+    assert [one.number for (one,) in made] == [1, 1, 2, 3]
+    run.say(f"{DUO}.fork3", "2", "3", "4")
+    again = run.branch_only("fork", f"{DUO}.fork3", turn=1)
+    assert again[0].cell not in run.state.branches, "a third throw is a branch of the second"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("{opening: Speak., rounds: 3}", "{opening: Say more., rounds: 3}"),
+        ("{opening: Speak., rounds: 3}", "{opening: Speak., system: Be brief., rounds: 3}"),
+        ("eli: {use: sim/eli", "eli: {use: sim/other"),
+        ("eli: {use: sim/eli", "eli: {max_tokens: 77, use: sim/eli"),
+    ],
+)
+def test_a_branch_under_other_words_or_of_another_model_is_another_conversation(old: str, new: str, run: Run) -> None:
+    """The one that was held is not taken for what the job asks now, and the same wish asks for a new one."""
+    wish: dict[str, Any] = {"turn": 0, "prompt": "long", "models": {"b": "eli"}}
+    (one,) = run.branch("fork", DUO, **wish)
+    (kept,) = run.branch("fork", DUO, turn=1)
+    run.job = job_of(JOB.replace(old, new))
+    names = [cell.name for cell in run.plan.cells]
+    assert f"{DUO}.fork1" not in names and f"{DUO}.fork2" in names
+    (other,) = run.branch("fork", DUO, **wish)
+    assert (other.number, other.cell != one.cell) == (3, True)
+    assert f"{DUO}.fork3" in [cell.name for cell in run.plan.cells]
+    run.job = job_of(JOB)
+    assert [run.cell(f"{DUO}.fork{n}").id for n in (1, 2)] == [one.cell, kept.cell]
+
+
+def test_what_no_model_is_sent_makes_no_other_branch(run: Run) -> None:
+    """Prices, budgets and who comments on it may change."""
+    (one,) = run.branch("fork", DUO, turn=0, prompt="long", models={"b": "eli"})
+    run.job = job_of(
+        JOB.replace("price: {input: 1, output: 3}", "price: {input: 2, output: 3}")
+        .replace("budget: 5", "budget: 7")
+        .replace("{opening: Speak., rounds: 3}", "{opening: Speak., rounds: 3, after: [{observer: bo, prompt: So?}]}")
+    )
+    assert run.cell(f"{DUO}.fork1").id == one.cell
 
 
 def test_what_is_redone_takes_the_place_and_the_name(run: Run) -> None:

@@ -262,6 +262,17 @@ def test_a_new_life_takes_up_what_is_neither_complete_nor_failed() -> None:
     assert state.of("budget").reason is None
 
 
+def test_a_life_about_some_leaves_the_others_as_they_stand() -> None:
+    """With their status, its reason and what was tried; a life about nothing that has begun changes nothing at all."""
+    stops = [Stopped("x", "pending", "provider"), Stopped("y", "budget", "money")]
+    state = fold(opened(1), sent(), fail(kind="error"), *stops, Closed(1, 4))
+    fold(opened(2, about=()), Closed(2, 0), state=state)
+    assert (state.of("x").status, state.of("x").tried.kinds) == ("pending", {"error": 1})
+    fold(opened(3, about=("x", "z")), state=state)
+    assert (state.of("x").status, state.of("x").tried.kinds) == (None, {})
+    assert (state.of("y").status, state.of("y").reason) == ("budget", "money")
+
+
 def test_a_failed_conversation_is_reopened_by_name() -> None:
     """Its tries begin anew, but no attempt number is used twice."""
     state = fold(opened(1), sent(), fail(kind="empty"), Stopped("x", "failed", "why"), Closed(1, 3))

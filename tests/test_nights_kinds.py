@@ -8,6 +8,7 @@ from random import Random
 from signal import SIGINT
 from typing import Any
 
+import orjson
 import pytest
 
 from runner.branches import Wish
@@ -24,6 +25,7 @@ from runner.sim.wire import SimWire
 from runner.verify import verify
 from runner.world import Ran, World
 from tests.kinds import (
+    Oracle,
     Says,
     asked_since,
     branch,
@@ -162,14 +164,80 @@ def test_what_failed_beside_a_complete_talk_stays_told_when_others_are_taken_up(
     assert "moderator by mod" in one.text("index.md")
 
 
-def test_a_dead_moderator_keeps_the_talk_waiting_and_not_without_its_order() -> None:
-    """What cannot be answered now is waited for: nothing is said that he had no part in, and nothing is paid."""
-    one = night(TABLE, {**SPEAKERS, "faults": {"script": [{"kind": "not_found", "model": "mod"}]}})
+def apart(prompts: dict[str, Any], pairing: dict[str, Any], whose: str, **top: Any) -> dict[str, Any]:
+    """A job in which this model, who listens, is at a provider of its own."""
+    one = job(prompts, [pairing], "ada", "basil", "cleo", whose, **top)
+    one["models"][whose]["use"] = f"other/{whose}"
+    return {**one, "providers": {"sim": {}, "other": {"type": "openai", "base_url": "http://other.sim/v1"}}}
+
+
+DEAD_LISTENERS = ["not_found", "unauthorized", "no_money", "day"]
+
+
+@pytest.mark.parametrize("kind", DEAD_LISTENERS)
+def test_a_dead_moderator_leaves_the_given_order_and_is_told_of(kind: str) -> None:
+    """No talk is hostage to somebody who only listens, also when his provider is gone; he is asked once."""
+    listens = apart(TABLE["prompts"], TABLE["pairings"][0], "mod")
+    one = night(listens, {**SPEAKERS, "faults": {"script": [{"kind": kind, "model": "mod"}]}})
+    life = lived(one, 0, looked_on=True)
+    assert roles_of(line_of(one, "table/ada~basil~cleo")) == IN_ORDER
+    assert len(sent_to(one, "mod")) == 1
+    assert "moderator by mod" in one.text("index.md") and "1 failed: moderator by mod: " in life.screen
+
+
+@pytest.mark.parametrize("kind", DEAD_LISTENERS)
+def test_a_dead_voter_is_a_vote_not_cast(kind: str) -> None:
+    """The others decide, the talk goes on, and the voter is told of as his own failure."""
+    stop = [{"vote": {"observer": "judge"}}, {"vote": {"observer": "cleo", "prompt": "Dull?"}}]
+    prompt = {"opening": "What survives?", "rounds": 4, "stop": stop}
+    faults = [{"kind": kind, "model": "judge"}]
+
+    def says(model: str, texts: Sequence[tuple[str, str]]) -> str | None:
+        return ("yes" if lines_shown(texts) == 4 else "no") if model == "cleo" else None
+
+    one = night(apart({"duo": prompt}, PAIR, "judge"), sim("ada", "basil", "cleo", "judge", faults=faults), says)
+    life = lived(one, 0, looked_on=True)
+    assert line_of(one, DUO)["reason"] == "vote: 1 of 1 for the end, after round 2"
+    assert len(sent_to(one, "judge")) == 1 and "1 failed: vote by judge: " in life.screen
+
+
+def test_who_could_not_be_reached_is_asked_again_in_the_next_night_while_the_talk_goes_on() -> None:
+    """A key that was refused may be put right: what was passed over meanwhile stays so, and the rest is his again."""
+    slow = {**SPEAKERS["models"], "ada": {**SPEAKERS["models"]["ada"], "latency": {"first": 1}}}
+    faults = {"script": [{"kind": "unauthorized", "model": "mod"}]}
+    listens = apart(TABLE["prompts"], TABLE["pairings"][0], "mod")
+    one = night(listens, {"models": slow, "faults": faults}, picks(*["two"] * 15))
+    lived(one, 130, signals=[(2.5, SIGINT)])
+    line = line_of(one, "table/ada~basil~cleo")
+    said = sum(text is not None for text in texts_of(line))
+    assert said == 7 and len(sent_to(one, "mod")) == 1
+    assert "moderator by mod" in one.text("index.md")
+    one.change(SPEAKERS)
+    lived(one, 0)
+    roles = [turn["role"] for turn in line_of(one, "table/ada~basil~cleo")["turns"]]
+    assert "".join(roles[:said]) == IN_ORDER[: len("".join(roles[:said]))] and roles[9] == roles[12] == "two"
+    assert "moderator by mod" not in one.text("index.md")
+
+
+def test_a_moderator_at_the_provider_of_those_who_speak_waits_with_them() -> None:
+    """Where the talk cannot go on anyway, nothing is said without him."""
+    one = night(TABLE, {**SPEAKERS, "faults": {"script": [{"kind": "unauthorized", "model": "mod"}]}})
     lived(one, 3)
-    assert "mod" in one.status()["why"][0]["reason"] and one.counted == 0
+    assert one.status()["conversations"]["pending"] == 1 and one.counted == 0
+    assert not any(isinstance(r.event, Heard) for r in one.records())
     one.change(SPEAKERS)
     lived(one, 0)
     assert statuses(one) == {"table/ada~basil~cleo": "complete"}
+
+
+def test_a_voter_without_money_of_his_own_does_not_end_the_talk() -> None:
+    """The ceiling of his model is his alone; one over the whole run stops the talk, too."""
+    dear = duo(stop=[{"vote": {"observer": "judge", "max_tokens": 4000}}], rounds=4)
+    for budget, code, done in (({"run": 5, "models": {"judge": 0.011}}, 0, 4), (0.0121, 4, 1)):
+        one = night({**dear, "budget": budget}, sim("ada", "basil", "judge"), votes())
+        lived(one, code)
+        assert line_of(one, DUO)["rounds"]["done"] == done
+        assert ("vote by judge" in one.text("index.md")) is (code == 0)
 
 
 @pytest.mark.parametrize("number", range(20, 280, 20))
@@ -390,6 +458,45 @@ def test_an_observer_that_ran_out_of_the_runs_money_is_taken_up_with_the_budget_
     lived(one, 0, Options(budget=round(float(command.rpartition(" ")[2]) * 1e9)))
 
 
+def test_an_observer_that_ran_out_of_money_stays_so_until_it_is_asked_again() -> None:
+    """A later life about another conversation leaves it as it stands, with its reason."""
+    one = night(duo([{**NOTES, "budget": 0.0001}]), sim("ada", "basil", "judge"))
+    lived(one, 3)
+    before = line_of(one, DUO)["after"]
+    assert (before[0]["status"], before[0]["reason"]) == ("budget", "the budget of observer duo.after.1")
+    lived(one, 3, Options(wish=Wish("extend", (DUO,), more_rounds=1)))
+    assert line_of(one, DUO)["after"] == before
+    assert one.status()["observers"]["budget"] == 2
+    lived(one, 0, job=duo([{**NOTES, "budget": 1}]))
+    assert one.status()["observers"]["complete"] == 2
+
+
+def test_a_conversation_that_a_life_leaves_alone_stays_as_it_stands() -> None:
+    """What the money did not reach for is told as such until it is taken up, and then it is held."""
+    many = {**duo(budget=0.0016), "pairings": [{**PAIR, "repeat": 3}]}
+    one = night(many, sim("ada", "basil"))
+    lived(one, 4)
+    before = statuses(one)
+    left, done = (next(name for name in before if before[name] == status) for status in ("budget", "complete"))
+    dollar = 1_000_000_000
+    lived(one, 0, Options(wish=Wish("extend", (done,), more_rounds=1), budget=dollar))
+    assert statuses(one) == {**before, f"{done}.extend1": "complete"}
+    assert line_of(one, left)["reason"] == "the budget of the run"
+    lived(one, 0, Options(budget=dollar))
+    assert set(statuses(one).values()) == {"complete"}
+
+
+def test_what_an_earlier_life_has_told_of_observers_is_not_told_again() -> None:
+    """Only who was asked in this one; the summary counts all."""
+    one = night(duo([SCORES]), sim("ada", "basil", "judge"))
+    assert f"{DUO}: scores by judge: failed: " in lived(one, 3, looked_on=True).screen
+    later = lived(one, 3, looked_on=True, job=duo([SCORES, NOTES]))
+    assert f"{DUO}: scores by judge" not in later.screen and f"{DUO}: complete" in later.screen
+    assert "1 failed: scores by judge" in later.screen
+    again = lived(one, 3, Options(retry_failed=True), looked_on=True, job=duo([SCORES, NOTES]))
+    assert f"{DUO}: scores by judge: failed: " in again.screen
+
+
 def test_a_night_that_is_stopped_before_an_observer_has_spoken_was_interrupted() -> None:
     """The exit code says that somebody stopped it."""
     one = night(duo([NOTES]), sim("ada", "basil", judge={"latency": {"first": 30}}))
@@ -570,6 +677,100 @@ def test_a_letter_that_was_taken_is_not_taken_again_after_a_kill() -> None:
         assert texts_of(line_of(one, "letters/ada"))[0] == (heard or ["Other."])[0]
 
 
+def beside_a_talk(inbox: dict[str, Any], **top: Any) -> dict[str, Any]:
+    """Letters of two friends, and two models who talk meanwhile, of whom one writes to them as well."""
+    prompts = {
+        "letters": {"roles": {"me": {"inbox": inbox}, "it": {}}, "rounds": 2},
+        "duo": {"opening": "What survives?", "rounds": 5},
+    }
+    return job(prompts, [{"prompt": "letters", "it": "ada", "repeat": 2}, PAIR], "ada", "basil", **top)
+
+
+BY_FILE = beside_a_talk({"file": "inbox/{{conversation}}.md"})
+BY_COMMAND = beside_a_talk({"command": ["./next", "{{conversation}}"], "every": "2m"})
+SLOW = sim("ada", basil={"latency": {"first": 100}})
+"""Five rounds take nearly nine minutes."""
+
+
+def when_asked(one: Night, model: str, number: int, do: Any) -> Any:
+    """Do this when the model is about to be asked for this time."""
+    asked = 0
+
+    def before(request: Any) -> None:
+        nonlocal asked
+        asked += orjson.loads(request.body)["model"] == model
+        if asked == number and orjson.loads(request.body)["model"] == model:
+            do()
+
+    return before
+
+
+@pytest.mark.parametrize("budget", [5, 0.0045])
+def test_a_letter_that_comes_while_others_talk_is_taken_in_the_same_night(budget: float) -> None:
+    """Both of its lines; the one that never comes holds back no model and no money, and is told at the end."""
+    one = night({**BY_FILE, "budget": budget}, SLOW)
+    both = "Dear Ada.\n\n<!-- turn -->\n\nThank you."
+    life = lived(one, 3, before=when_asked(one, "basil", 3, lambda: drop(one, BOX, both)), looked_on=True)
+    assert statuses(one) == {"letters/ada": "complete", DUO: "complete", "letters/ada.r2": "pending"}
+    assert 500 < life.seconds < 520
+    heard = [r.at for r in one.records() if isinstance(r.event, Heard)]
+    assert 200 < heard[0] - one.records()[0].at < 262, "within a minute"
+    assert "letters/ada.r2.md is not there" in one.status()["why"][0]["reason"]
+    assert "waits for a line of me" in life.screen
+
+
+def test_where_nobody_talks_a_run_ends_at_once_and_says_who_is_waited_for() -> None:
+    """Several that wait keep each other company, but no run open; none is looked for twice."""
+    only = {**BY_COMMAND, "pairings": BY_COMMAND["pairings"][:1]}
+    one = night(only, sim("ada"), programs=ScriptedPrograms(lambda command, given, environ: Ran(0, b"", b"")))
+    life = lived(one, 3)
+    assert life.seconds < 1 and isinstance(one.programs, ScriptedPrograms)
+    assert sorted(command[1] for command, _ in one.programs.ran) == ["letters/ada", "letters/ada.r2"]
+    assert [why["reason"].rpartition(": ")[2] for why in one.status()["why"]] == [
+        "`./next letters/ada` gave none", "`./next letters/ada.r2` gave none"
+    ]  # fmt: skip
+
+
+def test_a_command_is_run_as_often_as_the_job_says_and_once_more_at_the_end() -> None:
+    """Nine minutes, and every two of them: six times for each."""
+    one = night(BY_COMMAND, SLOW, programs=ScriptedPrograms(lambda command, given, environ: Ran(0, b"", b"")))
+    lived(one, 3)
+    assert isinstance(one.programs, ScriptedPrograms)
+    assert len(one.programs.ran) == 2 * 6
+
+
+def test_commands_that_hang_do_not_keep_each_other_waiting() -> None:
+    """Each is given up after a minute, and none is run over and over because another one still is."""
+    only = {**BY_COMMAND, "pairings": BY_COMMAND["pairings"][:1]}
+    one = night(only, sim("ada"), programs=ScriptedPrograms(lambda command, given, environ: None))
+    assert lived(one, 3).seconds < 200 and isinstance(one.programs, ScriptedPrograms)
+    assert len(one.programs.ran) == 3, "the first one once more, for the second has taken a minute meanwhile"
+
+
+def test_when_a_late_letter_has_come_others_wait_again() -> None:
+    """The run was about to end: two were looked for once more and found, and while one is answered the other waits."""
+    times: dict[str, int] = {}
+
+    def says(command: Sequence[str], given: bytes, environ: Any) -> Ran:
+        times[command[1]] = times.get(command[1], 0) + 1
+        return Ran(0, b"A line." if times[command[1]] % 2 == 0 else b"", b"")
+
+    late = beside_a_talk({"command": ["./next", "{{conversation}}"], "every": "4h"})
+    late["pairings"] = [{"prompt": "letters", "it": ["ada", "basil"]}, PAIR]
+    one = night(late, SLOW, programs=ScriptedPrograms(says))
+    lived(one, 3)
+    assert statuses(one) == {"letters/ada": "complete", "letters/basil": "pending", DUO: "complete"}
+    assert times == {"letters/ada": 4, "letters/basil": 3}
+
+
+def test_a_run_that_is_stopped_waits_for_no_letter() -> None:
+    """Nor does it look once more."""
+    one = night(BY_COMMAND, SLOW, programs=ScriptedPrograms(lambda command, given, environ: Ran(0, b"", b"")))
+    life = lived(one, 130, signals=[(150.0, SIGINT)])
+    assert isinstance(one.programs, ScriptedPrograms)
+    assert len(one.programs.ran) == 4 and life.seconds < 210
+
+
 # --- going on with what is there ---------------------------------------------------------------------------------
 
 
@@ -664,8 +865,81 @@ def test_what_was_redone_is_redone_again_and_each_stays() -> None:
         assert branch(one, "redo", DUO, turn=3).exit == 0
     names = {path.name for path in one.left().files if path.parent.name == "duo"}
     assert names == {"ada~basil.md", "ada~basil.old1.md", "ada~basil.old2.md"}
-    assert statuses(one) == {DUO: "complete"} and one.status()["mended"]["conversations"] == 2
+    assert statuses(one) == {DUO: "complete"} and one.status()["mended"]["conversations"] == 1
     assert branch(one, "extend", DUO, more_rounds=1).exit == 0
+    sound(one)
+
+
+def test_what_failed_again_or_was_cut_off_again_is_not_mended() -> None:
+    """It is told apart, wherever one looks, until a later `redo` comes out well; the money of all is counted."""
+    one = eight_rounds()
+    lived(one, 3)
+    spent = one.counted
+    assert isinstance(one.engine, Oracle)
+    one.engine.says = lambda model, texts: " "
+    again = one.live(Options(wish=Wish("redo", ("eight/*",))), looked_on=True)
+    assert again.exit == 3
+    mended = one.status()["mended"]
+    assert mended == {"conversations": 0, "in_vain": 1, "unfinished": 0, "cost": pytest.approx(spent / 1e9)}
+    assert "Mended: 0, redone in vain: 1, $" in one.text("index.md")
+    assert "mended: 0, redone in vain: 1, $" in again.screen
+    one.engine.says = lambda model, texts: None
+    one.change(sim(ada={"reply": {"mean": 900, "spread": 0}}))
+    branch(one, "redo", "eight/*")
+    assert (one.status()["mended"]["in_vain"], one.status()["flags"]["truncated"]) == (1, 1)
+    one.engine.says = lambda model, texts: "Answer."
+    assert branch(one, "redo", "eight/*").exit == 0
+    mended = one.status()["mended"]
+    assert (mended["conversations"], mended["in_vain"], mended["unfinished"]) == (1, 0, 0)
+    assert "Mended: 1, $" in one.text("index.md")
+    sound(one)
+
+
+def test_what_is_not_redone_yet_is_not_mended() -> None:
+    """A branch that was killed is told as one that is not at its end."""
+    one = eight_rounds()
+    lived(one, 3)
+    said = len(one.records())
+    for number in range(12, 60, 6):
+        assert (
+            one.live(Options(wish=Wish("redo", ("eight/*",))), fault=planned({number: "kill"}, own=True)).exit is None
+        )
+        if any(isinstance(r.event, Branched) for r in one.records()[said:]):
+            break
+    redone = one.reading().redone()
+    assert (redone.mended, redone.in_vain, redone.unfinished) == (0, 0, 1)
+
+
+def test_a_wish_that_was_killed_goes_on_when_it_is_wished_again_and_is_not_held_twice() -> None:
+    """One branch, whose turns are each asked once; when it is complete, the same wish asks nothing."""
+    one = night(duo(), sim("ada", "basil"))
+    lived(one, 0)
+    wish = Options(wish=Wish("fork", (DUO,), turn=1, models={"b": "ada"}))
+    said = len(one.replies())
+    for number in range(24, 60, 6):
+        assert one.live(wish, fault=planned({number: "kill"}, own=True)).exit is None
+        if len(one.replies()) > said:
+            break
+    again = lived(one, 0, wish)
+    assert again.told == [f"{DUO}.fork1 goes on with {DUO} from turn 2, as was asked for before"]
+    assert statuses(one) == {DUO: "complete", f"{DUO}.fork1": "complete"}
+    records = one.records()[-1].seq
+    assert "nothing to do" in lived(one, 0, wish).told[-1]
+    assert asked_since(one, records) == []
+
+
+def test_a_fork_under_a_prompt_whose_words_have_changed_is_another_conversation() -> None:
+    """What was held under the old ones is kept, and counted as replaced."""
+    prompts = {"duo": {"opening": "What survives?", "rounds": 2}, "other": {"opening": "What is lost?", "rounds": 1}}
+    one = night(job(prompts, [PAIR], "ada", "basil"), sim("ada", "basil"))
+    lived(one, 0)
+    assert branch(one, "fork", DUO, turn=0, prompt="other").exit == 0
+    one.job = job({**prompts, "other": {"opening": "What is found?", "rounds": 1}}, [PAIR], "ada", "basil")
+    lived(one, 0)
+    assert statuses(one) == {DUO: "complete"} and one.status()["replaced"]["conversations"] == 1
+    assert branch(one, "fork", DUO, turn=0, prompt="other").exit == 0
+    assert statuses(one) == {DUO: "complete", f"{DUO}.fork2": "complete"}
+    assert sent_to(one, "ada")[-1] == [("user", "What is found?")]
     sound(one)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runner.branches import Wish
     from runner.cli.runs import Run
     from runner.events import Engaged
-    from runner.job import Job
+    from runner.night import Source
 
 _RUN = click.argument("run")
 _CONVERSATIONS = click.argument("conversations", nargs=-1, required=True, metavar="CONVERSATION...")
@@ -104,7 +104,11 @@ def redo(
 @click.command()
 @_RUN
 @click.argument("conversations", nargs=-1, metavar="[CONVERSATION...]")
-@click.option("--observer", metavar="MODEL", help="A model of the job, beside the observers that the job names.")
+@click.option(
+    "--observer",
+    metavar="MODEL",
+    help="A model, beside the observers of the job; as in a job, by its name or as provider/model-id.",
+)
 @click.option("--prompt", "question", metavar="TEXT", help="What the observer is asked; @FILE reads it from a file.")
 @click.option("--heading", default="Notes", show_default=True, help="What stands above its words in the transcript.")
 @outputs_option
@@ -125,13 +129,16 @@ def observe(
     if (observer is None) != (question is None):
         raise click.UsageError("--observer and --prompt belong together.")
 
-    def engaged(job: Job) -> Engaged | None:
-        return None if observer is None or question is None else _engaged(job, observer, question, heading)
+    def engaged(source: Source, of: Run) -> tuple[Source, Engaged | None]:
+        if observer is None or question is None:
+            return source, None
+        return _engaged(source, of, observer, question, heading)
 
     return _hold(run, outputs, job_file, budget, only=conversations, engaged=engaged, observers_only=True)
 
 
-def _engaged(job: Job, observer: str, question: str, heading: str) -> Engaged:
+def _engaged(source: Source, run: Run, observer: str, question: str, heading: str) -> tuple[Source, Engaged]:
+    """The job in which the observer is known, and what he is asked."""
     from dataclasses import asdict
 
     from runner.call import has_text
@@ -139,7 +146,9 @@ def _engaged(job: Job, observer: str, question: str, heading: str) -> Engaged:
     from runner.job.job import Listener
     from runner.job.problem import did_you_mean, listed
 
-    if observer not in job.models:
+    known = _known(source, run, observer)
+    job = known.source.job
+    if known.alias not in job.models and known.model is None:
         hint = did_you_mean(observer, job.models) or f"the job has {listed(list(job.models))}"
         raise click.BadParameter(f"there is no model {observer}; {hint}", param_hint="--observer")
     if question.startswith("@"):
@@ -149,8 +158,8 @@ def _engaged(job: Job, observer: str, question: str, heading: str) -> Engaged:
             raise click.BadParameter(f"{question[1:]} cannot be read: {error}", param_hint="--prompt") from None
     if not has_text(question):
         raise click.BadParameter("this text is blank", param_hint="--prompt")
-    listener = Listener("notes", observer, question.strip("\n"), heading=heading)
-    return Engaged(tuple(job.prompts), asdict(listener))
+    listener = Listener("notes", known.alias, question.strip("\n"), heading=heading)
+    return known.source, Engaged(tuple(job.prompts), asdict(listener), model=known.model)
 
 
 # --- holding -----------------------------------------------------------------------------------------------------
@@ -178,7 +187,7 @@ def _hold(
     *,
     wish: Wish | None = None,
     only: tuple[str, ...] = (),
-    engaged: Any = None,
+    engaged: Callable[[Source, Run], tuple[Source, Engaged | None]] = lambda source, of: (source, None),
     observers_only: bool = False,
 ) -> int:
     """One more life of a run, about nothing but this."""
@@ -195,17 +204,57 @@ def _hold(
     (source,) = load_all([path], sets)
     if slug(source.job.name) != found.folder.parent.name:
         raise click.UsageError(f"{path} is the job {source.job.name}, and {found.name} is a run of another one.")
+    source, added = engaged(source, found)
     options = Options(
         key=found.folder.name,
         budget=None if budget is None else dollars_of(budget),
         only=only,
         wish=wish,
-        engaged=None if engaged is None else engaged(source.job),
+        engaged=added,
         observers_only=observers_only,
     )
     code = hold([source], options, found.folder.parent.parent)
     say(f"look at it: {found.command('status')}")
     return code
+
+
+class _Known(NamedTuple):
+    """The model that is meant, and the job that knows it."""
+
+    source: Source
+    alias: str
+    model: Mapping[str, Any] | None = None
+    """What it is, where the job does not name it and only its provider."""
+
+
+def _known(source: Source, run: Run, model: str) -> _Known:
+    """The model that the job calls so; `provider/model-id` needs no entry, as in a job file."""
+    from runner.cli.hold import load_all
+    from runner.cli.runs import scanned
+    from runner.job.naming import choices
+
+    job = source.job
+    provider, _, id_ = model.partition("/")
+    if model in job.models or not (provider and id_):
+        return _Known(source, model)
+    for alias, known in job.models.items():
+        if (known.provider, known.id) == (provider, id_):
+            return _Known(source, alias)
+    earlier = {str(one.listener["model"]): one.model for one in scanned(run).state.engaged if one.model is not None}
+    for alias, known_then in earlier.items():
+        if alias not in job.models and (known_then["provider"], known_then["id"]) == (provider, id_):
+            return _Known(source, alias, known_then)
+    taken = {alias.casefold() for alias in (*job.models, *earlier)}
+    # A dot would part the name where `--set` names it.
+    names = (name.replace(".", "-") for name in choices(id_.rpartition("/")[2], provider, id_))
+    alias = next(name for name in names if name.casefold() not in taken)
+    change = f"models.{alias}.use={model}"
+    (wider,) = load_all([Path(source.file)], [*source.sets, change])
+    if provider not in job.providers:
+        say(f"the job has no provider {provider}: for this observer a later `tertulia run` needs --set {change}")
+        return _Known(wider, alias)
+    one = wider.job.models[alias]
+    return _Known(source, alias, {"provider": provider, "id": one.id, "free": one.free, "context": one.context})
 
 
 def _job_of(run: Run) -> tuple[Path, list[str]]:

@@ -84,10 +84,13 @@ def _side(outputs: Path, text: str) -> _Side:
 
 
 def _after_life(run: Run, life: int) -> Scan:
-    """The journal as far as it told when that life had ended: up to the beginning of the next."""
+    """The journal as far as it told when that life had ended: up to the beginning of the next.
+
+    What was wished of the run after one life is on record before the next one opens, and belongs to that.
+    """
     from runner.cli.runs import scanned
-    from runner.events import Opened, Repaired
-    from runner.journal import Scan, decode
+    from runner.events import Branched, Engaged, Opened, Repaired
+    from runner.journal import Record, Scan, decode
     from runner.lines import split
     from runner.world import RealDisk
 
@@ -95,11 +98,18 @@ def _after_life(run: Run, life: int) -> Scan:
     if not 1 <= life <= lives:
         known = "1 life" if lives == 1 else f"{lives:,} lives"
         raise click.UsageError(f"{run.name} has had {known}: there is no @{life}.")
-    found = Scan()
+    found, wished = Scan(), list[Record]()
     for offset, line, whole in split(RealDisk(), run.journal):
         record = decode(line, offset) if whole else None
         if record is None or (isinstance(record.event, Opened) and record.event.life > life):
             break
+        if isinstance(record.event, Branched | Engaged):
+            wished.append(record)
+            continue
+        if isinstance(record.event, Opened):
+            for wish in wished:
+                found.state.apply(wish.event, wish.at, wish.place)
+            wished.clear()
         found.state.apply(record.event, record.at, record.place)
         found.last = record.event.through if isinstance(record.event, Repaired) else record.seq
         found.last_at = record.at

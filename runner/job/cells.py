@@ -17,7 +17,7 @@ from math import prod
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from runner.conversation import DURING, Aside, Inbox, Line, Look, Participant
-from runner.job.fields import INBOX_FIELD, Template, template
+from runner.job.fields import INBOX_FIELD, Template, fields, template
 from runner.job.job import Job, Listener, Model, Pairing, Prompt, Settings, settled
 from runner.job.questions import question
 
@@ -157,7 +157,7 @@ class Scene:
         """How the transcript of this casting looks."""
         look = self.prompt.look
         values = self.casting_values(casting) if look.texts else {}
-        return Look(look.style, {name: self.template(text).filled(values) for name, text in look.texts.items()})
+        return replace(look, texts={name: self.template(text).filled(values) for name, text in look.texts.items()})
 
     def inbox(self, role: str, casting: Casting, name: str) -> Inbox | None:
         """Where the lines of a role come from in the conversation of this name; None when that is no inbox."""
@@ -169,7 +169,8 @@ class Scene:
         def filled(text: str) -> str:
             return self.template(text).filled(values)
 
-        return Inbox(None if inbox.file is None else filled(inbox.file), tuple(map(filled, inbox.command)))
+        file = None if inbox.file is None else filled(inbox.file)
+        return replace(inbox, file=file, command=tuple(map(filled, inbox.command)))
 
     def casting_values(self, casting: Casting) -> dict[str, str]:
         """The fields that follow from the models."""
@@ -232,6 +233,12 @@ class Scene:
             content["order"] = [prompt.order, *([self.job.seed] if prompt.order == "random" else [])]
         if prompt.stops:
             content["stop"] = [[rule.kind, rule.most, rule.phrase] for rule in prompt.stops]
+        if fed := [role.inbox for role in prompt.roles if role.inbox is not None]:
+            # What will come is known to nobody yet. Its place may change, so that the name of the prompt stands for it,
+            # with those values of the job that its place names.
+            named = {name for inbox in fed for text in (inbox.file or "", *inbox.command) for name, _ in fields(text)}
+            given = {**self.job.vars, **prompt.vars, **self.pairing.vars}
+            content["inbox"] = [prompt.name, {name: given[name] for name in named & given.keys()}]
         if during := [one.digest for one in posed if one.listener.kind in DURING]:
             content["asked"] = during
         return Stage(context, opening, systems, lines, _digest(content))

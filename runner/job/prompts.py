@@ -278,13 +278,13 @@ class Prompts(Section):
             return None
         if entry.file is not None:
             written.append((Written(entry.file), where.at("file")))
-            return Inbox(file=entry.file)
+            return Inbox(file=entry.file, every=entry.every)
         words = entry.command or []
         if not words[0].strip() or any("\0" in word for word in words):
             self.note(where.at("command"), "this is no command: its first word is the program")
             return None
         written += [(Written(word), where.at("command", index)) for index, word in enumerate(words)]
-        return Inbox(command=tuple(words))
+        return Inbox(command=tuple(words), every=entry.every)
 
     def references(self) -> list[tuple[str, Where]]:
         """Every model that listens somewhere, as it is written, with its place."""

@@ -459,6 +459,9 @@ class InboxEntry(_Entry):
     command: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = Field(
         default=None, description="a command and its arguments, which prints a line"
     )
+    every: Duration = Field(
+        default="1m", validate_default=True, description="how often it is looked for while others still talk"
+    )
 
 
 class RoleEntry(_Entry):

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from runner.branches import Wish
+from runner.events import Branched
 from runner.journal import FILE
 from runner.selection import Options
 from tests.cli.folders import JOB, SIM, landed, tertulia
@@ -168,6 +170,48 @@ def test_the_end_for_programs_bears_the_exit_code(worse: None) -> None:
     assert [event["event"] for event in events] == ["conversation"] * 3 + ["sum", "end"]
     assert events[-1]["exit"] == 3
     assert events[-2]["before"]["complete"] == 3
+
+
+def test_a_life_knows_nothing_of_what_was_wished_after_it() -> None:
+    """Mended, branched or grown longer in the second life, each was in the first what it was then."""
+    night = Night(JOB, SIM)
+    assert night.live().exit == 0
+    landed(night, Path("first"))
+    for number, wish in enumerate(
+        (
+            Wish("redo", ("letter/ada",), turn=2),
+            Wish("fork", ("letter/bo",), turn=1),
+            Wish("extend", ("memory/*",), more_rounds=1),
+        ),
+        2,
+    ):
+        assert night.live(Options(wish=wish)).exit == 0
+        landed(night, Path("outputs"))
+        rows, sums = told("talk@1", f"talk@{number}")
+        assert sums["before"]["complete"] == sums["before"]["conversations"] == 3
+        rows, _ = told(f"talk@{number - 1}", "talk")
+        standings = {name: row["standing"] for name, row in rows.items() if row["standing"] != "same"}
+        if wish.how == "redo":
+            assert standings == {"letter/ada": "changed"}
+            assert rows["letter/ada"]["before"]["status"] == rows["letter/ada"]["after"]["status"] == "complete"
+            assert rows["letter/ada"]["changes"] == ["redo from turn 2 on"]
+        else:
+            name = "letter/bo.fork1" if wish.how == "fork" else "memory/ada~bo.extend1"
+            assert standings == {name: "new"}
+
+
+def test_what_was_wished_and_never_begun_belongs_to_no_life_yet() -> None:
+    """Of what was written the wish is the last line."""
+    night = Night(JOB, SIM)
+    assert night.live().exit == 0
+    assert night.live(Options(wish=Wish("redo", ("letter/ada",), turn=2))).exit == 0
+    landed(night, Path("outputs"))
+    journal = Path("outputs/talk/main") / FILE
+    whole = journal.read_bytes().splitlines(keepends=True)
+    wished = next(n for n, record in enumerate(night.records(), 1) if isinstance(record.event, Branched))
+    journal.write_bytes(b"".join(whole[:wished]))
+    rows, _ = told("talk@1", "talk")
+    assert (rows["letter/ada"]["before"]["status"], rows["letter/ada"]["after"]["status"]) == ("complete", "pending")
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------

@@ -132,7 +132,12 @@ class Account:
             self._job = line
         if self._job is not None:
             self.pairing_of = self.pairings(self._job, self._texts)
-        self.statuses = {cell: why for cell, why in self.statuses.items() if why[0] in ("complete", "failed")}
+        about = line.get("about")
+        self.statuses = {
+            cell: why
+            for cell, why in self.statuses.items()
+            if why[0] in ("complete", "failed") or (about is not None and cell not in about)
+        }
         for cell in line.get("reopened", ()):
             self.statuses.pop(cell, None)
 
