@@ -60,9 +60,11 @@ says, and that stands above it:
 |                 |                                                    | plan, prices, roster, talk, world
 | `inbox`         | lines that come from outside, out of a file or a   | call, conversation, events, foreign, job, run,
 |                 | command                                            | talk, world
-| `outputs`       | the files of a run, computed from its journal      | call, conversation, events, forecast, foreign,
-|                 |                                                    | job, journal, ledger, limits, money,
-|                 |                                                    | observers, plan, render, talk, world
+| `transcripts`   | a conversation in full, out of the records of a    | call, conversation, events, journal,
+|                 | journal                                            | observers, talk
+| `outputs`       | the files of a run, computed from its journal      | conversation, events, forecast, foreign, job,
+|                 |                                                    | journal, ledger, limits, money, plan, render,
+|                 |                                                    | talk, transcripts, world
 | `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
 |                 | what is new or changed, its cost, its time         | limits, money, plan, stops
 | `compare`       | two runs held against each other: what is new,     | conversation, foreign, money, outlook, render
@@ -122,7 +124,7 @@ if TYPE_CHECKING:
     from runner.run import run
 
 __all__ = ["load", "plan", "read", "run"]
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "load": ("runner.job", "load"),

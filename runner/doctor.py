@@ -18,7 +18,7 @@ from runner.journal import Scan
 from runner.ledger import Entry
 from runner.money import Nanos, shown
 from runner.outputs import Reading
-from runner.render.figures import counted, duration, stamp, usd
+from runner.render.figures import counted, duration, of_them_early, stamp, usd
 
 Grade: TypeAlias = Literal["ok", "warning", "problem"]
 CODES: Final[Mapping[Grade, int]] = {"ok": 0, "warning": 3, "problem": 6}
@@ -345,14 +345,14 @@ def of_run(facts: RunFacts) -> Iterator[Finding]:
 
 
 def _unfinished(name: str, reading: Reading) -> Iterator[Finding]:
-    counts, go_on = reading.counts(), reading.command()
+    counts, go_on, early = reading.counts(), reading.command(), of_them_early(reading.stopped_early())
     total = sum(counts.values())
     cut = "broken off, " if reading.state.is_open else ""
     if go_on is None and not cut:
-        yield Finding("ok", name, f"complete: {counted(total, 'conversation')}")
+        yield Finding("ok", name, f"complete: {counted(total, 'conversation')}{early}")
         return
     others = "".join(f", {number:,} {status}" for status, number in counts.items() if number and status != "complete")
-    text = f"{cut}{counts['complete']:,} of {counted(total, 'conversation')} complete{others}"
+    text = f"{cut}{counts['complete']:,} of {counted(total, 'conversation')} complete{early}{others}"
     yield Finding("warning", name, text, go_on or command("report", reading.folder))
 
 

@@ -212,7 +212,9 @@ def dollars(nanos: Nanos) -> str:
 
 
 def shown(nanos: Nanos) -> str:
-    """The amount as people read it, four decimals: `$0.0036`."""
+    """The amount as people read it, four decimals: `$0.0036`; exact where these would make nothing of something."""
     tenths = (abs(nanos) + 50_000) // 100_000
-    sign = "-" if nanos < 0 and tenths else ""
+    sign = "-" if nanos < 0 else ""
+    if nanos and not tenths:
+        return f"{sign}${dollars(abs(nanos))}"
     return f"{sign}${tenths // 10_000}.{tenths % 10_000:04d}"

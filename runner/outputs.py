@@ -8,8 +8,8 @@ Every view is a function of it, so two processes that read the same journal writ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Set
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path, PurePosixPath
 from shlex import quote
@@ -19,20 +19,19 @@ from typing import Any, Final, NamedTuple
 import anyio.lowlevel
 import orjson
 
-from runner.call import Message, Usage
-from runner.conversation import DURING, STATUSES, Aside, Conversation, Line, Note, Status, Transcript, Turn, view
-from runner.events import LASTING, Account, Failed, Heard, Noted, Place, Progress, Replied, Sent, State, usage_of
+from runner.conversation import DURING, STATUSES, Aside, Conversation, Status, Transcript
+from runner.events import LASTING, Account, Place, Progress, State
 from runner.forecast import AT_MOST, expecting, loads
 from runner.foreign import one_line
 from runner.job import Job, JobError
-from runner.journal import FILE, Journal, Record, Scan, read_record, said_in, scan
+from runner.journal import FILE, Journal, Record, Scan, read_record, scan
 from runner.ledger import BUDGETS, Scope
 from runner.limits import RUN_BUDGET, Lane
 from runner.money import Nanos, Price, dollars
-from runner.observers import understood
 from runner.plan import Cell, Plan, make_plan, who_of
 from runner.render import DEFAULT, STYLES, Links, Style, StyleError, jsonl, own_style, summary
-from runner.talk import Talk, rounds_done, talk_of
+from runner.talk import Talk, rounds_done
+from runner.transcripts import Scribe, last_view
 from runner.world import Clock, Disk
 
 OUTPUTS: Final = "outputs"
@@ -53,6 +52,16 @@ class Past(NamedTuple):
     """Conversations that are kept and not counted any more."""
 
     conversations: int
+    cost: Nanos
+
+
+class Redone(NamedTuple):
+    """What became of the conversations of which bad turns were said again, and what those beside them have cost."""
+
+    mended: int
+    in_vain: int
+    """Failed once more, or with a new turn that was cut off or refused."""
+    unfinished: int
     cost: Nanos
 
 
@@ -108,11 +117,20 @@ class Reading:
         conversations = len(found.keys() - self._listened_once(found.keys()))
         return Past(conversations, sum(progress.account.held for progress in found.values()))
 
-    def mended(self) -> Past:
-        """What was said and stands beside the conversations that took its place."""
+    def redone(self) -> Redone:
+        """How the conversations stand that took the place of others, and what was paid for those."""
         past = self.plan.superseded
         held = (self.state.of(aside.id).account.held for cell in past for aside in self.plan.after(cell))
-        return Past(len(past), sum(self.spent(cell) for cell in past) + sum(held))
+        taken = (cell for cell in self.plan.cells if cell.branch is not None and cell.branch.how == "redo")
+        found = Counter(map(self._is_mended, taken))
+        return Redone(found[True], found[False], found[None], sum(self.spent(cell) for cell in past) + sum(held))
+
+    def _is_mended(self, cell: Cell) -> bool | None:
+        """True when what was said again is good now; None while it is not at its end."""
+        progress = self.state.of(cell.id)
+        if not progress.lasting:
+            return None
+        return progress.status == "complete" and all(turn <= progress.carried for turn in progress.flagged)
 
     def _beside(self) -> dict[str, Progress]:
         """What was begun and belongs to no conversation of the plan, nor to one that was mended."""
@@ -138,7 +156,7 @@ class Reading:
         return self._listeners
 
     def observers(self) -> Iterator[Observer]:
-        """Those who comment on what is complete, and of the others those who failed while it went on."""
+        """Those who comment on what is complete, and of the others those who were passed over while it went on."""
         for cell in self.plan.cells:
             yield from self.observers_of(cell)
 
@@ -150,8 +168,8 @@ class Reading:
         complete = state.of(cell.id).status == "complete"
         for aside in self.plan.conversation(cell).asides:
             progress = state.of(aside.id)
-            if aside.kind in DURING and progress.status == "failed":
-                yield Observer(cell, aside, "failed", progress.reason)
+            if aside.kind in DURING and progress.status is not None:
+                yield Observer(cell, aside, progress.status, progress.reason)
             elif aside.kind not in DURING and complete:
                 yield Observer(cell, aside, progress.status or "pending", progress.reason)
 
@@ -171,16 +189,14 @@ class Reading:
 
     def transcript(self, cell: Cell) -> Transcript:
         """One conversation with all its texts and figures."""
-        progress = self.state.of(cell.id)
+        progress, scribe = self.state.of(cell.id), self._scribe
         talk = self.talk(cell)
         conversation = talk.conversation
         status, reason = self.status(cell)
-        notes = tuple(self._note(talk, aside) for aside in conversation.after if self._is_asked(cell, aside))
-        notes += tuple(self._heard_note(place) for place in progress.noted)
-        titles: Mapping[str, str] = next((note.data for note in notes if note.kind == "titles" and note.data), {})
-        turns = tuple(self._turn(talk, line, progress, titles) for line in conversation.lines)
+        notes = scribe.notes(conversation)
+        turns = scribe.turns(talk, notes)
         error = next((turn.error for turn in turns if turn.error is not None), None) if status != "complete" else None
-        system, messages = _last_view(conversation, talk.history)
+        system, messages = last_view(conversation, talk.history)
         return Transcript(
             id=cell.id,
             name=cell.name,
@@ -202,6 +218,7 @@ class Reading:
             assumed=sum(account.assumed + account.reserved for account in self._accounts(cell)),
             started=progress.started,
             ended=progress.ended,
+            dated=progress.dated,
             error=error,
             notes=notes,
             look=conversation.look,
@@ -211,7 +228,11 @@ class Reading:
 
     def talk(self, cell: Cell) -> Talk:
         """One conversation as far as it has come."""
-        return talk_of(self.plan.conversation(cell), self.state, self._said)
+        return self._scribe.talk(self.plan.conversation(cell))
+
+    @property
+    def _scribe(self) -> Scribe:
+        return Scribe(self.state, self._record)
 
     def spent(self, cell: Cell) -> Nanos:
         """What a conversation has cost, with those who were asked while it went on; without who commented on it."""
@@ -221,139 +242,8 @@ class Reading:
         own = (cell.id, *(aside.id for aside in self.plan.during(cell)))
         return [self.state.of(id_).account for id_ in own]
 
-    def _is_asked(self, cell: Cell, aside: Aside) -> bool:
-        """True when an observer was asked, or should have been."""
-        return self.state.of(cell.id).status == "complete" or aside.id in self.state.cells
-
-    def _note(self, talk: Talk, aside: Aside) -> Note:
-        """What an observer made of a conversation."""
-        progress = self.state.of(aside.id)
-        turn, place = next(iter(progress.replies.items()), (0, None))
-        reply = None if place is None else self._replied(place)
-        failed = None if reply is not None or progress.tried.last is None else self._failed(progress.tried.last)
-        sent = self._sent(progress.sents.get(turn, progress.tried.sent))
-        assert aside.kind in ("notes", "titles", "scores")
-        return Note(
-            kind=aside.kind,
-            heading=aside.heading,
-            observer=aside.by.label,
-            alias=aside.by.alias,
-            provider=aside.by.provider,
-            model=aside.by.model,
-            status="pending" if progress.status is None else progress.status,
-            reason=progress.reason if progress.status is not None else "not asked yet",
-            text=None if reply is None else reply.text,
-            data=None if reply is None else understood(aside, reply.text, turn).data,
-            usage=Usage() if reply is None else _believed(usage_of(reply.usage)),
-            cost=None if reply is None else progress.corrected.get((turn, reply.attempt), reply.cost),
-            cost_source=None if reply is None else reply.cost_source,
-            seconds=None if reply is None else reply.seconds,
-            attempts=progress.attempts.get(turn, progress.tried.attempts),
-            spent=progress.account.held,
-            request=None if sent is None else sent.request,
-            error=None if failed is None else {"kind": failed.failure, "message": failed.detail},
-        )
-
-    def _heard_note(self, place: Place) -> Note:
-        """What came with a conversation that was read in."""
-        event = self._record(place).event
-        assert isinstance(event, Noted)
-        return Note(
-            kind="notes",
-            heading=event.heading,
-            observer=event.observer,
-            alias=None,
-            provider=None,
-            model=None,
-            status="complete",
-            text=event.text,
-            heard=event.source,
-        )
-
-    def _turn(self, talk: Talk, line: Line, progress: Progress, titles: Mapping[str, str]) -> Turn:
-        planned = _planned(talk, line, titles)
-        if line.number > len(talk.history):
-            upcoming = line.number == len(talk.history) + 1 and talk.conversation.participant(line.role).live
-            return self._open_turn(planned, progress) if upcoming and not planned.given else planned
-        said = talk.said.get(line.number)
-        if said is None:
-            return replace(planned, text=line.given, outcome="ok")
-        reply = said.event
-        if isinstance(reply, Heard):
-            return replace(
-                planned,
-                given=False,
-                label=reply.label or planned.label,
-                title=reply.title or planned.title,
-                text=reply.text,
-                outcome=reply.finish,
-                reasoning=reply.reasoning,
-                heard=reply.source,
-                usage=_believed(usage_of(reply.usage)),
-                cost=reply.cost,
-                cost_source=None if reply.cost is None else "reported",
-                seconds=reply.seconds,
-            )
-        sent = self._sent(progress.sents.get(line.number))
-        attempts = progress.attempts.get(line.number, 1)
-        corrected = progress.corrected.get((line.number, attempts))
-        return replace(
-            planned,
-            text=reply.text,
-            outcome=reply.finish,
-            reasoning=reply.reasoning,
-            stop=reply.stop,
-            served=reply.model,
-            upstream=reply.upstream,
-            usage=_believed(usage_of(reply.usage)),
-            cost=reply.cost if corrected is None else corrected,
-            computed=reply.computed,
-            cost_source=reply.cost_source if corrected is None else "reported",
-            first_byte=reply.first_byte,
-            seconds=reply.seconds,
-            attempts=attempts,
-            generation=reply.generation,
-            request=None if sent is None else sent.request,
-            left_out=0 if sent is None else sent.left_out,
-        )
-
-    def _open_turn(self, planned: Turn, progress: Progress) -> Turn:
-        """The first turn that has no reply: what was tried, and how the last attempt failed."""
-        tried = progress.tried
-        failed = None if tried.last is None else self._failed(tried.last)
-        sent = self._sent(tried.sent)
-        if failed is None and progress.told and progress.status == "failed":
-            return replace(planned, outcome="failed", error={"kind": "empty", "message": progress.reason})
-        return replace(
-            planned,
-            outcome="open" if failed is None else "failed",
-            attempts=tried.attempts,
-            request=None if sent is None else sent.request,
-            error=None if failed is None else {"kind": failed.failure, "message": failed.detail},
-        )
-
     def _record(self, place: Place) -> Record:
         return read_record(self.disk, self.folder, place) if self.journal is None else self.journal.read(place)
-
-    def _said(self, place: Place) -> tuple[Replied | Heard, float]:
-        return said_in(self._record(place))
-
-    def _replied(self, place: Place) -> Replied:
-        event = self._record(place).event
-        assert isinstance(event, Replied)
-        return event
-
-    def _failed(self, place: Place) -> Failed:
-        event = self._record(place).event
-        assert isinstance(event, Failed)
-        return event
-
-    def _sent(self, place: Place | None) -> Sent | None:
-        if place is None:
-            return None
-        event = self._record(place).event
-        assert isinstance(event, Sent)
-        return event
 
     # -- views -------------------------------------------------------------------------------------------------------
 
@@ -386,7 +276,9 @@ class Reading:
 
     def file(self, cell: Cell, style: Style | None = None) -> PurePosixPath:
         """Where a conversation's transcript stands, relative to the run's folder."""
-        return PurePosixPath(CONVERSATIONS, f"{cell.name}{(style or self.style(cell) or STYLES[DEFAULT]).suffix}")
+        look = self.plan.look(cell)
+        suffix = style.suffix if style is not None else look.suffix or STYLES.get(look.style, STYLES[DEFAULT]).suffix
+        return PurePosixPath(CONVERSATIONS, f"{cell.name}{suffix}")
 
     def written(self) -> Iterator[Cell]:
         """The conversations that have a transcript: those that came to an end or broke off after they had begun."""
@@ -400,7 +292,7 @@ class Reading:
         state = self.state
         closed = state.closed[-1][1] if state.closed and not state.is_open else None
         ends = {event.life: (at, event.exit) for at, event in state.closed}
-        replaced, mended = self.replaced(), self.mended()
+        replaced, redone = self.replaced(), self.redone()
         observers = list(self.observers())
         return summary.Night(
             job=self.job,
@@ -424,8 +316,10 @@ class Reading:
             ),
             replaced=replaced.conversations,
             replaced_cost=replaced.cost,
-            mended=mended.conversations,
-            mended_cost=mended.cost,
+            mended=redone.mended,
+            redone_in_vain=redone.in_vain,
+            not_yet_redone=redone.unfinished,
+            mended_cost=redone.cost,
             observers=sum(one.aside.kind not in DURING for one in observers),
             silent=tuple(
                 summary.Silent(one.cell.name, who_of(one.aside), one.status, one.reason, one.aside.kind not in DURING)
@@ -552,7 +446,7 @@ class Reading:
         progress = self.state.of(cell.id)
         conversation = self.plan.conversation(cell)
         status, reason = self.status(cell)
-        begun = progress.started is not None and progress.ended is not None
+        begun = progress.started is not None and progress.ended is not None and not progress.dated
         return summary.Row(
             name=cell.name,
             file=str(self.file(cell)) if progress.started is not None and progress.status is not None else None,
@@ -618,7 +512,7 @@ class Reading:
         closed = state.closed[-1][1] if state.closed and not state.is_open else None
         turns = sum(len(state.of(cell.id).replies) for cell in self.plan.cells)
         spend = self._spend()
-        replaced, mended = self.replaced(), self.mended()
+        replaced, redone = self.replaced(), self.redone()
         return {
             "schema": 1,
             "job": self.job,
@@ -649,35 +543,17 @@ class Reading:
                 for name, most, held in self.ceilings()
             ],
             "replaced": {"conversations": replaced.conversations, "cost": _amount(replaced.cost)},
-            "mended": {"conversations": mended.conversations, "cost": _amount(mended.cost)},
+            "mended": {
+                "conversations": redone.mended,
+                "in_vain": redone.in_vain,
+                "unfinished": redone.unfinished,
+                "cost": _amount(redone.cost),
+            },
             "lanes": [_lane(lane, now) for lane in lanes],
             "waits_for": waits_for,
             "continue": self.command(),
             "records": records,
         }
-
-
-def _planned(talk: Talk, line: Line, titles: Mapping[str, str]) -> Turn:
-    """A turn of which nothing is known yet but who is to speak, and what was made of it by those who listen."""
-    conversation = talk.conversation
-    speaker = conversation.participant(line.role)
-    weighed = talk.weighed.get(line.number)
-    share = talk.share(line.number)
-    return Turn(
-        number=line.number,
-        round=line.round,
-        role=line.role,
-        speaker=speaker.label,
-        label=line.label,
-        given=line.given is not None,
-        text=None,
-        alias=speaker.alias if speaker.live else None,
-        provider=speaker.provider if speaker.live else None,
-        model=speaker.model if speaker.live else None,
-        title=titles.get(str(line.number)),
-        weighed={**(weighed.figures if weighed is not None else {}), **({} if share is None else {"vote": share})},
-        carried=conversation.origin is not None and line.number <= conversation.origin.through,
-    )
 
 
 def read(folder: Path, disk: Disk) -> Reading:
@@ -698,27 +574,11 @@ def reading_of(disk: Disk, folder: Path, found: Scan) -> Reading:
     return Reading(disk, folder, state, plan, state.jobs[-1].key)
 
 
-def _believed(usage: Usage) -> Usage:
-    """Usage to show: absurd counts are no figures, and a zero beside a text is one of them."""
-    return usage if usage.trusted else Usage(trusted=False, raw=usage.raw)
-
-
 def _spoken(conversation: Conversation, progress: Progress) -> int:
     return next(
         (i for i, line in enumerate(conversation.lines) if line.given is None and line.number not in progress.replies),
         len(conversation.lines),
     )
-
-
-def _last_view(conversation: Conversation, history: list[str]) -> tuple[str | None, tuple[Message, ...]]:
-    """What the last live speaker was shown, ending with what it said."""
-    spoken = conversation.lines[: len(history)]
-    sides = {side.role for side in conversation.participants if side.live}
-    last = next((line for line in reversed(spoken) if line.given is None and line.role in sides), None)
-    if last is None:
-        return None, ()
-    shown = view(conversation, last.role, history[: last.number - 1], last.instruct)
-    return shown.system, (*shown.messages, Message("assistant", history[last.number - 1]))
 
 
 def _account(name: str, aliases: list[str], state: State) -> summary.Account:
@@ -768,18 +628,31 @@ class Views:
         self.disk = reading.disk
         self._clock = clock
         self.style_trouble: str | None = None
-        """What is wrong with a style of the user's own; what it could not show is shown in the usual one."""
+        """What went wrong first in a style of the user's own; what it could not show is shown in the usual one."""
+        self._tried: set[str] = set()
 
     async def conversation(self, cell: Cell) -> None:
         """The transcript of a conversation that has come to an end."""
         if self.reading.state.of(cell.id).started is None or self.reading.style(cell) is None:
             return
+        await self._put(str(self.reading.file(cell)), self._shown(cell).encode())
+
+    def _shown(self, cell: Cell) -> str:
+        self._tried.add(cell.id)
         try:
-            text = self.reading.markdown(cell)
+            return self.reading.markdown(cell)
         except StyleError as error:
-            self.style_trouble = str(error)
-            text = self.reading.markdown(cell, STYLES[DEFAULT])
-        await self._put(str(self.reading.file(cell)), text.encode())
+            self.style_trouble = self.style_trouble or str(error)
+            return self.reading.markdown(cell, STYLES[DEFAULT])
+
+    def are_spoiled(self) -> bool:
+        """True when a style of the user's own cannot show some conversation, whichever life has held it."""
+        prompts = self.reading.plan.job.prompts
+        own = {name for name, prompt in prompts.items() if prompt.look.style not in STYLES}
+        for cell in self.reading.written() if own else ():
+            if cell.prompt in own and cell.id not in self._tried:
+                self._shown(cell)
+        return self.style_trouble is not None
 
     async def status(
         self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0, waits_for: str | None = None
@@ -800,10 +673,8 @@ class Views:
         kept: set[Path] = set()
         for cell in self.reading.written():
             await self.conversation(cell)
-            path = self.reading.folder / self.reading.file(cell)
-            # How a style that is unknown here ends its files is unknown, too.
-            kept.add(path if self.reading.style(cell) is not None else path.with_suffix(""))
-        self._clear(lambda path: path not in kept and path.with_suffix("") not in kept)
+            kept.add(self.reading.folder / self.reading.file(cell))
+        self._clear(lambda path: path not in kept)
         await self.night(records)
         await self.status(records)
 

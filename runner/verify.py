@@ -561,13 +561,14 @@ class _Check:
     def _lines(self, reading: Reading) -> None:
         """Line by line, because all of them together may be large."""
         there = split(self.disk, self.folder / LINES)
-        turns = 0
+        turns = answers = 0
 
         def computed() -> Iterator[bytes]:
-            nonlocal turns
+            nonlocal turns, answers
             for cell in reading.plan.cells:
                 transcript = reading.transcript(cell)
                 turns += sum(turn.text is not None and not turn.given for turn in transcript.turns)
+                answers += sum(note.text is not None for turn in transcript.turns for note in turn.asked)
                 yield jsonl.line(transcript)
 
         pairs = zip_longest((line if ended else line + b" (no newline)" for _, line, ended in there), computed())
@@ -576,6 +577,11 @@ class _Check:
         replies = sum(len(self.state.of(cell.id).replies) for cell in reading.plan.cells)
         if turns != replies and not self.state.repaired:
             self.differences.append(f"{LINES}: has {turns:,} turns, and the journal {replies:,} replies to them")
+        asked = [aside.id for cell in reading.plan.cells for aside in reading.plan.during(cell)]
+        given = sum(len(self.state.of(id_).attempts) for id_ in asked)
+        if answers != given and not self.state.repaired:
+            what = "answers of those who were asked"
+            self.differences.append(f"{LINES}: has {answers:,} {what}, and the journal {given:,}")
 
     def _status(self, reading: Reading) -> None:
         """All of it but when it was written, and how the lanes stood."""
@@ -608,7 +614,7 @@ class _Check:
         planned = sum(state.of(cell.id).account.held for cell in plan.cells)
         listeners = ((plan.aside(id_), progress) for id_, progress in state.cells.items())
         planned += sum(p.account.held for found, p in listeners if found is not None and found[0].id in plan.by_id)
-        replaced = reading.replaced().cost + reading.mended().cost
+        replaced = reading.replaced().cost + reading.redone().cost
         lost = sum(record.cost for record in state.repaired)
         self._adds_up("conversations, replaced ones and repairs", planned + replaced + lost)
         if not state.repaired:

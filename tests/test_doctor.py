@@ -222,6 +222,15 @@ def night() -> Night:
     return one
 
 
+def test_a_run_some_of_which_stopped_early_is_complete_and_says_so() -> None:
+    """A full window is nothing to mend, and no whole conversation."""
+    small = {"price": {"input": 1, "output": 3}, "context": 600, "reply": {"mean": 40}}
+    one = Night(TALK.replace("rounds: 2", "rounds: 9"), {"models": {"m": small, "n": small}})
+    assert one.live().exit == 0
+    last = [finding.line() for finding in of_run(facts(one))][-1]
+    assert last == "ok       talk/main: complete: 3 conversations, 1 of them stopped early"
+
+
 def test_a_run_that_ended_well_is_sound_and_complete(night: Night) -> None:
     """Two lines, and nothing to do."""
     assert [finding.line() for finding in of_run(facts(night))] == [

@@ -22,6 +22,7 @@ from runner.exports import FORMATS, Head, Talk, sqlite, talk
 from runner.exports.columns import CONVERSATION, NOTE, TURN
 from runner.exports.sheet import armed, disarmed
 from tests.render.samples import conversation, eventful, hostile_texts, turn, varied
+from tests.render.talks import moderated
 
 arrow: Any = import_module("pyarrow")
 parquet: Any = import_module("pyarrow.parquet")
@@ -195,6 +196,15 @@ def test_csv_has_a_row_for_each_turn_with_its_figures() -> None:
     assert (rows[6]["outcome"], rows[6]["text"], rows[6]["error_kind"]) == ("failed", "", "empty")
 
 
+UNSEEN = (
+    *"\0\x01\x1b\x7f\x85\xa0\u2003\u2028\u2029\u3000",  # controls, blanks, breaks of other alphabets
+    *"\ufeff\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2064",  # marks of order, joints, hints
+    *"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",  # directions
+    *"\u034f\u0301\ufe0f\U000e0041\U000e0100",  # what changes the letter before it
+    *"\u115f\u1160\u2800\u3164\uffa0\ue000\uffff",  # letters that show nothing, and letters of nobody
+)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -214,27 +224,37 @@ def test_csv_has_a_row_for_each_turn_with_its_figures() -> None:
         "\t",
         "=",
         "-",
+        *(f"{unseen}{sign}1" for unseen in UNSEEN for sign in "=+-@"),
+        *(f"{sign}1" for sign in "＝＋－＠﹦﹢﹣﹫⁼⁺⁻₌₊₋−"),
+        "\ufeff\u200b '\u2066＝1",
     ],
 )
 def test_a_text_that_a_spreadsheet_would_compute_begins_with_an_apostrophe(text: str) -> None:
-    """Signs that open a formula, also behind blanks and apostrophes, and their wide forms."""
+    """Signs that open a formula, also behind all that shows nothing, behind apostrophes, and in their other forms."""
     assert disarmed(text) == "'" + text
     assert armed("'" + text) == text
 
 
-@pytest.mark.parametrize("text", ["a=1", "'tis", "1-1", "", "''", "“=1”", "(=1)"])
+@pytest.mark.parametrize(
+    "text", ["a=1", "'tis", "1-1", "", "''", "“=1”", "(=1)", "\ufeffa=1", " \u200b", "–1", "—", "•-1", "✚"]
+)
 def test_any_other_text_stays_as_it_is(text: str) -> None:
     """An apostrophe of its own is not taken away."""
     assert disarmed(text) == text
     assert armed(text) == text
 
 
-@given(st.text("'=+-@\t\r\n ax＝\0", max_size=6))
+@given(st.text("'=+-@\t\r\n ax＝\0\ufeff\u200b\u2066−", max_size=6))
 def test_every_text_of_a_sheet_can_be_had_back(text: str) -> None:
     """Whatever apostrophes and signs it begins with."""
     cell = disarmed(text)
     assert isinstance(cell, str)
     assert armed(cell) == text
+
+
+def test_a_text_of_nothing_to_see_costs_no_time() -> None:
+    """A million of them before a sign are passed over once."""
+    assert disarmed("\u200b" * 1_000_000 + "=1") == "'" + "\u200b" * 1_000_000 + "=1"
 
 
 def test_no_cell_of_hostile_texts_is_a_formula() -> None:
@@ -297,6 +317,29 @@ def test_where_a_conversation_comes_from_and_what_was_not_said_in_it_stands_in_t
             (0, "inbox.md", "The turn"),
         ]
     database.close()
+
+
+def test_the_figures_by_which_a_rule_judged_a_turn_stand_in_columns_of_their_own() -> None:
+    """A column for each rule in every table, a number or nothing; a vote of nought is a number, costs are dollars."""
+    one = spoken()
+    told = (replace(one.turns[0], weighed={"vote": 0.0, "cost": 1_500_000, "tokens": 20}), one.turns[1])
+    talks = [talk(replace(one, turns=told))]
+    expected = [("vote", 0.0, None), ("cost", 0.0015, None), ("tokens", 20.0, None), ("echo", None, None)]
+    with sqlite3.connect(":memory:") as database:
+        sqlite.fill(database, lambda: iter(talks))
+        for rule, *figures in expected:
+            query = f"SELECT weighed_{rule}, typeof(weighed_{rule}) FROM turns ORDER BY n"
+            kinds = ["null" if figure is None else "real" for figure in figures]
+            assert database.execute(query).fetchall() == list(zip(figures, kinds, strict=True))
+    database.close()
+    rows = sheet(exported("csv", talks))
+    turns = parquet.read_table(arrow.BufferReader(exported("parquet", talks))).to_pylist()[0]["turns"]
+    for rule, *figures in expected:
+        column = f"weighed_{rule}"
+        assert [float(row[column]) if row[column] else None for row in rows] == figures
+        assert [turn[column] for turn in turns] == figures
+    (sample,) = log(talks)["samples"]
+    assert sample["metadata"]["turns"][0]["weighed"]["vote"] == 0.0
 
 
 def test_sqlite_keeps_hostile_texts_whole() -> None:
@@ -450,6 +493,26 @@ def test_scores_of_observers_are_scores_of_their_sample(data: Any, value: Any) -
     assert sample["scores"] == {"Warmth": {"value": value, "explanation": "warm: 7"}}
 
 
+def test_the_scores_of_all_samples_are_summed_up_before_them() -> None:
+    """A mean for each figure by its name, with how many samples have it; for words and mixtures only that."""
+    talks = [
+        talk(spoken(name="memory/1", id_="1", notes=(scored(data={"warm": 7, "why": "it asks"}), scored(data=True)))),
+        talk(spoken(name="memory/2", id_="2", notes=(scored(data={"warm": 4.5, "why": "no"}),))),
+        talk(spoken(name="memory/3", id_="3")),
+    ]
+    found = log(talks)["results"]["scores"]
+    mean = {"name": "mean", "value": 5.75, "params": {}}
+    assert found[:2] == [
+        {"name": "warm", "scorer": "Warmth", "scored_samples": 2, "unscored_samples": 1, "params": {}}
+        | {"metrics": {"mean": mean}},
+        {"name": "why", "scorer": "Warmth", "scored_samples": 2, "unscored_samples": 1, "params": {}, "metrics": {}},
+    ]
+    ((name, scorer, value),) = [(one["name"], one["scorer"], one["metrics"]["mean"]["value"]) for one in found[2:]]
+    assert (name, scorer, value) == ("Warmth 2", "Warmth 2", 1.0)
+    mixed = [talk(spoken(id_=str(n), notes=(scored(data=data),))) for n, data in enumerate((1, "much"))]
+    assert [one["metrics"] for one in log(mixed)["results"]["scores"]] == [{}]
+
+
 def test_two_scores_of_one_heading_are_both_there_and_notes_are_none() -> None:
     """Every note stands in the metadata."""
     notes = (scored(), scored(data=2), scored(kind="notes", data=None))
@@ -461,11 +524,21 @@ def test_two_scores_of_one_heading_are_both_there_and_notes_are_none() -> None:
     assert [note["kind"] for note in sample["metadata"]["notes"]] == ["scores", "scores", "notes"]
 
 
+def test_what_those_used_who_were_asked_is_counted_with_their_samples() -> None:
+    """A moderator and who votes are part of what a conversation used; an output is that of its own turn alone."""
+    (sample,) = log([talk(moderated())])["samples"]
+    assert sample["model_usage"]["sim/eli"]["total_cost"] == 0.000268
+    assert sample["model_usage"]["anthropic/opus-4-6"]["total_cost"] == 0.000004
+    assert [len(turn["asked"]) for turn in sample["metadata"]["turns"]] == [1, 2, 1, 1, 1]
+
+
 def test_what_was_used_elsewhere_is_not_counted_here() -> None:
     """Of a turn that another conversation paid for, and of a line that no model wrote."""
     one = spoken()
     carried = replace(one, turns=(replace(one.turns[0], carried=True), one.turns[1]))
     assert list(log([talk(carried)])["stats"]["model_usage"]) == ["sim/basil"]
+    imported = replace(one, turns=(one.turns[0], replace(one.turns[1], heard="old.md")))
+    assert list(log([talk(imported)])["stats"]["model_usage"]) == ["sim/ada"]
     heard = replace(one, turns=(one.turns[0], replace(one.turns[1], provider=None, model=None, heard="inbox.md")))
     (sample,) = log([talk(heard)])["samples"]
     assert (list(sample["model_usage"]), sample["output"]["model"]) == (["sim/ada"], "sim/ada")

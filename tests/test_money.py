@@ -220,15 +220,16 @@ def test_an_amount_of_dollars_is_read_back(nanos: int) -> None:
     [
         (0, "0", "$0.0000"),
         (3_627_600, "0.0036276", "$0.0036"),
-        (49_999, "0.000049999", "$0.0000"),
+        (1, "0.000000001", "$0.000000001"),
+        (49_999, "0.000049999", "$0.000049999"),
         (50_000, "0.00005", "$0.0001"),
         (999_950_000, "0.99995", "$1.0000"),
         (12_000_000_000, "12", "$12.0000"),
         (-3_600_000, "-0.0036", "-$0.0036"),
-        (-1, "-0.000000001", "$0.0000"),
+        (-1, "-0.000000001", "-$0.000000001"),
     ],
 )
 def test_amounts_are_shown_with_four_decimals(nanos: int, exact: str, text: str) -> None:
-    """Halves are rounded up, and nothing is ever minus zero."""
+    """Halves are rounded up, and what is not nothing is never shown as nothing."""
     assert dollars(nanos) == exact
     assert shown(nanos) == text

@@ -467,6 +467,10 @@ PICTURE = Picture((LANE,), (RUN,), 720.0, None, ())
             "$0.0046 spent of $0.5000, $0.0010 reserved, all of it would take about $0.6000",
         ),
         (replace(RUN, under_way=0, waiting=0, reserved=0), "$0.0046 spent of $0.5000"),
+        (
+            replace(RUN, settled=12_000, reserved=1, ceiling=20_000, expected=30_000),
+            "$0.000012 spent of $0.00002, $0.000000001 reserved, all of it would take about $0.00003",
+        ),
     ],
 )
 def test_expected_money_is_about_and_never_a_promise(run: RunRow, text: str) -> None:

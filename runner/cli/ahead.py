@@ -451,10 +451,10 @@ def _command(standing: Standing, asked: Asked) -> str:
 
 
 def _money(nanos: Nanos) -> str:
-    """Dollars to four decimals, never rounded to nothing."""
+    # Late, as all that only a plan needs.
     from runner.money import shown
 
-    return "<$0.0001" if 0 < nanos < 50_000 else shown(nanos)
+    return shown(nanos)
 
 
 def _time(minutes: float) -> str:
@@ -660,7 +660,7 @@ def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Pa
         else:
             findings.problem(trouble.code, trouble.text)
     _check_changes(findings, standing)
-    for line in left_out(standing.plan):
+    for line in (*left_out(standing.plan), *_unheard(source)):
         findings.warning(f"{path}: {line}")
     for finding in () if online else said_by_lists(standing.plan, sources):
         findings.heard(finding)
@@ -759,6 +759,25 @@ def _missing_keys(source: Source, plan: Plan) -> Iterator[Trouble]:
             troubles.setdefault(danger, []).append(name)
     for line in by_providers(troubles):
         yield Trouble(EXIT_PREFLIGHT, line)
+
+
+def _unheard(source: Source) -> Iterator[str]:
+    """What keeps those from being told who want to know how a night ended; it keeps no night from being held."""
+    from shutil import which
+
+    from runner.notify import unreachable
+
+    notify, folder = source.job.notify, Path(source.file).parent
+    if notify is None:
+        return
+    if notify.webhook is not None and (trouble := unreachable(notify.webhook, source.environ)) is not None:
+        yield f"`notify` would reach nobody by its webhook: {trouble}"
+    if notify.command:
+        # It is run in the folder of the job, from which a path in it goes.
+        name = notify.command[0]
+        found = which(str((folder / name).absolute())) if "/" in name else which(name)
+        if found is None:
+            yield f"`notify` would reach nobody by its command: {name} is not there, or may not be run"
 
 
 def said_by_providers(source: Source, plan: Plan, sources: Sources) -> Iterator[Finding]:

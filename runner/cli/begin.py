@@ -138,18 +138,18 @@ def _where_to_look(folder: Path, job: Path) -> Iterator[str]:
     """What the demo came to, and the files that show it."""
     from runner.money import shown
     from runner.outputs import INDEX, read
-    from runner.render.figures import counted
+    from runner.render.figures import counted, of_them_early
     from runner.world import RealDisk
 
     reading = read(folder, RealDisk())
-    done = reading.counts()["complete"]
+    done, early = reading.counts()["complete"], of_them_early(reading.stopped_early())
     tallies = reading.state.tallies.values()
     calls = sum(tally.calls for tally in tallies)
     failures: dict[str, int] = {}
     for kind, number in (item for tally in tallies for item in tally.failures.items()):
         failures[kind] = failures.get(kind, 0) + number
     cells, spent = counted(len(reading.plan.cells), "conversation"), shown(reading.state.run.held)
-    yield f"{done} of {cells} complete, {counted(calls, 'call')} in all, {spent} of made-up money"
+    yield f"{done} of {cells} complete{early}, {counted(calls, 'call')} in all, {spent} of made-up money"
     if failures:
         troubles = ", ".join(f"{number:,} {kind}" for kind, number in sorted(failures.items()))
         yield f"answers that were none, and were asked for again: {troubles}"

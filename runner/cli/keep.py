@@ -160,9 +160,13 @@ def _style(asked: str) -> tuple[str, Style]:
     if asked in STYLES:
         return asked, STYLES[asked]
     path = Path(asked)
-    if path.suffix != ".py":
-        hint = did_you_mean(asked, STYLES) or f"there are {listed(list(STYLES))}, or a file with .py"
-        raise click.BadParameter(f"there is no style {asked}; {hint}", param_hint="--style")
+    if path.is_dir():
+        raise click.BadParameter(f"{asked} is a folder; name the Python file in it", param_hint="--style")
+    if path.suffix != ".py" or not path.exists():
+        kind = "file" if path.suffix == ".py" else "style"
+        hint = did_you_mean(asked, [*STYLES, *map(str, path.parent.glob("*.py"))])
+        hint = hint or f"there are {listed(list(STYLES))}, or a Python file of your own"
+        raise click.BadParameter(f"there is no {kind} {asked}; {hint}", param_hint="--style")
     try:
         return slug(path.stem), own_style(Look(path.name), partial(style_module, path.parent))
     except StyleError as error:

@@ -115,11 +115,11 @@ def _row(look: _Look, now: float) -> tuple[str, ...]:
     seen = "-" if look.at is None else _ago(now - look.at)
     if look.figures is None:
         return look.run.name, look.standing, "-", "-", code, seen
-    talks = look.figures["conversations"]
+    talks, early = look.figures["conversations"], look.figures.get("stopped_early")
     return (
         look.run.name,
         look.standing,
-        f"{talks['complete']:,} of {talks['total']:,}",
+        f"{talks['complete']:,} of {talks['total']:,}" + (f" ({early:,} early)" if early else ""),
         _spent(look.figures),
         code,
         seen,
@@ -137,7 +137,7 @@ def _screen(look: _Look) -> Iterator[str]:
     from runner.conversation import STATUSES
     from runner.foreign import one_line
     from runner.outputs import INDEX
-    from runner.render.figures import counted
+    from runner.render.figures import counted, redone
 
     held = f" ({look.holder})" if look.holder else ""
     ended = "" if look.exit is None else f", exit code {look.exit}"
@@ -151,8 +151,7 @@ def _screen(look: _Look) -> Iterator[str]:
         return
     talks, spent = figures["conversations"], figures["spent"]
     others = "".join(f", {talks[name]:,} {name}" for name in STATUSES if name != "complete" and talks[name])
-    early = f", {figures['stopped_early']:,} of them stopped early" if figures.get("stopped_early") else ""
-    yield f"  conversations  {talks['complete']:,} of {talks['total']:,} complete{early}{others}"
+    yield f"  conversations  {_complete(figures)}{others}"
     whys = figures.get("why", []) if look.standing != "running" else []
     for why in whys[:_MOST_NAMES]:
         yield f"  {'':13}  {why['conversations']:,} {why['status']}: {one_line(str(why['reason']), 300)}"
@@ -175,9 +174,9 @@ def _screen(look: _Look) -> Iterator[str]:
         replaced = figures["replaced"]
         number = counted(replaced["conversations"], "conversation")
         yield f"  replaced       {number} of an earlier job, {_dollars(replaced['cost'])}"
-    if (mended := figures.get("mended", {})).get("conversations"):
-        number = counted(mended["conversations"], "conversation")
-        yield f"  mended         {number}, kept beside as .old, {_dollars(mended['cost'])}"
+    mended = figures.get("mended", {})
+    if told := redone(mended.get("conversations", 0), mended.get("in_vain", 0), mended.get("unfinished", 0)):
+        yield f"  mended         {told}; the old ones are kept beside as .old, {_dollars(mended['cost'])}"
     if (observers := figures.get("observers", {})).get("total"):
         others = "".join(f", {observers[name]:,} {name}" for name in STATUSES if name != "complete" and observers[name])
         yield f"  observers      {observers['complete']:,} of {observers['total']:,} have commented{others}"
@@ -230,11 +229,15 @@ def _follow(run: Run, as_json: bool) -> None:
 
 
 def _in_short(figures: dict[str, Any]) -> str:
+    return f"{_complete(figures)}, {figures['turns']:,} turns, {figures['in_flight']:,} in flight, {_spent(figures)}"
+
+
+def _complete(figures: dict[str, Any]) -> str:
+    """`3 of 6 complete, 1 of them stopped early`."""
+    from runner.render.figures import of_them_early
+
     talks = figures["conversations"]
-    return (
-        f"{talks['complete']:,} of {talks['total']:,} complete, {figures['turns']:,} turns, "
-        f"{figures['in_flight']:,} in flight, {_spent(figures)}"
-    )
+    return f"{talks['complete']:,} of {talks['total']:,} complete{of_them_early(figures.get('stopped_early', 0))}"
 
 
 def _spent(figures: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from runner.exports.shape import Talk
+from runner.render.jsonl import WEIGHED
 
 Kind: TypeAlias = Literal["text", "whole", "number", "flag"]
 Value: TypeAlias = str | int | float | bool | None
@@ -45,6 +46,12 @@ def models(talk: Talk) -> str:
     return "; ".join(f"{one['role']}={one['provider']}/{one['id']}" for one in talk["models"])
 
 
+def chosen_by(turn: Mapping[str, Any]) -> str | None:
+    """Who said that it was the turn of this speaker; None where nobody did."""
+    picks = (one["observer"]["label"] for one in turn["asked"] if one["kind"] == "pick" and one["data"] is not None)
+    return next(picks, None)
+
+
 _TOKENS: Final = ("in", "out", "reasoning", "cached_read", "cached_write")
 
 CONVERSATION: Final = (
@@ -57,6 +64,8 @@ CONVERSATION: Final = (
     *(_column("whole", name, "flags", name) for name in ("truncated", "refused")),
     *(_column("whole", f"tokens_{name}", "totals", "tokens", name) for name in _TOKENS),
     *(_column("number", name, "totals", name) for name in ("cost", "spent", "seconds")),
+    _column("whole", "answers", "totals", "asked", "answers"),
+    _column("number", "answers_cost", "totals", "asked", "cost"),
     *(_column("text", name) for name in ("started", "ended")),
     *(_column("text", f"error_{name}", "error", name) for name in ("kind", "message")),
     *(_column("text", f"origin_{name}", "origin", name) for name in ("id", "name", "kind")),
@@ -76,6 +85,8 @@ TURN: Final = (
     _column("flag", "carried"),
     _column("text", "heard"),
     _column("whole", "left_out"),
+    Column("chosen_by", "text", chosen_by),
+    *(_column("number", f"weighed_{rule}", "weighed", rule) for rule in WEIGHED),
     *(_column("text", f"error_{name}", "error", name) for name in ("kind", "message")),
 )
 NOTE: Final = (

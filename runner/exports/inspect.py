@@ -1,14 +1,16 @@
 """A log of an evaluation as Inspect AI reads it (`inspect view --log-dir`): format 2, each conversation a sample.
 
 A sample's messages are those of the last live side; who else spoke, and what each turn came to, stands in its metadata.
-Its scores are those that observers gave, as they gave them, and nothing is computed from them. What is read first must
-come first: all that is said of the whole stands before the samples, so that the conversations are gone through twice.
+Its scores are those that observers gave, as they gave them; for the whole there is a mean of each figure in them, and
+of words how many samples have them. What is read first must come first: what is said of the whole stands before the
+samples, so that the conversations are gone through twice.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final, Literal
 
@@ -39,12 +41,16 @@ def pieces(head: Head, talks: Talks) -> Iterator[bytes]:
     names: list[str] = []
     models: dict[str, None] = {}
     usage: dict[str, _Usage] = {}
+    scores: dict[tuple[str, str], _Scored] = {}
     complete = 0
     for talk in talks():
         names.append(talk["name"])
         models.update(dict.fromkeys(_model(one["provider"], one["id"]) for one in talk["models"]))
         complete += talk["status"] == "complete"
-        _count(usage, talk["turns"])
+        _count(usage, _asked_for(talk))
+        for heading, score in _scores(talk).items():
+            for part, value in _parts(heading, score["value"]):
+                scores.setdefault((heading, part), _Scored()).take(value)
     ended = "" if head.ended is None else _stamp(head.ended)
     about: dict[str, Any] = {
         "version": _VERSION,
@@ -62,7 +68,11 @@ def pieces(head: Head, talks: Talks) -> Iterator[bytes]:
             "metadata": {"exit": head.exit, "models": list(models)},
         },
         "plan": {"name": "conversations", "steps": [], "config": {}},
-        "results": {"total_samples": len(names), "completed_samples": complete, "scores": []},
+        "results": {
+            "total_samples": len(names),
+            "completed_samples": complete,
+            "scores": [scored.data(*names_of, len(names)) for names_of, scored in scores.items()],
+        },
         "stats": {"started_at": _stamp(head.began), "completed_at": ended, "model_usage": _data(usage)},
     }
     if about["status"] == "error":
@@ -85,7 +95,7 @@ def _sample(talk: Talk) -> dict[str, Any]:
     last = said[-1] if said and talk["messages"] else None
     messages = [_message(message, last) for message in talk["messages"]]
     usage: dict[str, _Usage] = {}
-    _count(usage, talk["turns"])
+    _count(usage, _asked_for(talk))
     sample: dict[str, Any] = {
         "id": talk["name"],
         "epoch": 1,
@@ -130,7 +140,7 @@ def _output(message: Mapping[str, Any], turn: Mapping[str, Any]) -> dict[str, An
 
 def _metadata(talk: Talk) -> dict[str, Any]:
     kept = ("n", "round", "role", "speaker", "given", "alias", "provider", "model", "model_served", "outcome")
-    figures = ("tokens", "cost", "cost_source", "seconds", "attempts", "error")
+    figures = ("tokens", "cost", "cost_source", "seconds", "attempts", "weighed", "asked", "error")
     return {
         **{key: talk[key] for key in ("id", "prompt", "repeat", "status", "reason", "models", "rounds", "flags")},
         **{key: talk["totals"][key] for key in ("cost", "spent", "coverage")},
@@ -153,6 +163,40 @@ def _scores(talk: Talk) -> dict[str, Any]:
     return found
 
 
+def _parts(heading: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What one score says, part by part; one without parts is a part under its own heading."""
+    yield from value.items() if isinstance(value, dict) else ((heading, value),)
+
+
+@dataclass(slots=True)
+class _Scored:
+    """One part of a score over all samples."""
+
+    samples: int = 0
+    figures: int = 0
+    total: float = 0.0
+
+    def take(self, value: Any) -> None:
+        self.samples += 1
+        if isinstance(value, int | float):
+            self.figures += 1
+            self.total += value
+
+    def data(self, heading: str, part: str, samples: int) -> dict[str, Any]:
+        """As Inspect has it for each scorer, or for each part where its scores have several."""
+        # A mean of some of them would pass for one of all.
+        whole = self.figures == self.samples
+        mean = {"name": "mean", "value": self.total / self.figures, "params": {}} if whole else None
+        return {
+            "name": part,
+            "scorer": heading,
+            "scored_samples": self.samples,
+            "unscored_samples": samples - self.samples,
+            "params": {},
+            "metrics": {} if mean is None else {"mean": mean},
+        }
+
+
 def _is_plain(value: object) -> bool:
     # A model may write figures that no reader of JSON takes.
     return isinstance(value, str) or (isinstance(value, int | float) and abs(value) < _LARGEST)
@@ -163,12 +207,23 @@ def _is_plain(value: object) -> bool:
 _Usage = dict[str, int | float]
 
 
+def _asked_for(talk: Talk) -> Iterator[Mapping[str, Any]]:
+    """The turns of a conversation, and with their figures the answers of those who were asked about it meanwhile."""
+    for turn in talk["turns"]:
+        yield turn
+        for one in turn["asked"]:
+            by = {"provider": one["observer"]["provider"], "model": one["observer"]["id"]}
+            yield {**one, **by, "given": False, "carried": False, "heard": None}
+
+
 def _count(usage: dict[str, _Usage], turns: Iterable[Mapping[str, Any]]) -> None:
     """Add what turns have used, by model; a model of which nothing is known is left out."""
     for turn in turns:
         tokens = turn["tokens"]
         # What was said elsewhere was used elsewhere.
-        if not _is_of_a_model(turn) or turn["carried"] or (tokens["in"] is None and tokens["out"] is None):
+        if not _is_of_a_model(turn) or turn["carried"] or turn["heard"] is not None:
+            continue
+        if tokens["in"] is None and tokens["out"] is None:
             continue
         read, written = tokens["cached_read"], tokens["cached_write"]
         figures = {

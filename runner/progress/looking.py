@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -69,6 +69,8 @@ class _Run:
     name: str
     open: dict[str, Cell]
     """The conversations that this life is to hold and that have not ended."""
+    settled: frozenset[str]
+    """Those who listen and had come to an end before this life: what became of them was told then."""
 
     def ended(self) -> list[Cell]:
         """Those that have ended since the last time."""
@@ -136,7 +138,7 @@ class Progress:
             for line in self._early:
                 log.line(line)
             open_ = {cell.id: cell for cell in session.roster.waiting}
-            self._runs.append(_Run(session, reading, log, name_of(session), open_))
+            self._runs.append(_Run(session, reading, log, name_of(session), open_, _settled(session, open_.values())))
 
         async def look() -> None:
             await self._look(gate)
@@ -299,7 +301,7 @@ class Progress:
                 if not waits and not (self._display.quiet and goes_well):
                     self._display.line(visible(name + line, keep_newlines=False))
                 for one in run.reading.observers_of(cell):
-                    if one.status != "complete":
+                    if one.status != "complete" and one.aside.id not in run.settled:
                         what = f"{cell.name}: {who_of(one.aside)}: {one.status}: {short(one.reason or '')}"
                         self._tell_of(run, what)
             self._send(conversation_data(self._of(run.reading), cell, row))
@@ -406,6 +408,14 @@ class Progress:
             reasons.update(dict.fromkeys(figures["reasons"]))
             runs.append(figures)
         self._report(end_data(code, forgiven, tuple(reasons), runs))
+
+
+def _settled(session: Session, cells: Iterable[Cell]) -> frozenset[str]:
+    """Those who listen to these conversations and are not asked any more."""
+    state, reopened = session.journal.state, session.opened.reopened
+    begun = (cell for cell in cells if cell.id in state.cells)
+    asides = (aside.id for cell in begun for aside in (*session.plan.during(cell), *session.plan.after(cell)))
+    return frozenset(id_ for id_ in asides if state.of(id_).lasting and id_ not in reopened)
 
 
 def _kept(reading: Reading, journal: Journal) -> tuple[Reading, int]:

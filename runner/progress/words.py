@@ -13,7 +13,7 @@ from runner.money import Nanos, dollars, shown
 from runner.outputs import INDEX, Observer, Reading
 from runner.plan import Budget, Cell, who_of
 from runner.progress.picture import RunRow
-from runner.render.figures import assumed, counted, duration, usd
+from runner.render.figures import assumed, counted, duration, of_them_early, redone, usd
 from runner.render.summary import Row
 from runner.run import Session
 
@@ -23,8 +23,7 @@ _MOST_NAMED: Final = 3
 
 def counts_text(total: int, ended: Mapping[Status, int], early: int, others: Mapping[str, int]) -> str:
     """`3 of 6 complete, 0 failed, 2 under way, 1 waiting`: what is not zero, and what everybody looks for."""
-    parted = f", {early:,} of them stopped early" if early else ""
-    parts = [f"{ended['complete']:,} of {total:,} complete{parted}", f"{ended['failed']:,} failed"]
+    parts = [f"{ended['complete']:,} of {total:,} complete{of_them_early(early)}", f"{ended['failed']:,} failed"]
     parts += [f"{ended[status]:,} {status}" for status in STATUSES[2:] if ended[status]]
     parts += [f"{number:,} {what}" for what, number in others.items() if number]
     return ", ".join(parts)
@@ -41,7 +40,7 @@ def money_text(run: RunRow) -> str:
     """What is spent, against the ceiling, and what it may come to."""
     text = f"{shown(run.settled)} spent"
     if run.ceiling is not None:
-        text += f" of {shown(run.ceiling)}"
+        text += f" of {usd(run.ceiling)}"
     if run.reserved:
         text += f", {shown(run.reserved)} reserved"
     if run.expected is not None and (run.under_way or run.waiting):
@@ -94,9 +93,11 @@ def last_lines(reading: Reading, closed: Closed) -> list[str]:
     flags = flags_text(sum(c.truncated for c in cells), sum(c.refused for c in cells))
     if flags:
         parts.append(flags)
-    for what, past in (("replaced", reading.replaced()), ("mended", reading.mended())):
-        if past.conversations:
-            parts.append(f"{what}: {past.conversations:,}, {usd(past.cost)}")
+    replaced, again = reading.replaced(), reading.redone()
+    if replaced.conversations:
+        parts.append(f"replaced: {replaced.conversations:,}, {usd(replaced.cost)}")
+    if told := redone(again.mended, again.in_vain, again.unfinished):
+        parts.append(f"mended: {told}, {usd(again.cost)}")
     most = reading.plan.budget.run
     spent = f"{usd(state.run.held)} spent" + ("" if most is None else f" of {usd(most)}")
     if state.run.assumed + state.run.reserved:
@@ -182,11 +183,11 @@ def begun_text(name: str, session: Session, missing: Collection[Cell], calls: in
 def _ceilings(budget: Budget) -> str:
     """`ceiling $5.0000, $1.0000 a day`: what bounds the money of a run, the widest first."""
     whole = ((budget.run, ""), (budget.day, " a day"), (budget.month, " a month"), (budget.conversation, " each"))
-    parts = [f"{shown(most)}{of_what}" for most, of_what in whole if most is not None]
-    parts += [f"{shown(most)} for {name}" for name, most in (*budget.providers.items(), *budget.models.items())]
-    parts += [f"{shown(most)} for pairing {number}" for number, most in budget.pairings.items()]
-    parts += [f"{shown(most)} each of pairing {number}" for number, most in budget.conversations.items()]
-    parts += [f"{shown(most)} for observer {name}" for name, most in budget.observers.items()]
+    parts = [f"{usd(most)}{of_what}" for most, of_what in whole if most is not None]
+    parts += [f"{usd(most)} for {name}" for name, most in (*budget.providers.items(), *budget.models.items())]
+    parts += [f"{usd(most)} for pairing {number}" for number, most in budget.pairings.items()]
+    parts += [f"{usd(most)} each of pairing {number}" for number, most in budget.conversations.items()]
+    parts += [f"{usd(most)} for observer {name}" for name, most in budget.observers.items()]
     return f"ceiling {short(', '.join(parts))}" if parts else "no ceiling"
 
 
@@ -210,6 +211,7 @@ def conversation_data(of: Mapping[str, Any], cell: Cell, row: Row) -> dict[str, 
         "id": cell.id,
         "status": row.status,
         "reason": row.reason,
+        "stopped_early": row.stopped_early,
         "flags": {"truncated": row.truncated, "refused": row.refused},
         "rounds": {"planned": row.rounds_planned, "done": row.rounds_done},
         "cost": amount(row.cost),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from runner.conversation import Transcript, Turn
+from runner.conversation import Note, Transcript, Turn
 from runner.money import Nanos, dollars
 
 UNKNOWN: Final = "–"
@@ -36,6 +36,11 @@ def generated(turns: Iterable[Turn]) -> list[Turn]:
     return [t for t in turns if t.text is not None and not t.given and t.heard is None and not t.carried]
 
 
+def answers(turns: Iterable[Turn]) -> list[Note]:
+    """What was answered by those who were asked while it went on: their figures are part of what it cost."""
+    return [note for turn in turns for note in turn.asked if note.text is not None]
+
+
 def read_in(turns: Iterable[Turn]) -> list[Turn]:
     """The turns that a model wrote elsewhere, as a file tells: what they took was paid there, and is in no total."""
     return [t for t in turns if t.text is not None and t.heard is not None and t.alias is not None]
@@ -54,6 +59,20 @@ def shown(turns: Iterable[Turn]) -> list[Turn]:
 def counted(number: int, noun: str) -> str:
     """`1 attempt`, `2 attempts`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def of_them_early(stopped: int) -> str:
+    """`, 2 of them stopped early`, behind a number of complete conversations; nothing where none was."""
+    return f", {stopped:,} of them stopped early" if stopped else ""
+
+
+def redone(mended: int, in_vain: int, unfinished: int) -> str:
+    """`2, redone in vain: 1`: how many conversations were mended by `redo`; nothing where it was never asked for."""
+    if not mended + in_vain + unfinished:
+        return ""
+    more = [f", redone in vain: {in_vain:,}"] if in_vain else []
+    more += [f", not yet redone: {unfinished:,}"] if unfinished else []
+    return f"{mended:,}{''.join(more)}"
 
 
 def assumed(calls: int, amount: Nanos, nameless: Nanos) -> str:

@@ -16,10 +16,10 @@ from runner.call import Usage
 from runner.conversation import Note, Origin, Transcript, Turn
 from runner.foreign import storable
 from runner.money import NANOS_PER_DOLLAR, Nanos
-from runner.render.figures import counted, difference, generated, stamp, total
+from runner.render.figures import answers, counted, difference, generated, stamp, total
 
 SCHEMA: Final = 1
-_WEIGHED: Final = ("phrase", "repetition", "echo", "farewell", "tokens", "cost", "time", "vote")
+WEIGHED: Final = ("phrase", "repetition", "echo", "farewell", "tokens", "cost", "time", "vote")
 """The rules that weigh a turn; each stands in every line, so that a reader finds the same columns everywhere."""
 
 _LARGEST_COUNT: Final = 2**53
@@ -30,6 +30,7 @@ def line(t: Transcript) -> bytes:
     """The conversation as one line, without its newline."""
     said = generated(t.turns)
     covered = sum(turn.usage.output is not None for turn in said)
+    asked = answers(t.turns)
     return orjson.dumps(
         {
             "schema": SCHEMA,
@@ -61,6 +62,13 @@ def line(t: Transcript) -> bytes:
                 "turns": len(said),
                 "turns_with_figures": covered,
                 "coverage": f"{covered} of {counted(len(said), 'turn')} {'has' if len(said) == 1 else 'have'} figures",
+                "asked": {
+                    "tokens": _tokens(note.usage for note in asked),
+                    "cost": _dollars(total(note.cost for note in asked)[0]),
+                    "seconds": _float(total(note.seconds for note in asked)[0]),
+                    "answers": len(asked),
+                    "answers_with_figures": sum(note.usage.output is not None for note in asked),
+                },
             },
             "after": [_note(note) for note in t.notes],
             "origin": None if t.origin is None else _origin(t.origin),
@@ -102,10 +110,11 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "generation": _text(turn.generation),
         "request": _text(turn.request),
         "title": _text(turn.title),
-        "weighed": {kind: _weighed(kind, turn.weighed.get(kind)) for kind in _WEIGHED},
+        "weighed": {kind: _weighed(kind, turn.weighed.get(kind)) for kind in WEIGHED},
         "carried": turn.carried,
         "heard": _text(turn.heard),
         "left_out": turn.left_out,
+        "asked": [_asked(note) for note in turn.asked],
         "error": _error(turn.error),
     }
 
@@ -137,6 +146,11 @@ def _note(note: Note) -> dict[str, Any]:
         "request": _text(note.request),
         "error": _error(note.error),
     }
+
+
+def _asked(note: Note) -> dict[str, Any]:
+    """An answer as a note has it; what all attempts of who gave it have cost is known of the whole alone."""
+    return {key: value for key, value in _note(note).items() if key not in ("heading", "spent")}
 
 
 def _origin(origin: Origin) -> dict[str, Any]:

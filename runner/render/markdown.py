@@ -297,11 +297,11 @@ def brief(text: str, limit: int = 200, apart: str = "") -> str:
     return _punctuated(one_line(text, limit), apart)
 
 
-def failure(error: Mapping[str, Any] | None) -> str:
+def failure(error: Mapping[str, Any] | None, apart: str = "") -> str:
     """What went wrong, `{"kind": ..., "message": ...}`, within a line of ours."""
     known = error or {}
     words = (known.get("kind"), known.get("message"))
-    return ": ".join(brief(str(word), 500) for word in words if word) or "no particulars"
+    return ": ".join(brief(str(word), 500, apart) for word in words if word) or "no particulars"
 
 
 def _punctuated(shown: str, apart: str) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 
 from runner.conversation import STATUSES, Status
 from runner.money import Nanos
-from runner.render.figures import UNKNOWN, counted, difference, duration, stamp, total, usd
+from runner.render.figures import UNKNOWN, counted, difference, duration, of_them_early, redone, stamp, total, usd
 from runner.render.markdown import brief, fenced, link, literal, row
 
 _MOST_WHYS: Final = 20
@@ -76,17 +76,6 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """A lane that gives nothing more for now, and why."""
-
-    lane: str
-    state: str
-    """`dead` or `parked`."""
-    reason: str
-    until: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class CostDifference:
     """A model whose provider reported another cost than its price list gives."""
 
@@ -147,14 +136,16 @@ class Night:
     models: tuple[Account, ...] = ()
     providers: tuple[Account, ...] = ()
     lives: tuple[Life, ...] = ()
-    stopped: tuple[Stopped, ...] = ()
     differences: tuple[CostDifference, ...] = ()
     replaced: int = 0
     """Conversations of an earlier job file whose cells have changed."""
     replaced_cost: Nanos = 0
     mended: int = 0
-    """Conversations in whose place others stand, which say some of their turns again."""
+    """Conversations of which bad turns were said again, and are good now."""
+    redone_in_vain: int = 0
+    not_yet_redone: int = 0
     mended_cost: Nanos = 0
+    """What those have cost in whose place they stand."""
     observers: int = 0
     """Comments that complete conversations should have."""
     silent: tuple[Silent, ...] = ()
@@ -174,7 +165,6 @@ def render(night: Night) -> str:
         *_money(night),
         *_accounts("Models", "Model", night.models),
         *_accounts("Providers", "Provider", night.providers),
-        *_stopped(night.stopped),
         *_differences(night.differences),
         *_conversations(night.conversations),
         *_lives(night.lives),
@@ -191,8 +181,7 @@ def _table(head: Sequence[str], left: int, rows: Iterable[str]) -> str:
 def _status(night: Night) -> str:
     complete = sum(one.status == "complete" for one in night.conversations)
     early = sum(one.stopped_early for one in night.conversations)
-    parted = f", {early:,} of them stopped early" if early else ""
-    done = f"{complete:,} of {counted(len(night.conversations), 'conversation')} complete{parted}"
+    done = f"{complete:,} of {counted(len(night.conversations), 'conversation')} complete{of_them_early(early)}"
     code = "going on" if night.exit_code is None else f"exit code {night.exit_code}"
     why = f" ({', '.join(brief(reason) for reason in night.reasons)})" if night.reasons else ""
     return f"**{done}, {code}{why}.**"
@@ -208,7 +197,10 @@ def _conversations_by_status(night: Night) -> Iterator[str]:
     every = night.conversations
     yield "## Outcome"
     counts = {status: sum(one.status == status for one in every) for status in STATUSES}
+    early = sum(one.stopped_early for one in every)
     rows = [row(status, f"{count:,}") for status, count in counts.items() if count]
+    if early:
+        rows.insert(1, row("– of them stopped early", f"{early:,}"))
     yield _table(("Status", "Conversations"), 1, (*rows, row("**Total**", f"{len(every):,}")))
     flags = [
         f"{counted(sum(counts), 'turn')} {flag} in {counted(sum(map(bool, counts)), 'conversation')}"
@@ -228,9 +220,9 @@ def _conversations_by_status(night: Night) -> Iterator[str]:
             f"Replaced: {night.replaced:,}, {usd(night.replaced_cost)}. "
             "Their cells have changed since; their money counts, their transcripts are not listed."
         )
-    if night.mended:
+    if told := redone(night.mended, night.redone_in_vain, night.not_yet_redone):
         yield (
-            f"Mended: {night.mended:,}, {usd(night.mended_cost)}. Some of their turns were said again by others, which "
+            f"Mended: {told}, {usd(night.mended_cost)}. Some of their turns were said again by others, which "
             "stand in their place; their money counts, their transcripts are kept as `.old`."
         )
     if night.observers:
@@ -327,24 +319,6 @@ def _account(name: str, accounts: Sequence[Account]) -> str:
         *(UNKNOWN if known is None else f"{known:,}{covers}" for known in tokens),
         usd(sum(one.cost for one in accounts)),
     )
-
-
-def _stopped(stopped: Sequence[Stopped]) -> Iterator[str]:
-    if stopped:
-        yield "## Lanes that stopped"
-        yield _table(
-            ("Lane", "State", "Reason", "Until"),
-            4,
-            (
-                row(
-                    literal(one.lane),
-                    literal(one.state),
-                    brief(one.reason),
-                    UNKNOWN if one.until is None else stamp(one.until),
-                )
-                for one in stopped
-            ),
-        )
 
 
 def _differences(differences: Sequence[CostDifference]) -> Iterator[str]:

@@ -13,11 +13,12 @@ from typing import Final
 
 import orjson
 
-from runner.conversation import Note, Origin, Participant, Transcript, Turn
+from runner.conversation import AsideKind, Note, Origin, Participant, Transcript, Turn
 from runner.foreign import visible
 from runner.money import dollars
 from runner.render.figures import (
     UNKNOWN,
+    answers,
     counted,
     difference,
     duration,
@@ -30,8 +31,8 @@ from runner.render.figures import (
     usd,
 )
 from runner.render.markdown import brief, failure, link, literal, plain, quoted, row, unquoted
-from runner.render.shapes import COST, cost_of, count_of, noted, with_observer
-from runner.render.style import Figures, Links, Noted, ReadBack, Said
+from runner.render.shapes import COST, cost_of, count_of, measure_of, noted, odd, with_observer
+from runner.render.style import Asked, Ending, Figures, Links, Noted, ReadBack, Said
 
 suffix: Final = ".md"
 texts: Final[Mapping[str, str]] = {}
@@ -86,7 +87,7 @@ def _front_matter(t: Transcript) -> str:
         "cost_usd": dollars(t.spent),
         "tokens_out": None if tokens is None else str(tokens),
         "started": None if t.started is None else _scalar(stamp(t.started)),
-        "duration_s": None if t.started is None or t.ended is None else f"{t.ended - t.started:.1f}",
+        "duration_s": None if t.seconds is None else f"{t.seconds:.1f}",
         "origin": None if t.origin is None else _scalar(t.origin.name),
         "origin_id": None if t.origin is None else _scalar(t.origin.id),
         "origin_kind": None if t.origin is None else _scalar(t.origin.kind),
@@ -138,6 +139,9 @@ def _turn(turn: Turn) -> Iterator[str]:
     yield _heading(turn)
     if figures := _figures(turn):
         yield f"*{f' {_DOT} '.join(figures)}*"
+    for note in turn.asked:
+        # A line of figures begins with no parenthesis: those of names have a backslash.
+        yield f"*({f' {_DOT} '.join(_asked(note))})*"
     if turn.text is not None:
         yield quoted(turn.text)
     else:
@@ -165,20 +169,44 @@ def _heading(turn: Turn) -> str:
 def _figures(turn: Turn) -> list[str]:
     pace = None if turn.tokens_per_second is None else f"{turn.tokens_per_second:.1f} tok/s"
     carried = ["carried over"] if turn.carried else []
+    # A vote is held, and a rule judges, whoever has said the line.
+    weighed = [f"weighed {', '.join(_weighed(*figure) for figure in turn.weighed.items())}"] if turn.weighed else []
     if turn.heard is not None:
         # Whatever it took, it was not taken from the model that has its place here.
         told = _measured(replace(turn, model=None), (), pace)
-        return [_source(turn.heard), *(figure for figure in told if figure is not None), *carried]
+        return [_source(turn.heard), *(figure for figure in told if figure is not None), *carried, *weighed]
     if turn.given:
-        return ["given line", *carried]
+        return ["given line", *carried, *weighed]
     served = None if turn.served in (None, turn.model) else f"served {brief(turn.served or '', apart=_DOT)}"
     upstream = None if turn.upstream is None else f"by {brief(turn.upstream, apart=_DOT)}"
     return [
         *(figure for figure in _measured(turn, (served, upstream), pace) if figure is not None),
         *carried,
         *([f"{counted(turn.left_out, 'oldest line')} left out"] if turn.left_out else []),
-        *([f"weighed {', '.join(_weighed(*figure) for figure in turn.weighed.items())}"] if turn.weighed else []),
+        *weighed,
     ]
+
+
+_ASKED: Final[Mapping[tuple[AsideKind, bool | None], str]] = {
+    ("pick", True): "chosen by",
+    ("pick", False): "nobody chosen by",
+    ("vote", True): "vote for the end by",
+    ("vote", False): "vote against the end by",
+    ("vote", None): "no vote by",
+}
+"""What somebody meant who was asked at a turn."""
+
+
+def _asked(note: Note) -> Iterator[str]:
+    # Whom a moderator chose is the speaker of the turn.
+    meant = note.data is not None if note.kind == "pick" else note.data
+    yield f"{_ASKED[note.kind, meant]} {literal(note.observer or '', _DOT)}"
+    if not note.attempts and note.text is None:
+        yield brief(note.reason or "nobody knows why", apart=_DOT)
+        return
+    yield from (figure for figure in _measured(note, (), None) if figure is not None)
+    if note.text is None:
+        yield f"no answer: {failure(note.error or {'message': note.reason}, _DOT)}"
 
 
 def _source(heard: str) -> str:
@@ -245,8 +273,15 @@ def _statistics(t: Transcript) -> Iterator[str]:
     for participant in t.participants:
         if participant.live:
             own = [turn for turn in planned if turn.role == participant.role]
-            rows.append(_statistics_row(_name(participant), own))
-    rows.append(_statistics_row("**Total**", planned))
+            rows.append(_statistics_row(_name(participant), _said_of(own), generated(own)))
+    asked: dict[str, list[Note]] = {}
+    for note in (note for turn in t.turns for note in turn.asked if note.attempts):
+        task = {"pick": "moderator", "vote": "vote"}[note.kind]
+        asked.setdefault(f"{literal(note.observer or '')} ({task})", []).append(note)
+    for name, notes in asked.items():
+        heard = [note for note in notes if note.text is not None]
+        rows.append(_statistics_row(name, f"{len(heard)} of {counted(len(notes), 'answer')}", heard))
+    rows.append(_statistics_row("**Total**", _said_of(planned), [*generated(planned), *answers(t.turns)]))
     yield _STATISTICS
     yield "\n".join(rows)
     said = generated(t.turns)
@@ -254,12 +289,20 @@ def _statistics(t: Transcript) -> Iterator[str]:
     charged, _ = total(turn.cost for turn in said)
     carried = sum(turn.carried for turn in t.turns)
     coverage = f"{covered} of {counted(len(said), 'turn')} {'has' if len(said) == 1 else 'have'} figures."
+    parts = ([] if charged is None else [f"{usd(charged)} on the turns above"]) + _on_answers(t.turns)
     yield (
         f"{coverage} Spent on all attempts: {usd(t.spent)}{of_it_assumed(t)}"
-        + ("." if charged is None else f", of which {usd(charged)} on the turns above.")
+        + (f", of which {' and '.join(parts)}." if parts else ".")
         + _elsewhere(t.turns)
         + (f" What was carried over ({counted(carried, 'turn')}) is not in it." if carried else "")
     )
+
+
+def _on_answers(turns: Iterable[Turn]) -> list[str]:
+    """What those cost who were asked while it went on, and how many of their answers that covers."""
+    told = answers(turns)
+    cost, covers = total(note.cost for note in told)
+    return [] if cost is None else [f"{usd(cost)}{covers} on {counted(len(told), 'answer')} of those who were asked"]
 
 
 def _elsewhere(turns: Iterable[Turn]) -> str:
@@ -282,20 +325,23 @@ def _name(participant: Participant) -> str:
     return label if participant.label == participant.role else f"{label} ({literal(participant.role)})"
 
 
-def _statistics_row(name: str, planned: Sequence[Turn]) -> str:
-    said = generated(planned)
+def _said_of(planned: Sequence[Turn]) -> str:
+    return f"{len(generated(planned))} of {len(planned)}"
+
+
+def _statistics_row(name: str, number: str, measured: Sequence[Turn | Note]) -> str:
     columns = (
-        [turn.usage.input for turn in said],
-        [turn.usage.cached_read for turn in said],
-        [turn.usage.output for turn in said],
-        [turn.usage.reasoning for turn in said],
+        [one.usage.input for one in measured],
+        [one.usage.cached_read for one in measured],
+        [one.usage.output for one in measured],
+        [one.usage.reasoning for one in measured],
     )
     tokens = [UNKNOWN if known is None else f"{known:,}{covers}" for known, covers in map(total, columns)]
-    cost, cost_covers = total(turn.cost for turn in said)
-    seconds, seconds_covers = total(turn.seconds for turn in said)
+    cost, cost_covers = total(one.cost for one in measured)
+    seconds, seconds_covers = total(one.seconds for one in measured)
     return row(
         name,
-        f"{len(said)} of {len(planned)}",
+        number,
         *tokens,
         UNKNOWN if cost is None else usd(cost) + cost_covers,
         UNKNOWN if seconds is None else duration(seconds) + seconds_covers,
@@ -328,8 +374,9 @@ def read(markdown: str) -> ReadBack:
     """The texts that `render` was given, exactly; ValueError where somebody has moved a quote."""
     texts: dict[str, str | None] = {}
     figures: dict[str, str] = {}
+    asked: dict[str, list[Asked]] = {}
     notes: list[list[str]] = []
-    heading, ended = "", False
+    heading, ended, ending = "", False, None
     lines = iter(markdown.split("\n"))
     line = next(lines, None)
     while line is not None:
@@ -339,6 +386,8 @@ def read(markdown: str) -> ReadBack:
                 notes.append([line])
             elif _HEADING.fullmatch(line):
                 texts.setdefault(line, None)
+        elif line.startswith("*(") and heading:
+            asked.setdefault(heading, []).extend(_read_asked(line))
         elif line.startswith("*") and heading:
             figures.setdefault(heading, line)
         if not line.startswith(">"):
@@ -349,6 +398,7 @@ def read(markdown: str) -> ReadBack:
             quote.append(line)
             line = next(lines, None)
         if quote[0].startswith(_CALLOUT):
+            ending = ending if heading else _read_ending(quote)
             continue
         if ended and notes and len(notes[-1]) == 1:
             notes[-1].append(unquoted("\n".join(quote)))
@@ -361,29 +411,70 @@ def read(markdown: str) -> ReadBack:
     models = head.get("models")
     started = head.get("started")
     return ReadBack(
-        tuple(_said(heading, text, figures.get(heading, "")) for heading, text in texts.items()),
+        tuple(
+            _said(heading, text, figures.get(heading, ""), asked.get(heading, ())) for heading, text in texts.items()
+        ),
         context,
         opening,
         notes=tuple(_noted(*note) for note in notes),
         model=", ".join(map(str, models)) or None if isinstance(models, list) else None,
+        models=_read_models(markdown, list(map(str, models)) if isinstance(models, list) else []),
         date=started if isinstance(started, str) else None,
+        ending=ending,
     )
 
 
-def _said(heading: str, text: str | None, figures: str) -> Said:
+_ROW: Final = re.compile(rf"\| (?:{_PART} \((?P<role>{_PART})\)|(?P<alone>[^*|(]+)) \| \d+ of \d+ \|.*")
+
+
+def _read_models(markdown: str, models: Sequence[str]) -> Mapping[str, str]:
+    """Which model each role is, where as many have a row in the statistics as the head names, or it names only one."""
+    rows = map(_ROW.fullmatch, markdown.rpartition(f"\n{_STATISTICS}\n")[2].split("\n"))
+    roles = [plain(found["role"] or found["alone"]) for found in rows if found is not None]
+    each = list(models) * (len(roles) if len(models) == 1 else 1)
+    return dict(zip(roles, each, strict=True)) if len(roles) == len(each) else {}
+
+
+_ENDED: Final = re.compile(
+    r"> \*\*(?:Ended early|Not complete: (?P<status>[a-z]+))\.\*\* \d+ of (?P<turns>\d[\d,]*) turns? were said\."
+)
+_REASON: Final = "> Reason: "
+
+
+def _read_ending(callout: Sequence[str]) -> Ending | None:
+    """What the head says of an end that did not come with the last turn."""
+    lines = [line[:-1] if line.endswith("\\") else line for line in callout[1:]]
+    found = _ENDED.fullmatch(lines[0]) if lines else None
+    if found is None:
+        return None
+    reason = next((line.removeprefix(_REASON) for line in lines if line.startswith(_REASON)), None)
+    return Ending(found["status"] or "complete", count_of(found["turns"]), None if reason is None else plain(reason))
+
+
+def _said(heading: str, text: str | None, figures: str, asked: Iterable[Asked]) -> Said:
     found = _HEADING.fullmatch(heading)
     if found is None:
         raise ValueError(f"a quote stands under a heading that is not a turn: {heading[:80]}")
     alone, label, title = found["alone"], found["label"], found["title"]
     return Said(
-        int(found["number"]),
+        count_of(found["number"]) or 0,
         plain(alone or found["speaker"]),
         text,
         role=plain(alone or found["role"]),
         label=plain(label) if label else None,
         title=None if title is None else plain(title),
         figures=Figures() if text is None else _read_figures(figures),
+        asked=tuple(asked),
+        model=None if text is None else _read_model(figures),
     )
+
+
+def _read_asked(line: str) -> Iterator[Asked]:
+    inner = line.removeprefix("*(").removesuffix(")*")
+    for (kind, meant), words in _ASKED.items():
+        if inner.startswith(f"{words} "):
+            by, *figures = inner.removeprefix(f"{words} ").split(f" {_DOT} ")
+            yield Asked(kind, plain(by), meant, _read_figures(f" {_DOT} ".join(figures)))
 
 
 def _noted(heading: str, text: str | None = None) -> Noted:
@@ -395,21 +486,35 @@ _FIGURES: Final = {
     for name, word in (("input", "in"), ("output", "out"), ("reasoning", "reasoning"), ("cached", "cached"))
 }
 _COST: Final = re.compile(rf"({COST}) (?:reported|priced|assumed)")
-_TIME: Final = re.compile(r"(?:(\d+) h )?(?:(\d+) min ?)?(?:([\d.]+) s)?")
+_PACE: Final = re.compile(r"(\d+(?:\.\d+)?) tok/s")
+_TIME: Final = re.compile(r"(?:(\d+) h )?(?:(\d+) min ?)?(?:(\d+(?:\.\d+)?) s)?")
+
+
+_MODEL: Final = re.compile(r"[\w.-]+/\S+")
+
+
+def _read_model(line: str) -> str | None:
+    """What a turn's figures begin with where a model wrote it: its provider and its id."""
+    first = plain(line.strip("*").split(f" {_DOT} ")[0])
+    return first if _MODEL.fullmatch(first) else None
 
 
 def _read_figures(line: str) -> Figures:
     parts = line.strip("*").split(f" {_DOT} ")
     counts = {
-        name: count_of(found[1])
-        for name, pattern in _FIGURES.items()
-        for part in parts
-        if (found := pattern.fullmatch(part))
+        name: found[1] for name, pattern in _FIGURES.items() for part in parts if (found := pattern.fullmatch(part))
     }
     cost = next((found[1] for part in parts if (found := _COST.fullmatch(part))), None)
     time = next((found.groups() for part in parts if part and (found := _TIME.fullmatch(part))), None)
-    seconds = None if time is None else sum(float(n or 0) * unit for n, unit in zip(time, (3600, 60, 1), strict=True))
-    return Figures(**counts, cost=cost_of(cost), seconds=seconds)
+    units = zip(time or (), (3600, 60, 1), strict=False)
+    pace = next((found[1] for part in parts if (found := _PACE.fullmatch(part))), None)
+    return Figures(
+        **{name: count_of(count) for name, count in counts.items()},
+        cost=cost_of(cost),
+        seconds=None if time is None else sum((measure_of(number) or 0.0) * unit for number, unit in units),
+        pace=measure_of(pace),
+        odd=odd(*counts.values(), cost, pace, *(time or ())),
+    )
 
 
 def _read_front_matter(markdown: str) -> Mapping[str, object]:

@@ -337,6 +337,27 @@ def test_check_names_a_missing_key_by_variable_and_provider() -> None:
     assert "very-secret" not in there.out + there.err
 
 
+def test_check_warns_where_nobody_would_be_told_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A night whose messages reach nobody is held all the same, so that nobody would notice."""
+    notify = 'notify: {when: [failed], command: [./tell.sh], webhook: "${A_HOOK}"}\n'
+    job = write("talk.yaml", JOB + notify)
+    said = tertulia("check", job)
+    lines = [line for line in said.out.splitlines() if line.startswith("warning")]
+    assert said.code == 0 and [line.partition("`notify` would reach nobody by its ")[2] for line in lines] == [
+        "webhook: A_HOOK is not set: put it into the environment or into a .env file beside the job",
+        "command: ./tell.sh is not there, or may not be run",
+    ]
+    script = Path("tell.sh")
+    script.write_text("#!/bin/sh\n", encoding="utf-8")
+    assert tertulia("check", job).out.count("warning") == 2
+    script.chmod(0o755)
+    monkeypatch.setenv("A_HOOK", "https://hooks.example/T0")
+    assert "warning" not in tertulia("check", job).out
+    monkeypatch.setenv("A_HOOK", "http://hooks.example/s3cret")
+    said = tertulia("check", job)
+    assert "https://" in said.out and "s3cret" not in said.out + said.err
+
+
 @pytest.mark.fault(78)
 def test_check_warns_of_a_readable_env_file() -> None:
     """Keys that other users can read are worth a line, and no failure."""

@@ -128,6 +128,7 @@ def test_status_says_which_of_the_complete_stopped_early(tmp_path: Path, monkeyp
     said = tertulia("status", "talk").out.splitlines()
     assert said[1] == "  conversations  3 of 3 complete, 1 of them stopped early"
     assert said[2].startswith(f"{'':17}1 complete: context full: ")
+    assert "  3 of 3 (1 early)  $" in tertulia("status").out
 
 
 def test_status_of_a_run_that_broke_off_counts_what_is_held(outputs: Path) -> None:

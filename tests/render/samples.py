@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from runner.call import Message, Usage
 from runner.conversation import STATUSES, Look, Note, Origin, Participant, Transcript, Turn
-from runner.render.summary import Account, Ceiling, CostDifference, Life, Night, Row, Spend, Stopped
+from runner.render.summary import Account, Ceiling, CostDifference, Life, Night, Row, Spend
 
 NIGHT_BEGAN: Final = 1_795_222_800.25
 
@@ -212,7 +212,30 @@ def varied(count: int, seed: int) -> list[Transcript]:
             carried=random.random() < 0.2,
             heard=perhaps("inbox/host.md"),
             left_out=random.choice((0, 0, 3)),
+            asked=tuple(any_answer() for _ in range(random.choice((0, 0, 1, 2)))),
             error=perhaps({"kind": "error", "message": "no"}, {"kind": "lost"}, {"message": 5}, {}),
+        )
+
+    def any_answer() -> Note:
+        text = perhaps(*texts)
+        kind, meant = random.choice((("pick", "b"), ("pick", None), ("vote", True), ("vote", False)))
+        return Note(
+            kind=kind,  # type: ignore[arg-type]
+            heading="",
+            observer=random.choice(("Eli", *texts[:9])),
+            alias="eli",
+            provider="sim",
+            model=perhaps("eli"),
+            status="failed" if text is None else "complete",
+            reason=perhaps("refused", *texts[:9]),
+            text=text,
+            data=None if text is None else meant,
+            usage=Usage(input=perhaps(0, 7), output=perhaps(0, 7)),
+            cost=perhaps(0, 1),
+            cost_source=perhaps("reported", "priced"),
+            seconds=perhaps(0, 2.5),
+            attempts=random.randint(0, 2),
+            error=perhaps({"kind": "empty", "message": random.choice(texts)}),
         )
 
     def any_note() -> Note:
@@ -296,10 +319,6 @@ def night() -> Night:
             Life(NIGHT_BEGAN, NIGHT_BEGAN + 60, 130),
             Life(NIGHT_BEGAN + 120),
             Life(NIGHT_BEGAN + 180, NIGHT_BEGAN + 240, 4),
-        ),
-        stopped=(
-            Stopped("sim/dora", "dead", "401 | key was refused\n# now"),
-            Stopped("sim/eli", "parked", "daily quota", NIGHT_BEGAN + 7_200),
         ),
         differences=(CostDifference("sim/basil", 2, 3_600_000, 4_000_000), CostDifference("sim/ada", 2, 100, 101)),
         replaced=2,

@@ -191,6 +191,42 @@ def titled() -> Transcript:
     )
 
 
+def answer(meant: Any, **changes: Any) -> Note:
+    """What a moderator said, or somebody who votes; nothing of use where `meant` is None."""
+    told: dict[str, Any] = {"heading": "", "observer": "Eli", "alias": "eli", "model": "eli", "provider": "sim"}
+    told |= {"kind": "pick" if isinstance(meant, str) else "vote", "data": meant}
+    told |= {"text": None if meant is None else str(meant)} | changes
+    return note(told.pop("text"), **told)
+
+
+def moderated() -> Transcript:
+    """Two whom a moderator calls and a third votes about; one answer names nobody, one never came."""
+    took: dict[str, Any] = {"usage": Usage(input=61, output=2), "cost": 67_000, "cost_source": "priced"}
+    took |= {"seconds": 0.4, "attempts": 1}
+    refused = {"kind": "error", "message": "neither yes nor no · 5 in"}
+    figures: dict[str, Any] = {"usage": Usage(input=40, output=3), "cost": 2_000, "cost_source": "priced"}
+    reason = "in the given order: the moderator gave no answer"
+    return conversation(
+        [
+            line(1, GLM, "I was called.", 1, asked=(answer("subject", **took),), **figures),
+            line(
+                2,
+                OPUS,
+                "I came next.",
+                1,
+                asked=(answer(None, kind="pick", text="either", **took), answer(False, observer="Ann (2)", **took)),
+                weighed={"vote": 0.0},
+                **figures,
+            ),
+            line(3, CLAUDE, "So did I.", 2, asked=(answer(None, kind="pick", reason=reason),), weighed={"vote": 0.0}),
+            line(4, GLM, "Enough.", 2, asked=(answer(True, **took, observer="Ann (2)"),), **figures),
+            line(5, OPUS, "Is it?", 3, asked=(answer(None, attempts=2, error=refused),), **figures),
+        ],
+        participants=(OPUS, replace(CLAUDE, label="Guest"), GLM),
+        spent=300_000,
+    )
+
+
 def continued() -> Transcript:
     """A fork that an inbox and three observers had a part in, stopped by a rule."""
     failed = {"kind": "refused", "message": "I will not judge."}

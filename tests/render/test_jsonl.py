@@ -9,7 +9,7 @@ from runner.call import Usage
 from runner.conversation import Origin
 from runner.render.jsonl import SCHEMA, line
 from tests.render.samples import NIGHT_BEGAN, conversation, eventful, turn, varied
-from tests.render.talks import note
+from tests.render.talks import moderated, note
 
 WEIGHED = ("phrase", "repetition", "echo", "farewell", "tokens", "cost", "time", "vote")
 
@@ -87,6 +87,13 @@ def test_a_line_holds_the_conversation_in_full() -> None:
         "turns": 3,
         "turns_with_figures": 2,
         "coverage": "2 of 3 turns have figures",
+        "asked": {
+            "tokens": dict.fromkeys(("in", "out", "reasoning", "cached_read", "cached_write")),
+            "cost": None,
+            "seconds": None,
+            "answers": 0,
+            "answers_with_figures": 0,
+        },
     }
     assert loaded["started"] == "2026-11-21T01:00:00.250Z"
     assert loaded["error"] == {"kind": "empty", "message": "no text"}
@@ -156,6 +163,28 @@ def test_what_observers_wrote_stands_after_the_conversation_with_its_figures() -
     assert (failed["status"], failed["text"], failed["data"], failed["attempts"]) == ("failed", None, None, 2)
     assert failed["error"] == {"kind": "refused", "message": "no"}
     assert list(written) == list(failed)
+
+
+def test_who_was_asked_stands_in_its_turn_and_what_that_cost_in_the_totals() -> None:
+    """Verbatim answers with what they came to, their figures beside those of the turns, and how many have any."""
+    loaded = orjson.loads(line(moderated()))
+    first, second, *_ = (turn["asked"] for turn in loaded["turns"])
+    assert [(one["kind"], one["text"], one["data"]) for one in (*first, *second)] == [
+        ("pick", "subject", '"subject"'),
+        ("pick", "either", None),
+        ("vote", "False", "false"),
+    ]
+    assert first[0]["observer"] == {"label": "Eli", "alias": "eli", "id": "eli", "provider": "sim"}
+    assert (first[0]["cost"], first[0]["tokens"]["in"], first[0]["attempts"]) == (0.000067, 61, 1)
+    assert loaded["totals"]["asked"] == {
+        "tokens": {"in": 244, "out": 8, "reasoning": None, "cached_read": None, "cached_write": None},
+        "cost": 0.000268,
+        "seconds": 1.6,
+        "answers": 4,
+        "answers_with_figures": 4,
+    }
+    assert (loaded["totals"]["cost"], loaded["totals"]["spent"]) == (0.000008, 0.0003)
+    assert loaded["turns"][4]["asked"][0]["error"] == {"kind": "error", "message": "neither yes nor no · 5 in"}
 
 
 def test_what_was_carried_over_or_heard_is_told_and_not_counted_again() -> None:

@@ -118,6 +118,19 @@ def test_old_rounds_are_read_as_they_stand() -> None:
     assert read(OLD.replace("\n", "\r\n")) == found
 
 
+def test_a_system_text_of_several_lines_is_read_wherever_it_stands() -> None:
+    """Old files have it line below line, up to the next of ours or to an opening; ours have it quoted."""
+    line = "**System prompt:** You are one of many. Answer at length."
+    for lines, opening in (
+        (f"{line}\n\n- And *well*.\n\n> Begin.", "Begin."),
+        (f"{line}\n\n- And *well*.\n**Rounds:** 3", None),
+        ("**System prompt:**\n> You are one of many. Answer at length.\n>\n> - And *well*.\n\n> Begin.", "Begin."),
+    ):
+        found = read(OLD.replace(line, lines))
+        assert found.system == "You are one of many. Answer at length.\n\n- And *well*."
+        assert (found.opening, len(found.said)) == (opening, 6)
+
+
 def test_a_quoted_side_that_said_nothing_has_no_text() -> None:
     """A blank line of a script is a turn without a text, like a blank reply."""
     assert read(OLD.replace("> And then?", ">")).said[4] == Said(5, "Sal", None)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.conversation import STATUSES
-from runner.render.summary import Account, Ceiling, CostDifference, Night, Row, Spend, Stopped, render
+from runner.render.summary import Account, Ceiling, CostDifference, Night, Row, Spend, render
 from tests.render.golden import assert_golden
 from tests.render.reader import see
 from tests.render.samples import FRAGMENTS, night
@@ -24,7 +24,7 @@ def cells(page: str, first: str) -> list[str]:
 
 
 def test_the_page_of_an_eventful_night_is_the_golden_one() -> None:
-    """Outcome, money, models, lanes, differences, conversations and lives look as they did."""
+    """Outcome, money, models, differences, conversations and lives look as they did."""
     assert_golden("index.md", render(night()))
 
 
@@ -62,6 +62,14 @@ def test_counts_per_status_add_up_to_the_total(statuses: list[str]) -> None:
     table = page.split("## Outcome")[1].split("## Money")[0]
     counts = [int(count) for count in re.findall(r"^\| [a-z]+ \| (\d+) \|$", table, re.MULTILINE)]
     assert sum(counts) == len(statuses) == int(cells(table, r"**Total**")[1])
+
+
+def test_those_of_the_complete_that_stopped_early_stand_below_them() -> None:
+    """They are a part of the complete, and no status of their own; nothing is said where none did."""
+    table = render(night()).split("## Outcome")[1].split("## Money")[0]
+    assert "| complete | 2 |\n| – of them stopped early | 1 |\n| failed | 1 |\n" in table
+    whole = tuple(replace(one, reason=None) for one in night().conversations)
+    assert "stopped early" not in render(replace(night(), conversations=whole))
 
 
 def test_money_adds_up_exactly() -> None:
@@ -134,13 +142,12 @@ def test_hostile_names_and_reasons_act_nowhere_on_the_page(word: str, other: str
             ceilings=(Ceiling(word, 1, 0),),
             models=(Account(word, 1, 0, None, None, 0, 0, {other: 1}),),
             providers=(Account(other, 1, 0, None, None, 0, 0, {word: 1}),),
-            stopped=(Stopped(word, other, word), Stopped(other, word, other)),
             differences=(CostDifference(word, 1, 2, 1),),
             command=f"tertulia {word}",
         )
     )
     seen = see(page)
-    assert len(seen.headings) == 8
+    assert len(seen.headings) == 7
     assert (seen.links, seen.forbidden, seen.definitions) == (["a.md"], [], [])
     for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in table.splitlines()}

@@ -13,12 +13,12 @@ from runner.call import Usage
 from runner.conversation import Origin, Participant
 from runner.foreign import visible
 from runner.render import DEFAULT, STYLES, Links
-from runner.render.style import Figures, Noted, ReadBack
+from runner.render.style import Asked, Ending, Figures, Noted, ReadBack
 from runner.render.transcript import read, render, suffix
 from tests.render.golden import assert_golden
 from tests.render.reader import see
 from tests.render.samples import FRAGMENTS, NIGHT_BEGAN, conversation, eventful, hostile_texts, turn, varied
-from tests.render.talks import continued, note
+from tests.render.talks import answer, continued, moderated, note
 
 TEXTS = st.text(st.characters(), max_size=60) | st.lists(st.sampled_from(FRAGMENTS), max_size=10).map("".join)
 ALONE = Links()
@@ -134,7 +134,12 @@ def test_the_front_matter_is_flat_and_holds_the_figures() -> None:
 def test_a_transcript_without_turns_can_be_read() -> None:
     """A conversation that never began has a page, too, and no texts."""
     t = conversation([], opening=None, status="pending", reason="provider is dead")
-    assert read(render(t, ALONE)) == ReadBack((), model="sim/ada, sim/basil")
+    assert read(render(t, ALONE)) == ReadBack(
+        (),
+        model="sim/ada, sim/basil",
+        models={"a": "sim/ada", "b": "sim/basil"},
+        ending=Ending("pending", 0, "provider is dead"),
+    )
     assert "> **Not complete: pending.** 0 of 0 turns were said.\\\n> Reason: provider is dead" in render(t, ALONE)
 
 
@@ -247,11 +252,64 @@ def test_the_figures_titles_and_notes_of_a_page_are_read_back() -> None:
         (None, None),
         ("A “Last” Word", "Response"),
     ]
-    assert found.said[2].figures == Figures(input=40, output=3, cost=2_000, seconds=1.0)
+    assert found.said[2].figures == Figures(input=40, output=3, cost=2_000, seconds=1.0, pace=3.0)
     assert found.said[1].figures == Figures()
     assert found.speakers == ("Claude Opus 4.6", "Claude", "GLM 5")
-    assert read(render(eventful(), ALONE)).said[1].figures == Figures(812, 240, 100, 512, 3_600_000, 3.7)
+    assert read(render(eventful(), ALONE)).said[1].figures == Figures(812, 240, 100, 512, 3_600_000, 3.7, pace=75.0)
     assert read(render(eventful(), ALONE)).date == "2026-11-21T01:00:00Z"
+
+
+def test_what_a_moderator_chose_and_others_voted_looks_like_the_golden_one() -> None:
+    """One line below the figures of a turn, a row in the sums, and what it cost beside what the turns did."""
+    assert_golden("transcript-moderated.md", render(moderated(), ALONE))
+
+
+def test_who_chose_and_how_others_voted_is_read_back_with_its_figures() -> None:
+    """What an answer took is not taken for what its turn took, and a message of a provider is no figure."""
+    found = [said.asked for said in read(render(moderated(), ALONE)).said]
+    took = Figures(61, 2, cost=67_000, seconds=0.4)
+    assert found == [
+        (Asked("pick", "Eli", True, took),),
+        (Asked("pick", "Eli", False, took), Asked("vote", "Ann (2)", False, took)),
+        (Asked("pick", "Eli", False),),
+        (Asked("vote", "Ann (2)", True, took),),
+        (Asked("vote", "Eli", None),),
+    ]
+    assert read(render(moderated(), ALONE)).said[0].figures == Figures(40, 3, cost=2_000)
+
+
+@pytest.mark.fault(81)
+@given(TEXTS, TEXTS, st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_hostile_names_and_answers_of_those_who_were_asked_stay_within_their_lines(
+    word: str, other: str, is_known: bool
+) -> None:
+    """Their names come back exactly; neither their models nor their troubles are figures, or lines of their own."""
+    model = word if is_known else None
+    notes = (
+        answer("a", observer=word, model=other, provider=word, attempts=1),
+        answer(None, observer=other, model=model, error={"kind": word, "message": other}, attempts=2),
+        answer(None, observer=other, kind="pick", reason=f"in the given order: {word}"),
+    )
+    markdown = render(conversation([turn(1, other, model=model, asked=notes)], opening=None), ALONE)
+    (said,) = read(markdown).said
+    assert said.text == other and said.figures == Figures()
+    assert said.asked == (Asked("pick", word, True), Asked("vote", other, None), Asked("pick", other, False))
+    seen = see(markdown)
+    assert seen.headings == ["memory/ada~basil", "1. Ada (a)", "Statistics"]
+    assert (seen.links, seen.forbidden, seen.definitions) == ([], [], [])
+
+
+def test_a_vote_of_nought_is_shown_whoever_said_the_line() -> None:
+    """Nobody was for the end: that is a figure, also where no model wrote the line after which the vote was held."""
+    weighed = {"vote": 0.0}
+    turns = [
+        turn(1, "x", weighed=weighed),
+        turn(2, "x", weighed=weighed, given=True),
+        turn(3, "x", weighed=weighed, heard="inbox/a.md"),
+    ]
+    markdown = render(conversation(turns), ALONE)
+    assert markdown.count(" · weighed vote 0.00*\n") == 3
 
 
 @pytest.mark.parametrize("kind", ["extend", "fork", "redo"])
