@@ -147,8 +147,8 @@ class Session:
     async def converse(self, cell: Cell, beginning: Beginning) -> None:
         """Hold one conversation from where it stands to its end, and let those comment on it who are to."""
         now = cell.id
+        conversation = self.plan.conversation(cell)
         try:
-            conversation = self.plan.conversation(cell)
             rng = Random(f"{self.plan.job.seed}:{cell.id}:{self.journal.state.lives}")
             held = Held(cell, talk_of(conversation, self.journal.state, self._read), beginning, rng)
             if self.journal.state.of(cell.id).status != "complete":
@@ -173,6 +173,8 @@ class Session:
             self.gate.close("interrupted", str(error))
         else:
             await self.ended(cell)
+            for id_ in (cell.id, *(aside.id for aside in conversation.asides)):
+                self.journal.forget(id_)
 
     async def _reason_to_end(self, held: Held) -> str | None:
         """Hold what is left of a conversation; why it was complete before its last line, None when that was said."""
@@ -252,11 +254,12 @@ class Session:
         room: Nanos | None = None
         while True:
             call, bound, floor = self._call(turn, room)
-            ask = self._ask(turn, call, bound, floor)
+            body = self.transport.body(call)
+            ask = self._ask(turn, call, body, bound, floor)
             turn.held.beginning.arrived()
             try:
                 async with self.gate.admit(ask) as flight:
-                    answer = await self._send(call, ask)
+                    answer = await self._send(call, body, ask)
                     outcome = self._looked_through(turn, answer.outcome, bound)
                     verdict = self._judged(outcome, turn, ask, answer)
                     flight.landed(outcome)
@@ -307,9 +310,9 @@ class Session:
         dropped = self.journal.state.dropped.get(speaker.alias, ())
         limit = max_tokens_for(speaker, progress.tried)
         floor = self._floor(turn, progress, limit)
-        call = call_for(turn.held.talk.conversation, floor, progress.tried.attempts + 1, limit, dropped)
-        bound = input_bound(call.view, *_counted_before(turn, floor, progress), call.extra)
-        call = replace(call, rates=self.prices[speaker.alias].dearest(bound.tokens))
+        bound = input_bound(floor.view, *_counted_before(turn, floor, progress), speaker.extra)
+        rates = self.prices[speaker.alias].dearest(bound.tokens)
+        call = call_for(turn.held.talk.conversation, floor, progress.tried.attempts + 1, limit, dropped, rates)
         if room is not None:
             within = tokens_within(self.prices[speaker.alias], bound.tokens, room)
             call = replace(
@@ -329,19 +332,20 @@ class Session:
             floor = turn.held.talk.floor(turn.line, _further(floor.left_out, turn.number))
         return floor
 
-    def _ask(self, turn: Turn, call: Call, bound: InputBound, floor: Floor) -> Ask:
+    def _ask(self, turn: Turn, call: Call, body: bytes, bound: InputBound, floor: Floor) -> Ask:
         speaker = turn.speaker
         if speaker.context is not None and bound.counted + bound.bytes // _MOST_BYTES_PER_TOKEN > speaker.context:
             reason = f"context full: the prompt cannot fit the {speaker.context} tokens of {speaker.alias}"
             raise Refused(self._when_full(turn), reason)
         price = self.prices[speaker.alias]
         reserved = ceiling(price, bound.tokens, call.max_tokens)
+        least = _least_tokens(speaker, call)
         unsaid = len(turn.held.talk.conversation.lines) - len(turn.held.talk.history)
         return Ask(
             lane=self.lanes[speaker.alias],
             rank=(turn.held.cell.index,) if self.roster.tight else (-unsaid, turn.held.cell.index),
             reserved=reserved,
-            least=ceiling(price, bound.tokens, _least_tokens(speaker, call)),
+            least=reserved if least == call.max_tokens else ceiling(price, bound.tokens, least),
             ceilings=self.roster.over(turn.held.cell, speaker, turn.aside),
             size=Size(bound.counted, bound.bytes, call.max_tokens),
             model=speaker.weights,
@@ -354,7 +358,7 @@ class Session:
                 alias=speaker.alias,
                 provider=speaker.provider,
                 model=speaker.model,
-                request=sha256(self.transport.body(call)).hexdigest(),
+                request=sha256(body).hexdigest(),
                 dialect=self.transport.dialect(call),
                 reserved=reserved,
                 input_bound=bound.tokens,
@@ -365,12 +369,12 @@ class Session:
             ),
         )
 
-    async def _send(self, call: Call, ask: Ask) -> Answer:
+    async def _send(self, call: Call, body: bytes, ask: Ask) -> Answer:
         def started(generation: str) -> None:
             self.journal.record(Started(call.cell, call.turn, call.attempt, generation))
 
         try:
-            return await self.transport.send(call, started)
+            return await self.transport.send(call, body, started)
         except BaseException:
             # Left in the middle of a call: it may be billed, and nobody will hear the answer.
             self._lose(ask.sent, "left in flight when the run was stopped")
