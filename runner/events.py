@@ -473,6 +473,10 @@ class Progress:
         return self.status in LASTING
 
 
+_NOTHING: Final = Progress()
+"""One for all of whom nothing is known; nobody but `State.apply` changes any."""
+
+
 class Overrun(NamedTuple):
     """A call that used or cost more than was reserved for it."""
 
@@ -593,8 +597,7 @@ class State:
 
     def of(self, cell: str) -> Progress:
         """The progress of a conversation; an empty one when nothing happened yet."""
-        found = self.cells.get(cell)
-        return Progress() if found is None else found
+        return self.cells.get(cell, _NOTHING)
 
     def account(self, cell: str) -> Account:
         """The account of a conversation, kept up to date."""

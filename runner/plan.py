@@ -43,6 +43,11 @@ class Cell:
     branch: Branched | None = None
     """How it goes on with another one; None when it began by itself."""
 
+    @property
+    def kind(self) -> tuple[str, int, Casting]:
+        """What those have in common that differ by their repeat alone."""
+        return self.prompt, self.pairing, self.models
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
