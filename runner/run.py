@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import anyio
 import anyio.abc
 
-from runner.call import Answer, Call, Failure, Outcome, Reply, Transport, View
+from runner.call import Answer, Call, Failure, Outcome, Reply, Transport
 from runner.conversation import DURING, Aside, Floor, Line, Participant, Status, call_for
 from runner.events import Closed, Heard, Opened, Place, Progress, Replied, Sent, Started, Stopped, Tried
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
@@ -32,7 +32,7 @@ from runner.lines import StorageError
 from runner.lookups import LookUps
 from runner.money import FREE, Nanos, Price, ceiling, tokens_within
 from runner.plan import Cell, Plan
-from runner.prices import InputBound, charge, input_bound, view_bound
+from runner.prices import CountedView, InputBound, charge, input_bound, view_bound
 from runner.roster import Roster
 from runner.talk import Talk, talk_of
 from runner.world import Clock, World
@@ -77,6 +77,8 @@ class Held(NamedTuple):
     talk: Talk
     beginning: Beginning
     rng: Random
+    bounds: dict[int, int]
+    """By turn, the bound on what its speaker was shown."""
 
 
 @dataclass(slots=True)
@@ -150,7 +152,7 @@ class Session:
         conversation = self.plan.conversation(cell)
         try:
             rng = Random(f"{self.plan.job.seed}:{cell.id}:{self.journal.state.lives}")
-            held = Held(cell, talk_of(conversation, self.journal.state, self._read), beginning, rng)
+            held = Held(cell, talk_of(conversation, self.journal.state, self._read), beginning, rng, {})
             if self.journal.state.of(cell.id).status != "complete":
                 self.journal.record(Stopped(cell.id, "complete", await self._reason_to_end(held)))
             for aside in conversation.after:
@@ -310,7 +312,10 @@ class Session:
         dropped = self.journal.state.dropped.get(speaker.alias, ())
         limit = max_tokens_for(speaker, progress.tried)
         floor = self._floor(turn, progress, limit)
-        bound = input_bound(floor.view, *_counted_before(turn, floor, progress), speaker.extra)
+        shown = view_bound(floor.view)
+        if turn.line is not None:
+            turn.held.bounds[turn.number] = shown
+        bound = input_bound(shown, _counted_before(turn, floor, progress), speaker.extra)
         rates = self.prices[speaker.alias].dearest(bound.tokens)
         call = call_for(turn.held.talk.conversation, floor, progress.tried.attempts + 1, limit, dropped, rates)
         if room is not None:
@@ -586,16 +591,18 @@ _MOST_BYTES_PER_TOKEN: Final = 16
 """A prompt whose bytes are more than this many times the window surely does not fit it."""
 
 
-def _counted_before(turn: Turn, floor: Floor, progress: Progress) -> tuple[View | None, int | None]:
-    """The last view of this speaker that its provider counted, and how many tokens it made of it.
+def _counted_before(turn: Turn, floor: Floor, progress: Progress) -> CountedView | None:
+    """What its provider made of the last view of this speaker that it counted.
 
     None where that view is not the beginning of what is shown now.
     """
     counted = progress.reported_input.get(turn.speaker.role)
     if turn.line is None or counted is None or counted.turn >= turn.number or counted.left_out != floor.left_out:
-        return None, None
-    line = turn.held.talk.conversation.lines[counted.turn - 1]
-    return turn.held.talk.floor(line, counted.left_out).view, counted.tokens
+        return None
+    bounds, talk = turn.held.bounds, turn.held.talk
+    if counted.turn not in bounds:  # an earlier life had it counted
+        bounds[counted.turn] = view_bound(talk.floor(talk.conversation.lines[counted.turn - 1], counted.left_out).view)
+    return CountedView(bounds[counted.turn], counted.tokens)
 
 
 def _fits(floor: Floor, limit: int) -> bool:
