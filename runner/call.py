@@ -212,17 +212,19 @@ class Found(NamedTuple):
 
 
 class Transport(Protocol):
-    """Carries a call to its provider. `started` is told the provider's id at the first byte."""
+    """Carries a call to its provider."""
 
     def body(self, call: Call) -> bytes:
-        """The exact bytes that `send` would send: the same call gives the same bytes in any process."""
+        """The bytes to send for a call: the same call gives the same bytes in any process."""
         ...
 
     def dialect(self, call: Call) -> str:
         """The dialect and its revision, as the journal names them: `openai/1`."""
         ...
 
-    async def send(self, call: Call, started: Callable[[str], None]) -> Answer: ...
+    async def send(self, call: Call, body: bytes, started: Callable[[str], None]) -> Answer:
+        """Send exactly these bytes; `started` is told the provider's id at the first byte of the answer."""
+        ...
 
     def looks_up(self, provider: str, extra: Mapping[str, Any]) -> bool:
         """True when a provider can be asked what became of a call with these fields besides."""

@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from runner.call import Call, Message, Reasoning, Sampling, Timeouts, Usage, View, has_text
-from runner.money import Nanos
+from runner.money import Nanos, Rates
 from runner.stops import Rule
 
 BEGINS: Final = "(The conversation begins.)"
@@ -347,7 +347,14 @@ class Floor:
     left_out: int = 0
 
 
-def call_for(conversation: Conversation, who: Floor, attempt: int, max_tokens: int, dropped: tuple[str, ...]) -> Call:
+def call_for(
+    conversation: Conversation,
+    who: Floor,
+    attempt: int,
+    max_tokens: int,
+    dropped: tuple[str, ...],
+    rates: Rates | None = None,
+) -> Call:
     """The call that asks somebody whose turn it is: the same one whenever and wherever it is made."""
     seed = None
     if conversation.send_seed is not None:
@@ -368,6 +375,7 @@ def call_for(conversation: Conversation, who: Floor, attempt: int, max_tokens: i
         reasoning=who.speaker.reasoning,
         window=who.speaker.context,
         extra=who.speaker.extra,
+        rates=rates,
     )
 
 

@@ -484,6 +484,10 @@ class Progress:
         return self.status in LASTING
 
 
+_NOTHING: Final = Progress()
+"""One for all of whom nothing is known; nobody but `State.apply` changes any."""
+
+
 class Overrun(NamedTuple):
     """A call that used or cost more than was reserved for it."""
 
@@ -601,11 +605,13 @@ class State:
     repaired: list[Repaired] = field(default_factory=list)
     """The stretches of the journal that were lost; their cost is in `run` and in no other account."""
     _groups: dict[str, tuple[Account, ...]] = field(default_factory=dict)
+    _flying: dict[str, Open] = field(default_factory=dict)
+    """The calls in flight, by the ids of what they belong to."""
+    _followers: list[set[str]] = field(default_factory=list, compare=False)
 
     def of(self, cell: str) -> Progress:
         """The progress of a conversation; an empty one when nothing happened yet."""
-        found = self.cells.get(cell)
-        return Progress() if found is None else found
+        return self.cells.get(cell, _NOTHING)
 
     def account(self, cell: str) -> Account:
         """The account of a conversation, kept up to date."""
@@ -662,15 +668,25 @@ class State:
         return self.run.assumed - sum(known.cost for known in self.unsettled.values())
 
     def open_calls(self) -> Iterator[Open]:
-        for progress in self.cells.values():
-            if progress.open is not None:
-                yield progress.open
+        yield from self._flying.values()
+
+    def follow(self) -> set[str]:
+        """A set that takes in the ids of all that changes from now on; whoever follows empties it."""
+        followed: set[str] = set()
+        self._followers.append(followed)
+        return followed
 
     # -- applying ----------------------------------------------------------------------------------------------
 
     def apply(self, event: Event, at: float, place: Place) -> None:
         """Take one event in; HistoryError when it cannot follow what was before."""
         _APPLY[event.kind](self, event, at, place)
+        if self._followers and not isinstance(event, Opened | Engaged | Closed | Repaired):
+            self._changed(event.cell)
+
+    def _changed(self, id_: str) -> None:
+        for followed in self._followers:
+            followed.add(id_)
 
     def _opened(self, event: Opened, at: float, place: Place) -> None:
         if event.life != self.lives + 1 and not (self.repaired and event.life > self.lives):
@@ -688,6 +704,7 @@ class State:
         about = None if event.about is None else frozenset(event.about)
         for id_, progress in self.cells.items():
             if not progress.lasting and (about is None or id_ in about):
+                self._changed(id_)
                 progress.status = progress.reason = None
                 # The provider's bad hour is over. What a model itself did, and what may have been paid, still counts.
                 progress.tried.busy = 0
@@ -696,6 +713,7 @@ class State:
             if cell not in self.cells and not self.repaired:
                 raise HistoryError(f"opened names {cell}, which nothing before it does")
             progress = self.cells.setdefault(cell, Progress())
+            self._changed(cell)
             progress.status = progress.reason = progress.ended = None
             progress.tried = Tried(attempts=progress.tried.attempts, last=progress.tried.last)
 
@@ -734,7 +752,7 @@ class State:
             )
         self._begin(progress, event.cell, at)
         progress.told = False
-        progress.open = Open(event, at, self._today())
+        progress.open = self._flying[event.cell] = Open(event, at, self._today())
         progress.left_out[event.role] = event.left_out
         progress.tried.attempts += 1
         progress.tried.sent = place
@@ -762,6 +780,7 @@ class State:
             call, day = progress.open.sent, progress.open.day
             self._assume(progress.open, call.reserved, "its outcome was lost when the journal was damaged")
             progress.open = None
+            del self._flying[call.cell]
             self._move(progress, call, day, call.reserved, -call.reserved, call.reserved)
             self.tallies[call.alias].assumed_calls += 1
 
@@ -810,6 +829,7 @@ class State:
             known = progress.open.generation or event.generation
             self._assume(replace(progress.open, generation=known), assumed, why, _written(event))
         day, progress.open = progress.open.day, None
+        del self._flying[event.cell]
         self._move(progress, call, day, cost, -call.reserved, assumed)
         return progress, call
 

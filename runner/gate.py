@@ -104,6 +104,21 @@ class Roster(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Crowd:
+    """Those who wait for money of one ceiling: how many they are, and what the largest of their calls reserves."""
+
+    number: int = 0
+    most: Nanos = 0
+
+
+class _Limiter(NamedTuple):
+    """The pacer of a lane's requests, for the share of the limit that the lane had when it was made."""
+
+    share: float
+    limiter: AsyncLimiter
+
+
 class Beginning:
     """A conversation that was begun for a place in a lane, and counts as coming until it asks for its first call."""
 
@@ -166,6 +181,15 @@ class Gate:
         self._nothing_else = anyio.Event()
         """Set while nobody else has anything to do."""
         self._wanted = {lane.name: anyio.Event() for lane in lanes}
+        self._limiters = {lane.name: _Limiter(0.0, _limiter(lane)) for lane in lanes if lane.paced}
+        self._crowds: dict[Ceiling, _Crowd] = {}
+        """Those who wait, by what their calls have to fit."""
+        self._moved: set[Ceiling] = set()
+        """The ceilings in which calls have landed since everybody was last looked at."""
+        self._doubtful = False
+        """True when anybody who waits may have become hopeless."""
+        self._journals: list[Journal] = []
+        """Those of everybody who ever waited."""
         self._short: dict[Ceiling, tuple[Nanos, Nanos] | None] = {}
         """What the next slice must have, and should have, by its ceiling; None to give back what is left."""
         self._money_wanted: dict[Ceiling, anyio.Event] = {}
@@ -179,15 +203,13 @@ class Gate:
     async def admit(self, ask: Ask) -> AsyncIterator[Flight]:
         """Wait for this call's turn; inside, it may be made. Refused when it never comes."""
         lane = ask.lane
-        queue = self._waiting[lane.name]
-        insort(queue, ask, key=attrgetter("rank"))
-        self.wake()
+        self._join(ask)
         try:
             await ask.answered.wait()
         except BaseException:
             if ask.charged is None:
-                if ask in queue:
-                    queue.remove(ask)
+                if ask in self._waiting[lane.name]:
+                    self._leave(ask)
             else:
                 # Granted and cancelled in the same breath: the call was never made, but its `Sent` is on record.
                 self._land(ask)
@@ -204,7 +226,28 @@ class Gate:
 
     def _land(self, ask: Ask) -> None:
         ask.lane.lands(ask.model)
+        self._moved.update(ask.ceilings)
         self.wake()
+
+    def _join(self, ask: Ask) -> None:
+        insort(self._waiting[ask.lane.name], ask, key=attrgetter("rank"))
+        for ceiling in ask.ceilings:
+            crowd = self._crowds.setdefault(ceiling, _Crowd())
+            crowd.number += 1
+            crowd.most = max(crowd.most, ask.reserved)
+        if ask.journal not in self._journals:
+            self._journals.append(ask.journal)
+        self._doubtful = self._doubtful or self._hopeless(ask) is not None or ask.room() is not None
+        self.wake()
+
+    def _leave(self, ask: Ask) -> None:
+        self._waiting[ask.lane.name].remove(ask)
+        ask.lane.starving -= ask.starves
+        for ceiling in ask.ceilings:
+            crowd = self._crowds[ceiling]
+            crowd.number -= 1
+            if not crowd.number:
+                del self._crowds[ceiling]
 
     async def rest(self, seconds: float) -> None:
         """Pause before another attempt, unless the gate closes."""
@@ -231,6 +274,11 @@ class Gate:
         """Something changed: look again who may go."""
         self._changed.set()
 
+    def doubt(self) -> None:
+        """Something changed otherwise than by calls that come and go: look again also who can never go."""
+        self._doubtful = True
+        self.wake()
+
     # -- what stops some or all -----------------------------------------------------------------------------------
 
     def close(self, status: Status, reason: str) -> None:
@@ -239,12 +287,12 @@ class Gate:
             self.closed = Refusal(status, reason)
             self._closing.set()
             self._nothing_else.set()
-        self.wake()
+        self.doubt()
 
     def end(self, journal: Journal, status: Status, reason: str) -> None:
         """Grant nothing more to one run; the others of the night go on."""
         self._over.setdefault(id(journal), Refusal(status, reason))
-        self.wake()
+        self.doubt()
 
     def why_closed(self, journal: Journal) -> Refusal | None:
         """Why a run gets nothing more; None while it does."""
@@ -253,11 +301,11 @@ class Gate:
     def park_lane(self, lane: Lane, reason: str) -> None:
         """A dead provider stops its own conversations only."""
         lane.dead = lane.dead or reason
-        self.wake()
+        self.doubt()
 
     def park_model(self, alias: str, reason: str) -> None:
         self._parked_models.setdefault(alias, reason)
-        self.wake()
+        self.doubt()
 
     def parked(self, alias: str, lane: Lane) -> str | None:
         """Why no call of this model is made any more; None when calls are made."""
@@ -279,22 +327,18 @@ class Gate:
                 tasks.start_soon(self._draw, purse)
             while True:
                 self._changed = anyio.Event()
-                look_again = self._decide(anyio.current_time())
+                look_again = await self._decide(anyio.current_time())
                 if look_again is None:
                     break
                 with anyio.move_on_at(look_again):
                     await self._changed.wait()
             tasks.cancel_scope.cancel()
 
-    def _decide(self, now: float) -> float | None:
+    async def _decide(self, now: float) -> float | None:
         """Refuse, grant and begin whatever can be; the moment to look again, or None at the end."""
-        self._refuse_the_hopeless()
-        while (choice := choose(self._waiting.values(), now)).grant is not None:
-            if not self._begins_before(choice.grant, now):
-                self._grant(choice.grant, now)
-        look_again = choice.look_again
-        for lane in choice.want_permit:
-            self._wanted[lane.name].set()
+        if self._in_doubt():
+            self._refuse_the_hopeless()
+        look_again = await self._grant_all(now)
         for lane in self.lanes:
             lane.permit = False  # one that nobody could use would let two requests leave together later
         self._want_money()
@@ -309,10 +353,33 @@ class Gate:
         self._give_up_on_parked(now)
         return look_again
 
+    async def _grant_all(self, now: float) -> float:
+        """Let go who can; the moment to look again."""
+        while True:
+            choice = choose(self._waiting.values(), now)
+            if choice.grant is None:
+                lane = await self._permitted_at_once(choice.want_permit)
+                if lane is None:
+                    return choice.look_again
+                lane.permit = True
+            elif not self._begins_before(choice.grant, now):
+                self._grant(choice.grant, now)
+
+    async def _permitted_at_once(self, lanes: Iterable[Lane]) -> Lane | None:
+        """A lane that has its permit now; the pacers see to the others."""
+        for lane in lanes:
+            if not self._wanted[lane.name].is_set():
+                limiter = await self._limiter(lane)
+                if limiter.has_capacity():
+                    await limiter.acquire()
+                    return lane
+                self._wanted[lane.name].set()
+        return None
+
     def _grant(self, waiter: Waiter, now: float) -> None:
         assert isinstance(waiter, Ask)
         lane = waiter.lane
-        self._waiting[lane.name].remove(waiter)
+        self._leave(waiter)
         waiter.granted = now
         waiter.charged = lane.take(*lane.estimate(waiter.size), now)
         others = () if lane.limits.resident is None else {ask.model for ask in self._waiting[lane.name]}
@@ -329,9 +396,25 @@ class Gate:
                 self._turn_back(ask, Refused(*refusal))
 
     def _turn_back(self, ask: Ask, refusal: Refused | Smaller) -> None:
-        self._waiting[ask.lane.name].remove(ask)
+        self._leave(ask)
         ask.refusal = refusal
         ask.answered.set()
+
+    def _in_doubt(self) -> bool:
+        """True when it has to be looked at everybody who waits: something may have taken somebody's hope."""
+        crowds = ((ceiling, self._crowds.get(ceiling)) for ceiling in self._moved)
+        doubtful = (
+            self._doubtful
+            or any(lane.starving for lane in self.lanes)
+            or any(journal.failing is not None for journal in self._journals)
+            or any(
+                crowd is not None and not ceiling.may_grow and ceiling.account.settled + crowd.most > ceiling.reach
+                for ceiling, crowd in crowds
+            )
+        )
+        self._doubtful = False
+        self._moved.clear()
+        return doubtful
 
     def _refuse_the_hopeless(self) -> None:
         for queue in self._waiting.values():
@@ -422,8 +505,10 @@ class Gate:
         if self.closed is not None:
             return
         for purse in self.purses:
-            ceiling = purse.ceiling
+            ceiling, crowd = purse.ceiling, self._crowds.get(purse.ceiling)
             held = ceiling.account.held
+            if crowd is None or held + crowd.number * crowd.most <= ceiling.most:
+                continue  # there is enough for all of them together
             asks = [ask for lane in self.lanes for ask in self._first(lane) if ceiling in ask.ceilings]
             # One that can never go as it is needs no more than it would with the smallest output limit.
             needs = [a.reserved if ceiling.may_grow or held + a.reserved <= ceiling.reach else a.least for a in asks]
@@ -463,7 +548,7 @@ class Gate:
             except (StorageError, Damaged, TooNew) as trouble:
                 self.close("interrupted", str(trouble))
                 return
-            self.wake()
+            self.doubt()  # what can be drawn at all may have become less
             if again:
                 self.short_since.setdefault(purse.ceiling, anyio.current_time())
                 await anyio.sleep(_RETRY_SECONDS)
@@ -471,18 +556,23 @@ class Gate:
                 self.short_since.pop(purse.ceiling, None)
 
     async def _pace(self, lane: Lane) -> None:
-        """Hand out permits at the lane's pace, which is another one when its share has changed."""
-        share, limiter = 0.0, _limiter(lane)
+        """Hand out permits at the lane's pace to those who have to wait for them."""
         while True:
             await self._wanted[lane.name].wait()
+            await (await self._limiter(lane)).acquire()
             self._wanted[lane.name] = anyio.Event()
-            if lane.share != share:
-                share, limiter = lane.share, _limiter(lane)
-                now = anyio.current_time()
-                await limiter.acquire(_level(lane.requests(now), limiter))
-            await limiter.acquire()
             lane.permit = True
             self.wake()
+
+    async def _limiter(self, lane: Lane) -> AsyncLimiter:
+        """The pacer of a lane, which is another one when its share has changed."""
+        share, limiter = self._limiters[lane.name]
+        if lane.share != share:
+            limiter = _limiter(lane)
+            self._limiters[lane.name] = _Limiter(lane.share, limiter)
+            now = anyio.current_time()
+            await limiter.acquire(_level(lane.requests(now), limiter))
+        return limiter
 
 
 def _moment(wall: float) -> str:

@@ -171,6 +171,10 @@ class Journal:
     _queue: list[tuple[Event, bytes]] = field(default_factory=list)
     _unwritten: dict[int, bytes] = field(default_factory=dict)
     """Lines that are not on disk yet, or never will be, by their offsets."""
+    _kept: dict[int, Record] = field(default_factory=dict)
+    """What is read again of the conversations that are held now, by the offsets of the lines."""
+    _kept_of: dict[str, list[int]] = field(default_factory=dict)
+    """The offsets of those, by the ids of what they tell of."""
     _queued: anyio.Event = field(default_factory=anyio.Event)
     _written: anyio.Event = field(default_factory=anyio.Event)
     _closing: bool = False
@@ -232,6 +236,10 @@ class Journal:
         self.state.apply(event, self._at, Place(self._end, len(line)))
         self._seq += 1
         self._unwritten[self._end] = line
+        if isinstance(event, Sent | Replied | Heard | Failed):
+            place = Place(self._end, len(line))
+            self._kept[self._end] = Record(self._seq, self._at, None, event, place)
+            self._kept_of.setdefault(event.cell, []).append(self._end)
         self._end += len(line)
         if self._broken:
             self.lost.append(event)
@@ -250,9 +258,17 @@ class Journal:
 
     def read(self, place: Place) -> Record:
         """A record of this run, also one that is only on its way to the disk."""
+        kept = self._kept.get(place.offset)
+        if kept is not None:
+            return kept
         line = self._unwritten.get(place.offset)
         record = None if line is None else decode(line[:-1], place.offset)
         return read_record(self.disk, self.folder, place) if record is None else record
+
+    def forget(self, id_: str) -> None:
+        """Keep no texts of what is not held any more: whoever wants them reads them from the disk."""
+        for offset in self._kept_of.pop(id_, ()):
+            del self._kept[offset]
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:

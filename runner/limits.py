@@ -35,6 +35,10 @@ DAILY_LIMIT: Final = "its daily limit is reached"
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 
+_SMALLEST: Final = 1.0
+"""No call has fewer tokens."""
+_MANY: Final = 8
+"""From so many on it is worth while to ask first whether anybody at all could go."""
 _RESIDUE: Final = 1e-6
 """Sums of floating times and amounts may miss a border by this much."""
 _STRETCH: Final = 1.006
@@ -174,6 +178,11 @@ class Window:
             if surplus > _RESIDUE:
                 at = max(at, now + surplus / self._pace)
         return at
+
+    def total(self, now: float) -> float:
+        """How much is in the window."""
+        self._expire(now)
+        return self._total
 
     def counted(self, now: float) -> list[tuple[float, float]]:
         """All that is in the window: (seconds ago, amount), the oldest first."""
@@ -318,6 +327,8 @@ class Lane:
     pause_reason: str = ""
     dead: str | None = None
     permit: bool = False
+    starving: int = 0
+    """So many at the most of those who wait for it were passed over too often."""
     busy_in_a_row: int = 0
     strikes: int = 0
     """Errors in a row, each of a call that was made after the one before it was known."""
@@ -629,7 +640,7 @@ class Lane:
                 self._tokens = (*rest, (cast(TokenKind, name), new))
         # Nothing left, and no word of when there will be, beside an answer: that is a header that nobody keeps.
         if hint.left is not None and (hint.left or hint.reset is not None) and self.share == 1.0:
-            others = most - hint.left - sum(amount for _, amount in window.counted(now))
+            others = most - hint.left - window.total(now)
             if others > most * _NOT_OURS_SHARE:
                 # All of the limit is there again at the reset, and what others have used of it is forgotten by then.
                 ago = 0.0 if hint.reset is None else max(0.0, window.seconds - hint.reset)
@@ -695,6 +706,12 @@ class Waiter:
         """True when it was passed over too often: it goes before all that do not starve, whatever their rank."""
         return self.passed >= PASSED_TOO_OFTEN
 
+    def pass_over(self) -> None:
+        """Somebody behind it goes first."""
+        self.passed += 1
+        if self.passed == PASSED_TOO_OFTEN:
+            self.lane.starving += 1
+
     def fits(self, claims: Mapping[Ceiling, Nanos] = MappingProxyType({})) -> bool:
         """True when every ceiling has room for this call beside what others claim."""
         return all(c.account.held + claims.get(c, 0) + self.reserved <= c.most for c in self.ceilings)
@@ -740,8 +757,21 @@ def choose(waiting: Iterable[Sequence[Waiter]], now: float) -> Choice:
     """By lane: loaded models that somebody waits for who can go as soon as a window lets them."""
     leaving: set[tuple[str, str]] = set()
     """Models, by lane, that get no more calls until another one has their place."""
-    for waiter in _in_order(waiting):
+    queues: list[Sequence[Waiter]] = []
+    for queue in waiting:
+        if queue and queue[0].lane.free_slots >= 1.0:
+            if len(queue) < _MANY:
+                queues.append(queue)
+                continue
+            opens = queue[0].lane.when(_SMALLEST, _SMALLEST, now)
+            if opens <= now:
+                queues.append(queue)
+            else:
+                look_again = min(look_again, opens)  # nobody fits, however small, and so none passes another
+    for waiter in _in_order(queues):
         lane = waiter.lane
+        if len(shut) == len(queues):
+            break
         if lane.name in shut or (lane.name, waiter.model) in leaving:
             continue
         at = lane.when(*lane.estimate(waiter.size), now)
@@ -763,7 +793,7 @@ def choose(waiting: Iterable[Sequence[Waiter]], now: float) -> Choice:
         else:
             for other, ready in ahead:
                 if other.lane is lane or (ready and other.needs_what(waiter)):
-                    other.passed += 1
+                    other.pass_over()
             return Choice(waiter, (), now)
         if goes_first:
             shut.add(lane.name)
@@ -774,16 +804,17 @@ def choose(waiting: Iterable[Sequence[Waiter]], now: float) -> Choice:
     return Choice(None, tuple(want_permit), look_again)
 
 
-def _in_order(waiting: Iterable[Sequence[Waiter]]) -> Iterator[Waiter]:
-    """Everyone whose lane has a slot for them; those who were passed over too often come first."""
-    queues = [queue for queue in waiting if queue and queue[0].lane.dead is None and queue[0].lane.free_slots >= 1.0]
+def _in_order(queues: list[Sequence[Waiter]]) -> Iterator[Waiter]:
+    """Everyone, by rank; those who were passed over too often come first."""
     rank = attrgetter("rank")
-    yield from sorted((waiter for queue in queues for waiter in queue if waiter.starves), key=rank)
+    starving = [queue for queue in queues if queue[0].lane.starving]
+    yield from sorted((waiter for queue in starving for waiter in queue if waiter.starves), key=rank)
     key: Callable[[Waiter], Any] = rank
     if any(queue[0].lane.limits.resident is not None for queue in queues):
         key = _turn
         queues = [queue if queue[0].lane.limits.resident is None else sorted(queue, key=key) for queue in queues]
-    yield from (waiter for waiter in merge(*queues, key=key) if not waiter.starves)
+    everyone = queues[0] if len(queues) == 1 else merge(*queues, key=key)
+    yield from (waiter for waiter in everyone if not waiter.starves)
 
 
 def _turn(waiter: Waiter) -> tuple[tuple[int, int], tuple[int, ...]]:

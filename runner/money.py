@@ -40,6 +40,8 @@ class Tier:
     @property
     def dearest_input(self) -> Decimal:
         """The highest price one input token can have, a cache write included."""
+        if self.cache_read is None and self.cache_write is None:
+            return self.input
         return max(self.input, self.cache_read or Decimal(0), self.cache_write or Decimal(0))
 
 
@@ -78,6 +80,8 @@ class Price:
     def dearest(self, input_bound: int) -> Rates:
         """The most that an input token and an output token can cost in a request with at most so much input."""
         rates = [self.at(0), *(tier for tier in self.tiers if input_bound > tier.above)]
+        if len(rates) == 1:
+            return Rates(rates[0].dearest_input, self.output)
         return Rates(max(rate.dearest_input for rate in rates), max(rate.output for rate in rates))
 
     def record(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hashlib import sha256
 from itertools import chain
 from typing import NamedTuple
 
-from runner.conversation import DURING, Aside, Conversation, Look, Origin, Participant, going_on, said_by
+from runner.conversation import DURING, Aside, Conversation, Look, Origin, going_on, said_by
 from runner.events import Additions, Branched, Engaged
 from runner.job.cells import Casting, Posed, Scene, aside_id, ceiling_name, hashed, listening, ordered
 from runner.job.job import Job, Listener, Model, Prompt, Provider
@@ -42,6 +42,11 @@ class Cell:
     """Its place in plan order, from 0."""
     branch: Branched | None = None
     """How it goes on with another one; None when it began by itself."""
+
+    @property
+    def kind(self) -> tuple[str, int, Casting]:
+        """What those have in common that differ by their repeat alone."""
+        return self.prompt, self.pairing, self.models
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +95,6 @@ class Plan:
         """The conversation in full; equal each time it is asked for."""
         scene = self.scene(cell)
         stage = scene.stage(cell.models)
-        live = {part.participant.role: part.participant for part in scene.parts(cell.models)}
-        participants = tuple(
-            replace(live[role.name], system=stage.systems[role.name])
-            if role.live
-            else Participant(
-                role.name, role.label or role.name, live=False, inbox=scene.inbox(role.name, cell.models, cell.name)
-            )
-            for role in scene.prompt.roles
-        )
         lines = stage.lines
         if scene.prompt.order == "random":
             # A branch goes on in the order of its origin, so that its rounds stay whole.
@@ -117,7 +113,7 @@ class Plan:
             name=cell.name,
             prompt=cell.prompt,
             repeat=cell.repeat,
-            participants=participants,
+            participants=scene.cast(cell.models, stage, cell.name),
             lines=lines,
             context=stage.context,
             opening=stage.opening,

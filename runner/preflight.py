@@ -22,7 +22,7 @@ from runner.job.problem import listed
 from runner.limits import Lane, Limits
 from runner.money import FREE, Nanos, Price, ceiling, dollars
 from runner.plan import Model, Plan
-from runner.prices import input_bound
+from runner.prices import input_bound, view_bound
 from runner.providers import DIALECTS, Endpoint
 from runner.sim.config import SimConfig, load_config, price_of
 from runner.world import Secret
@@ -203,7 +203,8 @@ def _first_call(conversation: Conversation, known: Mapping[str, Price]) -> tuple
     line = next(line for line in conversation.lines if line.given is None and speakers[line.role].live)
     speaker = speakers[line.role]
     history = [x.given or "" for x in conversation.lines[: line.number - 1]]
-    bound = input_bound(view(conversation, line.role, history, line.instruct), None, None, speaker.extra)
+    shown = view(conversation, line.role, history, line.instruct)
+    bound = input_bound(view_bound(shown), extra=speaker.extra)
     # With `min_tokens` a call is made all the same when the money does not reach for all of `max_tokens`.
     least = speaker.max_tokens if speaker.min_tokens is None else speaker.min_tokens
     return ceiling(known[speaker.alias], bound.tokens, least), speaker.alias

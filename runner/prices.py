@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
-from unicodedata import normalize
+from unicodedata import is_normalized, normalize
 
 from runner.call import FEWEST_TOKENS_PER_BYTE, Failure, Outcome, Reply, Usage, View, fewest_tokens
 from runner.money import Nanos, Price, cost
@@ -29,8 +29,11 @@ def text_bound(text: str) -> int:
     """At least as many as the tokens of this text, in any vocabulary: normalising ones may lengthen a text first."""
     if text.isascii():
         return len(text)
-    return max(
-        len(text.encode("utf-8", "surrogatepass")), len(normalize("NFKC", text).encode("utf-8", "surrogatepass"))
+    size = len(text.encode("utf-8", "surrogatepass"))
+    return (
+        size
+        if is_normalized("NFKC", text)
+        else max(size, len(normalize("NFKC", text).encode("utf-8", "surrogatepass")))
     )
 
 
@@ -58,19 +61,23 @@ class InputBound(NamedTuple):
         return self.counted + self.bytes
 
 
+class CountedView(NamedTuple):
+    """What a provider made of the beginning of a view: the bound on that, and the tokens that it counted."""
+
+    bound: int
+    tokens: int
+
+
 def input_bound(
-    view: View, earlier: View | None, reported: int | None, extra: Mapping[str, Any] = MappingProxyType({})
+    bound: int, earlier: CountedView | None = None, extra: Mapping[str, Any] = MappingProxyType({})
 ) -> InputBound:
-    """The bound on a view of which `earlier` is the beginning and was counted as `reported` tokens.
+    """The bound on a view, of which that on its texts is `bound`, and whose beginning may have been counted before.
 
     Each request has the same `extra` beside its view, so what was counted has it in it.
     """
-    bound = view_bound(view)
-    if earlier is not None and reported is not None:
-        before = view_bound(earlier)
-        if reported >= before * FEWEST_TOKENS_PER_BYTE:
-            # More than the bytes, too: some providers put words of their own before ours, charged for each time.
-            return InputBound(reported, max(0, bound - before))
+    if earlier is not None and earlier.tokens >= earlier.bound * FEWEST_TOKENS_PER_BYTE:
+        # More than the bytes, too: some providers put words of their own before ours, charged for each time.
+        return InputBound(earlier.tokens, max(0, bound - earlier.bound))
     return InputBound(0, bound + text_bound(extra_text(extra)))
 
 

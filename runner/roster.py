@@ -11,7 +11,8 @@ when it has answered. So a wrong name or a missing right fails one call, and not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from math import ceil, inf, log
 from typing import Final, NamedTuple
@@ -89,15 +90,17 @@ class Roster:
         """The sums of what was seen."""
         self._elsewhere = self._state.run.settled
         """What was spent on anything but the conversations of the plan."""
-        self._waiting: dict[str, list[Cell]] = {}
+        self._waiting: dict[str, deque[Cell]] = {}
         self._needs: dict[str, str] = {}
         """What a server has to load for the first call of a conversation, where it has room for a few models only."""
+        first: dict[Hashable, Participant] = {}
         for cell in sorted(missing, key=lambda cell: (not self._state.of(cell.id).replies, cell.index)):
-            speaker = self._first_speaker(cell)
+            kind = cell.kind if self._is_plain(cell) else cell.id
+            speaker = first.get(kind) or first.setdefault(kind, self._first_speaker(cell))
             lane = self._lanes[speaker.alias]
             if lane.limits.resident is not None:
                 self._needs[cell.id] = speaker.weights
-            self._waiting.setdefault(lane.name, []).append(cell)
+            self._waiting.setdefault(lane.name, deque()).append(cell)
         self.tight = self._in_reach(missing, AT_MOST)
         """True when a ceiling is in reach, so that money decides who begins."""
         self._ample = self.tight and not self._in_reach(missing, expecting(self._mean))
@@ -115,6 +118,19 @@ class Roster:
     def first_lane(self, cell: Cell) -> Lane:
         """The lane of the first call that is still to be made, as far as can be told before it is."""
         return self._lanes[self._first_speaker(cell).alias]
+
+    def _alike(self, cells: Iterable[Cell]) -> Iterator[tuple[Cell, int]]:
+        """The conversations, those as one that differ by their repeat alone and have not begun."""
+        new = Counter(cell.kind for cell in cells if self._is_plain(cell))
+        for cell in cells:
+            number = new.pop(cell.kind, 0) if self._is_plain(cell) else 1
+            if number:
+                yield cell, number
+
+    def _is_plain(self, cell: Cell) -> bool:
+        """True for a conversation that is like all of its kind: nothing was said in it, and nothing in it is drawn."""
+        fixed = self._plan.job.prompts[cell.prompt].order != "random"
+        return fixed and cell.branch is None and cell.id not in self._state.cells
 
     def _first_speaker(self, cell: Cell) -> Participant:
         conversation = self._plan.conversation(cell)
@@ -156,15 +172,15 @@ class Roster:
 
         return begin
 
-    def _first_that_may(self, queue: Sequence[Cell]) -> Cell | None:
+    def _first_that_may(self, queue: Iterable[Cell]) -> Cell | None:
         refused: set[Hashable] = set()
         for cell in queue:
             # What stopped one stops all that differ from it by their repeat alone.
-            scene = (cell.prompt, cell.pairing, cell.models, len(self._state.of(cell.id).replies))
-            if scene not in refused:
+            kind = (*cell.kind, len(self._state.of(cell.id).replies))
+            if kind not in refused:
                 if not self._is_tried(cell) and self.parked(cell) is None and self.short_of(cell) is None:
                     return cell
-                refused.add(scene)
+                refused.add(kind)
         return None
 
     def _is_tried(self, cell: Cell) -> bool:
@@ -250,9 +266,9 @@ class Roster:
         if not self.ceilings:
             return False
         likely = dict.fromkeys(self.ceilings, 0)
-        for cell in missing:
+        for cell, number in self._alike(missing):
             for name, amount in self._by_ceiling(cell, guess):
-                likely[name] += amount
+                likely[name] += number * amount
         return any(likely[name] > c.reach - c.account.settled for name, c in self.ceilings.items())
 
     def _estimate(self, cell: Cell) -> _Estimate:
@@ -264,8 +280,7 @@ class Roster:
         replies = self._state.of(cell.id).replies
         heard = sum(self._state.of(aside.id).lasting for aside in self._plan.after(cell))
         is_over = self._state.of(cell.id).status == "complete"
-        scene = (cell.prompt, cell.pairing, cell.models)
-        key = (*scene, len(replies), is_over, heard, *plain.values(), *means.values())
+        key = (*cell.kind, len(replies), is_over, heard, *plain.values(), *means.values())
         found = self._estimates.get(key)
         if found is None:
             conversation = self._plan.conversation(cell)

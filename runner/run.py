@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import anyio
 import anyio.abc
 
-from runner.call import Answer, Call, Failure, Outcome, Reply, Transport, View
+from runner.call import Answer, Call, Failure, Outcome, Reply, Transport
 from runner.conversation import DURING, Aside, Conversation, Floor, Line, Participant, Status, call_for
 from runner.events import Closed, Heard, Opened, Place, Progress, Replied, Sent, Started, Stopped, Tried
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
@@ -32,7 +32,7 @@ from runner.lines import StorageError
 from runner.lookups import LookUps
 from runner.money import FREE, Nanos, Price, ceiling, tokens_within
 from runner.plan import Cell, Plan
-from runner.prices import InputBound, charge, input_bound, view_bound
+from runner.prices import CountedView, InputBound, charge, input_bound, view_bound
 from runner.roster import Roster
 from runner.talk import Talk, talk_of
 from runner.world import Clock, World
@@ -83,6 +83,8 @@ class Held(NamedTuple):
     talk: Talk
     beginning: Beginning
     rng: Random
+    bounds: dict[int, int]
+    """By turn, the bound on what its speaker was shown."""
 
 
 @dataclass(slots=True)
@@ -155,10 +157,10 @@ class Session:
     async def converse(self, cell: Cell, beginning: Beginning) -> None:
         """Hold one conversation from where it stands to its end, and let those comment on it who are to."""
         now = cell.id
+        conversation = self.plan.conversation(cell)
         try:
-            conversation = self.plan.conversation(cell)
             rng = Random(f"{self.plan.job.seed}:{cell.id}:{self.journal.state.lives}")
-            held = Held(cell, talk_of(conversation, self.journal.state, self._read), beginning, rng)
+            held = Held(cell, talk_of(conversation, self.journal.state, self._read), beginning, rng, {})
             if self.journal.state.of(cell.id).status != "complete":
                 reason = await self._reason_to_end(held)
                 self._fail_who_was_passed_over(conversation)
@@ -183,6 +185,8 @@ class Session:
             self.gate.close("interrupted", str(error))
         else:
             await self.ended(cell)
+            for id_ in (cell.id, *(aside.id for aside in conversation.asides)):
+                self.journal.forget(id_)
 
     def _fail_who_was_passed_over(self, conversation: Conversation) -> None:
         """Of what is complete nobody is asked any more who speaks next, or whether it is over."""
@@ -304,11 +308,12 @@ class Session:
         room: Nanos | None = None
         while True:
             call, bound, floor = self._call(turn, room)
-            ask = self._ask(turn, call, bound, floor)
+            body = self.transport.body(call)
+            ask = self._ask(turn, call, body, bound, floor)
             turn.held.beginning.arrived()
             try:
                 async with self.gate.admit(ask) as flight:
-                    answer = await self._send(call, ask)
+                    answer = await self._send(call, body, ask)
                     outcome = self._looked_through(turn, answer.outcome, bound)
                     verdict = self._judged(outcome, turn, ask, answer)
                     flight.landed(outcome)
@@ -359,9 +364,12 @@ class Session:
         dropped = self.journal.state.dropped.get(speaker.alias, ())
         limit = max_tokens_for(speaker, progress.tried)
         floor = self._floor(turn, progress, limit)
-        call = call_for(turn.held.talk.conversation, floor, progress.tried.attempts + 1, limit, dropped)
-        bound = input_bound(call.view, *_counted_before(turn, floor, progress), call.extra)
-        call = replace(call, rates=self.prices[speaker.alias].dearest(bound.tokens))
+        shown = view_bound(floor.view)
+        if turn.line is not None:
+            turn.held.bounds[turn.number] = shown
+        bound = input_bound(shown, _counted_before(turn, floor, progress), speaker.extra)
+        rates = self.prices[speaker.alias].dearest(bound.tokens)
+        call = call_for(turn.held.talk.conversation, floor, progress.tried.attempts + 1, limit, dropped, rates)
         if room is not None:
             within = tokens_within(self.prices[speaker.alias], bound.tokens, room)
             call = replace(
@@ -381,19 +389,20 @@ class Session:
             floor = turn.held.talk.floor(turn.line, _further(floor.left_out, turn.number))
         return floor
 
-    def _ask(self, turn: Turn, call: Call, bound: InputBound, floor: Floor) -> Ask:
+    def _ask(self, turn: Turn, call: Call, body: bytes, bound: InputBound, floor: Floor) -> Ask:
         speaker = turn.speaker
         if speaker.context is not None and bound.counted + bound.bytes // _MOST_BYTES_PER_TOKEN > speaker.context:
             reason = f"context full: the prompt cannot fit the {speaker.context} tokens of {speaker.alias}"
             raise Refused(self._when_full(turn), reason)
         price = self.prices[speaker.alias]
         reserved = ceiling(price, bound.tokens, call.max_tokens)
+        least = _least_tokens(speaker, call)
         unsaid = len(turn.held.talk.conversation.lines) - len(turn.held.talk.history)
         return Ask(
             lane=self.lanes[speaker.alias],
             rank=(turn.held.cell.index,) if self.roster.tight else (-unsaid, turn.held.cell.index),
             reserved=reserved,
-            least=ceiling(price, bound.tokens, _least_tokens(speaker, call)),
+            least=reserved if least == call.max_tokens else ceiling(price, bound.tokens, least),
             ceilings=self.roster.over(turn.held.cell, speaker, turn.aside),
             size=Size(bound.counted, bound.bytes, call.max_tokens),
             model=speaker.weights,
@@ -406,7 +415,7 @@ class Session:
                 alias=speaker.alias,
                 provider=speaker.provider,
                 model=speaker.model,
-                request=sha256(self.transport.body(call)).hexdigest(),
+                request=sha256(body).hexdigest(),
                 dialect=self.transport.dialect(call),
                 reserved=reserved,
                 input_bound=bound.tokens,
@@ -417,12 +426,12 @@ class Session:
             ),
         )
 
-    async def _send(self, call: Call, ask: Ask) -> Answer:
+    async def _send(self, call: Call, body: bytes, ask: Ask) -> Answer:
         def started(generation: str) -> None:
             self.journal.record(Started(call.cell, call.turn, call.attempt, generation))
 
         try:
-            return await self.transport.send(call, started)
+            return await self.transport.send(call, body, started)
         except BaseException:
             # Left in the middle of a call: it may be billed, and nobody will hear the answer.
             self._lose(ask.sent, "left in flight when the run was stopped")
@@ -636,16 +645,18 @@ _MOST_BYTES_PER_TOKEN: Final = 16
 """A prompt whose bytes are more than this many times the window surely does not fit it."""
 
 
-def _counted_before(turn: Turn, floor: Floor, progress: Progress) -> tuple[View | None, int | None]:
-    """The last view of this speaker that its provider counted, and how many tokens it made of it.
+def _counted_before(turn: Turn, floor: Floor, progress: Progress) -> CountedView | None:
+    """What its provider made of the last view of this speaker that it counted.
 
     None where that view is not the beginning of what is shown now.
     """
     counted = progress.reported_input.get(turn.speaker.role)
     if turn.line is None or counted is None or counted.turn >= turn.number or counted.left_out != floor.left_out:
-        return None, None
-    line = turn.held.talk.conversation.lines[counted.turn - 1]
-    return turn.held.talk.floor(line, counted.left_out).view, counted.tokens
+        return None
+    bounds, talk = turn.held.bounds, turn.held.talk
+    if counted.turn not in bounds:  # an earlier life had it counted
+        bounds[counted.turn] = view_bound(talk.floor(talk.conversation.lines[counted.turn - 1], counted.left_out).view)
+    return CountedView(bounds[counted.turn], counted.tokens)
 
 
 def _fits(floor: Floor, limit: int) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
@@ -339,8 +339,8 @@ class _Check:
         if dialect.sends_rates and not self._terms:
             self.not_rebuilt["its price was lost"] += 1
             return
-        call = call_for(talk.conversation, floor, sent.attempt, sent.max_tokens, sent.dropped)
-        call = replace(call, rates=None if price is None else price.dearest(sent.input_bound))
+        rates = None if price is None else price.dearest(sent.input_bound)
+        call = call_for(talk.conversation, floor, sent.attempt, sent.max_tokens, sent.dropped, rates)
         body = dialect.body(call, self._plans[-1].providers[call.provider].limit_field)
         digest = sha256(body).hexdigest()
         if digest == sent.request:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,8 +128,11 @@ class Disk(Protocol):
         """Open a file for appending; created, with its name durable, when it is not there."""
         ...
 
-    async def replace(self, path: Path, data: bytes, durable: bool = False) -> None:
-        """Put `data` in the place of a file in one step: a reader sees the old content or the new."""
+    async def replace(self, path: Path, data: bytes | AsyncIterable[bytes], durable: bool = False) -> None:
+        """Put `data` in the place of a file in one step: a reader sees the old content or the new.
+
+        What is too large to be held whole comes in pieces.
+        """
         ...
 
 
@@ -356,9 +359,19 @@ class RealDisk:
                 raise
         return RealAppender(descriptor)
 
-    async def replace(self, path: Path, data: bytes, durable: bool = False) -> None:
+    async def replace(self, path: Path, data: bytes | AsyncIterable[bytes], durable: bool = False) -> None:
         temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}-{next(self._temporary)}.tmp")
-        await _aside(_replace, path, temporary, data, durable)
+        try:
+            if isinstance(data, bytes):
+                await _aside(_replace, path, temporary, data, durable)
+                return
+            await _aside(_put, temporary, b"")
+            async for piece in data:
+                await _aside(_add, temporary, piece)
+            await _aside(_name, temporary, path, durable)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 async def _aside(work: Callable[[Unpack[_Args]], None], *args: *_Args) -> None:
@@ -431,17 +444,27 @@ def _rewrite(path: Path, start: int, end: int) -> None:
         _sync(descriptor)
 
 
-def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:
+def _put(path: Path, data: bytes) -> None:
     _make_dirs(path.parent)
-    try:
-        with _descriptor(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
-            _write_all(descriptor, data)
-            if durable:
-                os.fsync(descriptor)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+        _write_all(descriptor, data)
+
+
+def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:
+    _put(temporary, data)
+    _name(temporary, path, durable)
+
+
+def _add(path: Path, data: bytes) -> None:
+    with _descriptor(path, os.O_WRONLY | os.O_APPEND) as descriptor:
+        _write_all(descriptor, data)
+
+
+def _name(temporary: Path, path: Path, durable: bool) -> None:
+    if durable:
+        with _descriptor(temporary, os.O_WRONLY) as descriptor:
+            os.fsync(descriptor)
+    os.replace(temporary, path)
     if durable:
         _sync_dir(path.parent)
 

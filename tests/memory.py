@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -479,7 +479,7 @@ class MemoryDisk:
             self._platter.sync_dir(path.parent)
         return MemoryAppender(self, path, file)
 
-    async def replace(self, path: Path, data: bytes, durable: bool = False) -> None:
+    async def replace(self, path: Path, data: bytes | AsyncIterable[bytes], durable: bool = False) -> None:
         platter = self._platter
         await anyio.lowlevel.checkpoint()
         with anyio.CancelScope(shield=True):
@@ -488,7 +488,9 @@ class MemoryDisk:
             platter.replacements += 1
             temporary = path.with_name(f".{path.name[:80]}.{platter.replacements}.tmp")
             try:
-                file = await self._write("temporary", temporary, data)
+                file = await self._write("temporary", temporary, data if isinstance(data, bytes) else b"")
+                async for piece in _pieces(data):
+                    await self._write("temporary", temporary, piece, file)
                 await self._pause()
                 if durable:
                     await self._slow_operation("sync_file", temporary)
@@ -599,6 +601,12 @@ class MemoryDisk:
             await anyio.sleep(self.random.uniform(self.sync_seconds[1], _SLOWEST_SYNC))
         elif self.sync_seconds != (0, 0):
             await anyio.sleep(self.random.uniform(*self.sync_seconds))
+
+
+async def _pieces(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    if not isinstance(data, bytes):
+        async for piece in data:
+            yield piece
 
 
 @dataclass(slots=True, eq=False)

@@ -47,6 +47,13 @@ def waiter(
     return Waiter(lane, (rank,), reserved, ceilings, size)
 
 
+def starve(*waiters: Waiter) -> None:
+    """Pass over each of them as often as it takes to go first."""
+    for each in waiters:
+        for _ in range(PASSED_TOO_OFTEN):
+            each.pass_over()
+
+
 # --- windows -----------------------------------------------------------------------------------------------------
 
 
@@ -556,7 +563,7 @@ def test_of_those_who_were_passed_over_too_often_the_first_in_rank_goes_first() 
     lanes = [Lane(str(n), Limits(concurrency=9)) for n in range(2)]
     room = Ceiling("run", Account(), 100)
     second, first = waiter(lanes[0], 2, 60, (room,)), waiter(lanes[1], 1, 60, (room,))
-    first.passed = second.passed = PASSED_TOO_OFTEN
+    starve(first, second)
     assert choose([[second], [first]], 0.0).grant is first
 
 
@@ -577,7 +584,7 @@ def test_who_waits_for_a_permit_and_was_passed_over_too_often_keeps_its_money() 
     paced, free = Lane("paced", Limits(rpm=60)), Lane("free", Limits())
     room = Ceiling("run", Account(), 100)
     first, small, large = waiter(paced, 0, 60, (room,)), waiter(free, 1, 40, (room,)), waiter(free, 2, 41, (room,))
-    first.passed = PASSED_TOO_OFTEN
+    starve(first)
     choice = choose([[first], [large]], 0.0)
     assert (choice.grant, choice.want_permit) == (None, (paced,))
     assert choose([[first], [small]], 0.0).grant is small
@@ -588,7 +595,7 @@ def test_who_can_only_hope_that_others_give_money_back_keeps_nobody_from_going()
     lane = Lane("p", Limits(concurrency=9))
     shared = Ceiling("the day", Account(settled=30), 50, reach=80, may_grow=True)
     large, small = waiter(lane, 0, 51, (shared,)), waiter(lane, 1, 20, (shared,))
-    large.passed = PASSED_TOO_OFTEN
+    starve(large)
     assert choose([[large, small]], 0.0).grant is small
     shared.reach = 81  # a slice that is there to be drawn
     assert choose([[large, small]], 0.0).grant is None

@@ -35,7 +35,7 @@ class Knowing:
     def dialect(self, call: Call) -> str:
         raise NotImplementedError
 
-    async def send(self, call: Call, started: Callable[[str], None]) -> Answer:
+    async def send(self, call: Call, body: bytes, started: Callable[[str], None]) -> Answer:
         raise NotImplementedError
 
     def looks_up(self, provider: str, extra: Mapping[str, Any]) -> bool:

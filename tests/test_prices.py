@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runner.call import Call, Failure, Message, Money, Outcome, Reply, Usage, View, fewest_tokens
 from runner.money import FREE, Price, ceiling, cost
-from runner.prices import Charge, charge, input_bound, text_bound, view_bound
+from runner.prices import Charge, CountedView, InputBound, charge, input_bound, text_bound, view_bound
 from runner.providers import DIALECTS
 from runner.sim.engine import count_tokens
 
@@ -61,6 +61,10 @@ def two_views(first: str, reply: str, then: str) -> tuple[View, View]:
     return before, View("Be brief.", (*before.messages, Message("assistant", reply), Message("user", then)))
 
 
+def bound_after(before: View, after: View, counted: int, extra: dict[str, Any] | None = None) -> InputBound:
+    return input_bound(view_bound(after), CountedView(view_bound(before), counted), extra or {})
+
+
 @given(any_text, any_text, any_text, st.integers(0, 400))
 @settings(max_examples=200)
 def test_the_bound_stands_on_what_was_counted(first: str, reply: str, then: str, overhead: int) -> None:
@@ -70,7 +74,7 @@ def test_the_bound_stands_on_what_was_counted(first: str, reply: str, then: str,
     def counted(shown: View) -> int:
         return overhead + sum(count_tokens(m.text) + 4 for m in shown.messages) + count_tokens(shown.system or "")
 
-    assert input_bound(after, before, counted(before)).tokens >= counted(after)
+    assert bound_after(before, after, counted(before)).tokens >= counted(after)
 
 
 TOOLS: dict[str, Any] = {"tools": [{"name": "ﷺ", "text": "x" * 1000}]}
@@ -80,33 +84,33 @@ def test_what_a_job_adds_to_its_requests_is_in_the_bound_until_it_is_counted() -
     """Models are shown it as JSON, with as much white space as a template likes; a count of the view has it in it."""
     before, after = two_views("x" * 1000, "y" * 100, "z" * 10)
     least = len(orjson.dumps(TOOLS, option=orjson.OPT_INDENT_2)) + 30
-    assert input_bound(before, None, None, TOOLS).tokens >= view_bound(before) + least
-    assert input_bound(after, before, 1, TOOLS).tokens >= view_bound(after) + least
-    assert input_bound(after, before, 1500, TOOLS) == input_bound(after, before, 1500)
-    assert input_bound(before, None, None, {}) == input_bound(before, None, None)
+    assert input_bound(view_bound(before), extra=TOOLS).tokens >= view_bound(before) + least
+    assert bound_after(before, after, 1, TOOLS).tokens >= view_bound(after) + least
+    assert bound_after(before, after, 1500, TOOLS) == bound_after(before, after, 1500)
+    assert input_bound(view_bound(before), extra={}) == input_bound(view_bound(before))
 
 
 def test_a_count_replaces_the_bytes_of_what_was_counted() -> None:
     """Only what is new is still bounded by bytes."""
     before, after = two_views("x" * 1000, "y" * 100, "z" * 10)
-    assert input_bound(before, None, None) == (0, 9 + 64 + 1000 + 64)
-    found = input_bound(after, before, 260)
+    assert input_bound(view_bound(before)) == (0, 9 + 64 + 1000 + 64)
+    found = bound_after(before, after, 260)
     assert found == (260, 100 + 64 + 10 + 64)
     assert found.tokens == 498
 
 
-@pytest.mark.parametrize("reported", [None, 0, 1, 30])
-def test_a_count_that_cannot_be_of_this_text_is_not_believed(reported: int | None) -> None:
+@pytest.mark.parametrize("reported", [0, 1, 30])
+def test_a_count_that_cannot_be_of_this_text_is_not_believed(reported: int) -> None:
     """Then the bytes alone make the bound."""
     before, after = two_views("x" * 1000, "y", "z")
-    assert input_bound(after, before, reported) == (0, view_bound(after))
+    assert bound_after(before, after, reported) == (0, view_bound(after))
 
 
 def test_a_count_beyond_the_bytes_is_believed() -> None:
     """A provider that puts a preamble of its own before ours charges for it in every request."""
     before, after = two_views("hi", "ho", "hu")
     assert view_bound(before) < 5000
-    assert input_bound(after, before, 5000).tokens > 5000
+    assert bound_after(before, after, 5000).tokens > 5000
 
 
 # --- charges -----------------------------------------------------------------------------------------------------

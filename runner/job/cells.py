@@ -98,6 +98,7 @@ class Scene:
         self._hashes: dict[str, str] = {}
         self._lines = tuple(planned(prompt))
         self._parts: dict[tuple[str, str, tuple[int, ...]], Part] = {}
+        self._casts: dict[Casting, tuple[Participant, ...]] = {}
         self._fixed: Stage | None = None
         self._posed: tuple[Posed, ...] | None = None
         asked = [text for listener in prompt.listeners for text in (listener.prompt, listener.system)]
@@ -158,6 +159,23 @@ class Scene:
         look = self.prompt.look
         values = self.casting_values(casting) if look.texts else {}
         return replace(look, texts={name: self.template(text).filled(values) for name, text in look.texts.items()})
+
+    def cast(self, casting: Casting, stage: Stage, name: str) -> tuple[Participant, ...]:
+        """Those who take part in the conversation of this name; the same for all repeats, but for their inboxes."""
+        found = self._casts.get(casting)
+        if found is None:
+            live = {part.participant.role: part.participant for part in self.parts(casting)}
+            found = tuple(
+                replace(live[role.name], system=stage.systems[role.name])
+                if role.live
+                else Participant(
+                    role.name, role.label or role.name, live=False, inbox=self.inbox(role.name, casting, name)
+                )
+                for role in self.prompt.roles
+            )
+            if not any(participant.inbox for participant in found):
+                self._casts[casting] = found
+        return found
 
     def inbox(self, role: str, casting: Casting, name: str) -> Inbox | None:
         """Where the lines of a role come from in the conversation of this name; None when that is no inbox."""

@@ -105,8 +105,10 @@ class AnswerReader(ABC):
             self._plain += data
             self._size += len(data)
             return True
-        brought = [self._event(event) for event in self._events.feed(data)]
-        return any(brought)
+        brought = False
+        for event in self._events.feed(data):
+            brought |= self._event(event)
+        return brought
 
     def done(self) -> bool:
         return self.ended
@@ -138,6 +140,8 @@ class AnswerReader(ABC):
 
     def add(self, texts: list[str], content: Any) -> None:
         """Take text as it comes: a string, or parts, some of which may be thinking or a refusal."""
+        if content is None:
+            return
         for part in content if isinstance(content, list) else (content,):
             if not isinstance(part, dict):
                 self._add_text(texts, part)

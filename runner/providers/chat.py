@@ -184,6 +184,10 @@ class Chat(Dialect):
         thought = self.ways.thought
         return {} if thought is None or message.reasoning is None else {thought: message.reasoning}
 
+    def _thinking(self, asked: Reasoning) -> Mapping[str, Any]:
+        effort = nearest(asked.effort, self.ways.efforts)
+        return self.ways.think(asked if effort == asked.effort else replace(asked, effort=effort))
+
     def request(self, call: Call, limit_field: LimitField | None) -> dict[str, Any]:
         """The fields of the request, in their order."""
         messages = [{"role": m.role, "content": m.text, **self._thought(m)} for m in call.view.messages]
@@ -198,7 +202,7 @@ class Chat(Dialect):
             "top_k": sampling.top_k,
             "stop": list(sampling.stop) or None,
             self.ways.seed: call.seed,
-            **self.ways.think(replace(call.reasoning, effort=nearest(call.reasoning.effort, self.ways.efforts))),
+            **self._thinking(call.reasoning),
             **self.ways.fixed,
         }
         request: dict[str, Any] = {
@@ -288,7 +292,9 @@ class ChatReader(AnswerReader):
         self.model = text(piece.get("model")) or self.model
         self.upstream = text(piece.get("provider")) or self.upstream
         # Groq puts the figures of a stream beside its own id of the request.
-        usage, error = piece.get("usage") or fields(piece, "x_groq").get("usage"), piece.get("error")
+        usage, error = piece.get("usage"), piece.get("error")
+        if not usage and "x_groq" in piece:
+            usage = fields(piece, "x_groq").get("usage")
         if not error and "error" in (piece.get("object"), piece.get("type")):
             error = piece
         choice = self._chosen(piece.get("choices"))
@@ -304,9 +310,10 @@ class ChatReader(AnswerReader):
             self.whole(lambda: self._take_said(said))
         else:
             self._take_said(said)
-        self._in_deltas = self._in_deltas or _brings(delta)
+        brings = _brings(said)
+        self._in_deltas = self._in_deltas or (brings and said is delta)
         # A chunk that only says who speaks is a sign of life; one whose text we cannot read (hidden thinking) is more.
-        return bool(usage or error or finish or _brings(said))
+        return bool(usage or error or finish or brings)
 
     def _take_said(self, said: Mapping[str, Any]) -> None:
         self.add(self.text, said.get("content"))
@@ -345,7 +352,10 @@ class ChatReader(AnswerReader):
 
 
 def _brings(said: Mapping[str, Any]) -> bool:
-    return any(value for name, value in said.items() if name != "role")
+    for name, value in said.items():  # noqa: SIM110 - for each token that comes, and a generator takes twice as long
+        if value and name != "role":
+            return True
+    return False
 
 
 def _cost(raw: Mapping[str, Any]) -> tuple[Nanos | None, bool]:

@@ -116,7 +116,7 @@ def rows(body: bytes) -> Sequence[Mapping[str, Any]]:
 
 def fields(value: Any, name: str) -> Mapping[str, Any]:
     """The object that stands under a name; an empty one where there is none."""
-    found = value.get(name) if isinstance(value, Mapping) else None
+    found = value.get(name) if isinstance(value, dict) else None
     return found if isinstance(found, dict) else {}
 
 

@@ -36,6 +36,10 @@ class ServerSentEvents:
         """The data of each event that this piece completes; comments and other fields are passed over."""
         if not piece:
             return
+        if self.pending == 0 and self._data is None and not self._after_return and _is_plain(piece):
+            for said in piece[:-2].split(b"\n\n"):
+                yield said[6:]
+            return
         if self._after_return:
             piece = piece.removeprefix(b"\n")
         self._after_return = piece.endswith(b"\r")
@@ -64,6 +68,12 @@ class ServerSentEvents:
         if not line and self._data is not None:
             data, self._data, self.pending = bytes(self._data), None, len(next_line)
             yield data
+
+
+def _is_plain(piece: bytes) -> bool:
+    """True for whole events of one line of data each and nothing else, as nearly all pieces are."""
+    events = piece.startswith(b"data: ") + piece.count(b"\n\ndata: ")
+    return piece.endswith(b"\n\n") and piece.count(b"\n") == 2 * events and b"\r" not in piece
 
 
 class JsonLines:

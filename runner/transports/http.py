@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import anyio
+import orjson
 
 from runner.call import Answer, Call, Failure, Found, Hints, Outcome
 from runner.foreign import MASK, masker, storable
@@ -51,12 +52,12 @@ class HttpTransport:
     def dialect(self, call: Call) -> str:
         return DIALECTS[self._endpoints[call.provider].type].revision
 
-    async def send(self, call: Call, started: Callable[[str], None]) -> Answer:
+    async def send(self, call: Call, body: bytes, started: Callable[[str], None]) -> Answer:
         """The outcome of a call, whatever happens to it on the way."""
         endpoint = self._endpoints[call.provider]
         begun = anyio.current_time()
         cleaner = self._cleaners[call.provider]
-        exchange = _Exchange(call, endpoint, self._clock, lambda told: started(cleaner.text(told, _LONGEST_NAME)))
+        exchange = _Exchange(call, body, endpoint, self._clock, lambda told: started(cleaner.text(told, _LONGEST_NAME)))
         outcome: Outcome | None = None
         try:
             with anyio.move_on_after(call.timeouts.total):
@@ -68,8 +69,8 @@ class HttpTransport:
             late = f"timed out: not complete after {call.timeouts.total:g} s, the `total` of its `timeout`"
             outcome = exchange.broke(late, True)
         first = None if exchange.first_byte is None else round(exchange.first_byte - begun, 6)
-        outcome = replace(outcome, first_byte=first, seconds=round(anyio.current_time() - begun, 6))
-        return Answer(cleaner.outcome(outcome), exchange.hints)
+        seconds = round(anyio.current_time() - begun, 6)
+        return Answer(cleaner.outcome(outcome, first_byte=first, seconds=seconds), exchange.hints)
 
     def looks_up(self, provider: str, extra: Mapping[str, Any]) -> bool:
         endpoint = self._endpoints.get(provider)
@@ -116,8 +117,11 @@ async def answer_to(wire: Wire, request: HttpRequest) -> WholeAnswer:
 class _Exchange:
     """One call under way."""
 
-    def __init__(self, call: Call, endpoint: Endpoint, clock: Clock, started: Callable[[str], None]) -> None:
+    def __init__(
+        self, call: Call, body: bytes, endpoint: Endpoint, clock: Clock, started: Callable[[str], None]
+    ) -> None:
         self._call = call
+        self._body = body
         self._endpoint = endpoint
         self._dialect = DIALECTS[endpoint.type]
         self._clock = clock
@@ -134,7 +138,7 @@ class _Exchange:
             "POST",
             self._dialect.url(self._endpoint, self._call.model),
             self._dialect.headers(self._endpoint),
-            self._dialect.body(self._call, self._endpoint.limit_field),
+            self._body,
             min(timeouts.connect, timeouts.first, timeouts.total),
         )
         with anyio.CancelScope(deadline=anyio.current_time() + timeouts.first) as patience:
@@ -220,19 +224,21 @@ class _Cleaner:
         self._secrets = secrets
         self._masked = masker(secrets)
 
-    def outcome(self, outcome: Outcome) -> Outcome:
+    def outcome(self, outcome: Outcome, **figures: float | None) -> Outcome:
+        """An outcome with nothing in it that must not be told, and with these figures."""
         # What is whole may end in a word that a key begins with.
         is_cut = isinstance(outcome, Failure) or outcome.finish == "truncated"
 
         def clean(text: str | None, most: int | None = None) -> str | None:
             return None if text is None else self.text(text, most, is_cut=is_cut)
 
-        cleaned: dict[str, object] = {"reasoning": clean(outcome.reasoning)}
+        cleaned: dict[str, object] = {**figures, "reasoning": clean(outcome.reasoning)}
         for name in ("model", "upstream", "generation", "stop"):
             said = getattr(outcome, name)
             cleaned[name] = None if said is None else self.text(said, _LONGEST_NAME)
-        if outcome.usage.raw is not None:
-            cleaned["usage"] = replace(outcome.usage, raw=self._value(outcome.usage.raw, 0))
+        raw = outcome.usage.raw
+        if raw is not None and not self._is_clean(raw):
+            cleaned["usage"] = replace(outcome.usage, raw=self._value(raw, 0))
         if isinstance(outcome, Failure):
             detail, partial = clean(outcome.detail, _LONGEST_DETAIL), clean(outcome.partial)
             return replace(outcome, detail=detail, partial=partial, **cleaned)  # type: ignore[arg-type]
@@ -251,6 +257,17 @@ class _Cleaner:
             if begun >= 0 and key.startswith(text[begun:]):
                 text = text[:begun] + MASK
         return text
+
+    def _is_clean(self, value: Any) -> bool:
+        """True for a provider's own object, as nearly all are, in which there is nothing to mask or to cut."""
+        try:
+            written = orjson.dumps(value)
+        except orjson.JSONEncodeError:
+            return False
+        if b"\\" in written or written.count(b"{") + written.count(b"[") > _DEEPEST:
+            return False  # a key may be written in ways that are not found like this, or something lie too deep
+        text = written.decode()
+        return self._masked(text) == text
 
     def _value(self, value: Any, depth: int) -> Any:
         """The provider's own object, string by string, within what the JSON of a journal can hold."""

@@ -70,7 +70,8 @@ class AiohttpWire:
             return await self._session.request(
                 request.method,
                 request.url,
-                data=BytesIO(request.body),  # aiohttp sends a stream in pieces; large bytes it would send in one
+                # aiohttp sends a stream in pieces; bytes it sends in one, together with the headers if they are few.
+                data=request.body if len(request.body) <= _PIECE else BytesIO(request.body),
                 headers=_revealed(request.headers),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=request.connect_timeout),

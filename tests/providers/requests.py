@@ -20,7 +20,7 @@ from runner.conversation import arranged, call_for, floor
 from runner.events import Sent
 from runner.plan import make_plan
 from runner.preflight import endpoint
-from runner.prices import input_bound
+from runner.prices import input_bound, view_bound
 from runner.providers import DIALECTS
 from runner.sim.config import Speaks
 from runner.verify import Verified, verify
@@ -150,7 +150,7 @@ def body_of(name: str, history: History) -> bytes:
     call = call_for(conversation, who, 1, 4096, ())
     price = plan.models[who.speaker.alias].price
     assert price is not None
-    call = replace(call, rates=price.dearest(input_bound(call.view, None, None, call.extra).tokens))
+    call = replace(call, rates=price.dearest(input_bound(view_bound(call.view), extra=call.extra).tokens))
     return DIALECTS[name].body(call, plan.providers[name].limit_field)
 
 

@@ -235,7 +235,7 @@ class Slow:
 
 def sent(name: str, wire: Slow) -> Outcome:
     transport = HttpTransport(wire, NoonClock(), {"p": Endpoint("p", name, "https://x/v1")})
-    return run_virtual(lambda: transport.send(call(), lambda _: None)).outcome
+    return run_virtual(lambda: transport.send(call(), transport.body(call()), lambda _: None)).outcome
 
 
 LOST: Final = failure("lost")

@@ -148,7 +148,7 @@ def test_the_journal_hears_its_id_before_anything_is_said() -> None:
     """A call that was cut at once has an id by which it can be looked up."""
     started: list[str] = []
     transport = HttpTransport(Silent(), NoonClock(), {"p": HERE})
-    answer = run_virtual(lambda: transport.send(call(), started.append))
+    answer = run_virtual(lambda: transport.send(call(), transport.body(call()), started.append))
     assert started == ["gen-9"]
     assert essence(answer.outcome) == failure("lost")
     assert answer.outcome.generation == "gen-9"

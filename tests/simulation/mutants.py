@@ -129,8 +129,8 @@ def _zero_is_trusted(stack: ExitStack) -> None:
 
 @mutant("a call that is called off while it is under way is not settled")
 def _cancelled_without_settling(stack: ExitStack) -> None:
-    async def send(self: Session, call: Any, ask: Any) -> Any:
-        return await self.transport.send(call, lambda generation: None)
+    async def send(self: Session, call: Any, body: Any, ask: Any) -> Any:
+        return await self.transport.send(call, body, lambda generation: None)
 
     put(stack, Session, "_send", send)
 
@@ -139,10 +139,10 @@ def _cancelled_without_settling(stack: ExitStack) -> None:
 def _two_layers_of_retries(stack: ExitStack) -> None:
     right = HttpTransport.send
 
-    async def send(self: HttpTransport, call: Any, started: Any) -> Any:
-        answer = await right(self, call, started)
+    async def send(self: HttpTransport, call: Any, body: Any, started: Any) -> Any:
+        answer = await right(self, call, body, started)
         again = isinstance(answer.outcome, Failure) and answer.outcome.scope == "call"
-        return await right(self, call, started) if again else answer
+        return await right(self, call, body, started) if again else answer
 
     put(stack, HttpTransport, "send", send)
 

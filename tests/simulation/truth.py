@@ -17,7 +17,7 @@ from runner.conversation import call_for, floor
 from runner.money import ceiling
 from runner.plan import Plan, make_plan
 from runner.preflight import prices
-from runner.prices import input_bound
+from runner.prices import input_bound, view_bound
 from runner.providers import DIALECTS
 from runner.sim.config import SimConfig, load_config
 from runner.sim.engine import Engine, SimRequest
@@ -111,7 +111,7 @@ def hold(plan: Plan, honest: Honest) -> Undisturbed:
             history = [replies[one.number] if one.given is None else one.given for one in before]
             call = call_for(conversation, floor(conversation, line, history), 1, speaker.max_tokens, ())
             if not replies:
-                first = ceiling(known[speaker.alias], input_bound(call.view, None, None).tokens, speaker.max_tokens)
+                first = ceiling(known[speaker.alias], input_bound(view_bound(call.view)).tokens, speaker.max_tokens)
                 found.spend.largest_first = max(found.spend.largest_first, first)
             body = DIALECTS["openai"].body(call, "max_tokens")
             text, cost = honest.answer(speaker.provider, body)

@@ -157,4 +157,5 @@ async def ask(
 ) -> Answer:
     """One call to one provider at `url`."""
     endpoint = Endpoint("p", "openai", url, None if key is None else Secret(key), headers or {})
-    return await HttpTransport(wire, NoonClock(), {"p": endpoint}).send(asked or call(), started)
+    transport, asked = HttpTransport(wire, NoonClock(), {"p": endpoint}), asked or call()
+    return await transport.send(asked, transport.body(asked), started)
