@@ -41,6 +41,8 @@ says, and that stands above it:
 | `job/`          | the job file: read, checked, all mistakes with     | call, conversation, limits, money, providers,
 |                 | their lines                                        | render, sim, stops, world
 | `plan`          | a job to its cells: ids, names, order, budgets     | conversation, events, job, money
+| `census`        | how the conversations of a plan stand, in numbers  | conversation, events, plan
+|                 | that follow what changes                           |
 | `ledger`        | day and month money of all jobs and processes,     | events, limits, lines, money, world
 |                 | drawn in slices                                    |
 | `journal`       | the append-only file: lock, record, sync, read     | events, lines, money, world
@@ -62,9 +64,11 @@ says, and that stands above it:
 |                 | command                                            | talk, world
 | `transcripts`   | a conversation in full, out of the records of a    | call, conversation, events, journal,
 |                 | journal                                            | observers, talk
-| `outputs`       | the files of a run, computed from its journal      | conversation, events, forecast, foreign, job,
-|                 |                                                    | journal, ledger, limits, money, plan, render,
-|                 |                                                    | talk, transcripts, world
+| `outputs`       | the files of a run, computed from its journal      | census, conversation, events, forecast,
+|                 |                                                    | foreign, job, journal, ledger, limits, money,
+|                 |                                                    | plan, render, talk, transcripts, world
+| `views`         | the same files, written; what has not changed is   | limits, lines, outputs, plan, render, world
+|                 | not made again                                     |
 | `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
 |                 | what is new or changed, its cost, its time         | limits, money, plan, stops
 | `compare`       | two runs held against each other: what is new,     | conversation, foreign, money, outlook, render
@@ -87,8 +91,8 @@ says, and that stands above it:
 |                 | gate; the one entry for every world                | inbox, job, journal, ledger, limits, lines,
 |                 |                                                    | lookups, money, notify, outputs, plan,
 |                 |                                                    | preflight, providers, render, roster, run,
-|                 |                                                    | selection, shares, talk, transports, waiting,
-|                 |                                                    | world
+|                 |                                                    | selection, shares, talk, transports, views,
+|                 |                                                    | waiting, world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, ledger, limits, lines, money, night,
 |                 |                                                    | outputs, plan, render, run, world

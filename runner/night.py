@@ -32,7 +32,7 @@ from runner.lines import Damaged, StorageError, TooNew
 from runner.lookups import LookUps
 from runner.money import Nanos, Price, shown
 from runner.notify import End, send
-from runner.outputs import STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, Views, reading_of
+from runner.outputs import STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, reading_of
 from runner.plan import Cell, Plan, make_plan, slug
 from runner.preflight import (
     EXIT_JOB,
@@ -64,6 +64,7 @@ from runner.selection import (
 from runner.shares import Shares
 from runner.talk import Talk, talk_of
 from runner.transports.http import HttpTransport
+from runner.views import Views
 from runner.waiting import Tell, take_turn, the_rest
 from runner.world import Clock, Disk, LockHeld, Wire, World
 
@@ -449,6 +450,10 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
         purse = await _purse(ledger, plan, journal, run_id(f"{slug(job.name)}/{key}", born), today, tell)
         options_given = _options_data(options, source, place.root)
         opened = _opened(job, plan, known, key, state, found, options_given)
+        views = Views(_shown_by(world, source, folder, journal, plan, key), world.clock)
+        was_written_so = opened.job is None and state.live is not None and state.live.version == opened.version
+        if was_written_so and not state.is_open and views.reading.is_shown(journal.seq):
+            views.trust()
         return Ready(
             source=source,
             plan=plan,
@@ -459,7 +464,7 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
             selected=found.selected,
             missing=found.missing,
             opened=replace(opened, day=purse.spender.day, born=born),
-            views=Views(_shown_by(world, source, folder, journal, plan, key), world.clock),
+            views=views,
             purse=purse,
         )
     except BaseException:

@@ -8,7 +8,7 @@ Every view is a function of it, so two processes that read the same journal writ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Set
+from collections.abc import Callable, Hashable, Iterator, Set
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path, PurePosixPath
@@ -16,9 +16,9 @@ from shlex import quote
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-import anyio.lowlevel
 import orjson
 
+from runner.census import Census, standing_of
 from runner.conversation import DURING, STATUSES, Aside, Conversation, Status, Transcript
 from runner.events import LASTING, Account, Place, Progress, State
 from runner.forecast import AT_MOST, expecting, loads
@@ -29,10 +29,10 @@ from runner.ledger import BUDGETS, Scope
 from runner.limits import RUN_BUDGET, Lane
 from runner.money import Nanos, Price, dollars
 from runner.plan import Cell, Plan, make_plan, who_of
-from runner.render import DEFAULT, STYLES, Links, Style, StyleError, jsonl, own_style, summary
+from runner.render import DEFAULT, STYLES, Links, Style, jsonl, own_style, summary
 from runner.talk import Talk, rounds_done
 from runner.transcripts import Scribe, last_view
-from runner.world import Clock, Disk
+from runner.world import Disk
 
 OUTPUTS: Final = "outputs"
 """The folder of all runs, unless another is named."""
@@ -88,6 +88,8 @@ class Reading:
     load: Callable[[str], ModuleType] | None = None
     """Loads a style of the user's own. Its code is only run where the user names the job or the style: without this,
     transcripts in such a style are left as they are."""
+    _census: Census | None = None
+    _not_begun: dict[Hashable, Callable[[str, str, int], bytes]] = field(default_factory=dict)
     _own: dict[str, Style | None] = field(default_factory=dict)
     _looked_up: set[str] = field(default_factory=set)
     _listeners: set[str] = field(default_factory=set)
@@ -99,17 +101,20 @@ class Reading:
 
     def status(self, cell: Cell) -> tuple[Status, str | None]:
         """How a conversation stands, and why."""
-        progress = self.state.of(cell.id)
-        if progress.status is not None:
-            return progress.status, progress.reason
-        return "pending", "not begun" if progress.started is None else "under way, or broken off"
+        standing = standing_of(self.state.of(cell.id))
+        return standing.status, standing.reason
+
+    @property
+    def census(self) -> Census:
+        """All conversations of the plan, counted."""
+        if self._census is None:
+            self._census = Census(self.plan, self.state)
+        return self._census.follow()
 
     def counts(self) -> dict[Status, int]:
         """Conversations by status; they add up to all of the plan."""
-        counts = dict.fromkeys(STATUSES, 0)
-        for cell in self.plan.cells:
-            counts[self.status(cell)[0]] += 1
-        return counts
+        found = self.census.statuses
+        return {status: found[status] for status in STATUSES}
 
     def replaced(self) -> Past:
         """What was held, and the job in force does not plan any more, with what was said of it."""
@@ -121,7 +126,8 @@ class Reading:
         """How the conversations stand that took the place of others, and what was paid for those."""
         past = self.plan.superseded
         held = (self.state.of(aside.id).account.held for cell in past for aside in self.plan.after(cell))
-        taken = (cell for cell in self.plan.cells if cell.branch is not None and cell.branch.how == "redo")
+        redone = [one.cell for one in self.state.branches.values() if one.how == "redo"]
+        taken = (self.plan.by_id[id_] for id_ in redone if id_ in self.plan.by_id)
         found = Counter(map(self._is_mended, taken))
         return Redone(found[True], found[False], found[None], sum(self.spent(cell) for cell in past) + sum(held))
 
@@ -134,12 +140,12 @@ class Reading:
 
     def _beside(self) -> dict[str, Progress]:
         """What was begun and belongs to no conversation of the plan, nor to one that was mended."""
-        plan = self.plan
-        known = plan.by_id.keys() | {cell.id for cell in plan.superseded}
+        plan, past = self.plan, {cell.id for cell in self.plan.superseded}
+        unknown = ((id_, progress) for id_, progress in self.state.cells.items() if id_ not in plan.by_id)
         return {
             id_: progress
-            for id_, progress in self.state.cells.items()
-            if id_ not in known and plan.aside(id_) is None and progress.started is not None
+            for id_, progress in unknown
+            if id_ not in past and progress.started is not None and plan.aside(id_) is None
         }
 
     def _listened_once(self, ids: Set[str]) -> set[str]:
@@ -173,13 +179,8 @@ class Reading:
             elif aside.kind not in DURING and complete:
                 yield Observer(cell, aside, progress.status or "pending", progress.reason)
 
-    def is_early(self, cell: Cell) -> bool:
-        """True for a conversation that is complete although its last planned lines were not said."""
-        progress = self.state.of(cell.id)
-        return progress.status == "complete" and progress.reason is not None
-
     def stopped_early(self) -> int:
-        return sum(map(self.is_early, self.plan.cells))
+        return self.census.early
 
     def refused_parameters(self) -> dict[str, list[str]]:
         """What the job sets and a model refuses, by its alias: it is left out of its calls."""
@@ -332,7 +333,7 @@ class Reading:
 
     def command(self) -> str | None:
         """The command that goes on with the run; None when nothing is left to do."""
-        left = {self.status(cell)[0] for cell in self.plan.cells}
+        left = set(self.census.statuses)
         left |= {one.status for one in self.observers() if one.aside.kind not in DURING}
         if left <= {"complete"}:
             return None
@@ -360,11 +361,11 @@ class Reading:
         It has room for what the rest is expected to cost and a quarter more, and for the largest call at its most.
         """
         most, state, plan = self.plan.budget.run, self.state, self.plan
-        left = [cell for cell in plan.cells if self.status(cell)[0] not in ("complete", "failed")]
         silent = [one for one in self.observers() if one.aside.kind not in DURING and one.status not in LASTING]
-        reasons = {self.status(cell) for cell in left} | {(one.status, one.reason) for one in silent}
+        reasons = set(self.census.standings) | {(one.status, one.reason) for one in silent}
         if most is None or ("budget", RUN_BUDGET) not in reasons:
             return None
+        left = [cell for cell in plan.cells if self.status(cell)[0] not in ("complete", "failed")]
         if state.run.held > 2 * most and any(tally.overrun for tally in state.tallies.values()):
             return None  # so much more than was foreseen may be a wrong figure: first it wants to be looked at
         left += dict.fromkeys(one.cell for one in silent)
@@ -395,13 +396,13 @@ class Reading:
 
     def waits_for_the_job(self) -> bool:
         """True when all that is missing waits for models that used more than was reserved for them."""
-        left = {self.status(cell)[1] for cell in self.plan.cells if self.status(cell)[0] != "complete"}
+        left = {reason for status, reason in self.census.standings if status != "complete"}
         overran = {t.overran.told(alias) for alias, t in self.state.tallies.items() if t.overrun and t.overran}
         return bool(left) and left <= overran
 
     def shared_ceilings_reached(self) -> list[Scope]:
         """Of the ceilings over all runs, the day's and the month's: those that conversations were stopped by."""
-        found = {self.status(cell) for cell in self.plan.cells}
+        found = self.census.standings
         return [scope for scope, name in BUDGETS.items() if ("budget", name) in found]
 
     def ceilings(self) -> Iterator[tuple[str, int, int]]:
@@ -465,20 +466,27 @@ class Reading:
             return self.talk(cell).rounds_done  # where given lines stand depends on who was named
         return rounds_done(conversation, _spoken(conversation, self.state.of(cell.id)))
 
-    async def lines(self) -> AsyncIterator[bytes]:
-        """`conversations.jsonl`, line by line in plan order, leaving others a turn now and then."""
-        for cell in self.plan.cells:
-            yield jsonl.line(self.transcript(cell)) + b"\n"
-            if cell.index % 50 == 49:
-                await anyio.lowlevel.checkpoint()
+    def line(self, cell: Cell) -> bytes:
+        """The line of a conversation in `conversations.jsonl`."""
+        if (
+            cell.id in self.state.cells
+            or cell.branch is not None
+            or self.plan.job.prompts[cell.prompt].order == "random"
+        ):
+            return jsonl.line(self.transcript(cell)) + b"\n"
+        # Of those that have not begun all of a kind are alike.
+        alike = self._not_begun.get(cell.kind)
+        if alike is None:
+            alike = self._not_begun[cell.kind] = jsonl.line_of_many(self.transcript(cell))
+        return alike(cell.id, cell.name, cell.repeat) + b"\n"
 
     def whys(self) -> list[dict[str, Any]]:
         """Why conversations are not complete or stopped early, with how many they are; what is missing first."""
-        found = Counter((s, r) for s, r in map(self.status, self.plan.cells) if r is not None)
-        order = sorted(found.items(), key=lambda item: (item[0][0] == "complete", -item[1]))
+        found = [(status, why, number) for (status, why), number in self.census.standings.items() if why is not None]
+        found.sort(key=lambda one: (one[0] == "complete", -one[2], one[0], one[1]))
         return [
-            {"status": status, "reason": one_line(reason, 300), "conversations": number}
-            for (status, reason), number in order[:_MOST_WHYS]
+            {"status": status, "reason": one_line(why, 300), "conversations": number}
+            for status, why, number in found[:_MOST_WHYS]
         ]
 
     def _observers(self) -> dict[str, Any]:
@@ -510,8 +518,7 @@ class Reading:
         """`status.json` but for its heartbeat: how the run stands, for programs."""
         state = self.state
         closed = state.closed[-1][1] if state.closed and not state.is_open else None
-        turns = sum(len(state.of(cell.id).replies) for cell in self.plan.cells)
-        spend = self._spend()
+        census, spend = self.census, self._spend()
         replaced, redone = self.replaced(), self.redone()
         return {
             "schema": 1,
@@ -525,11 +532,8 @@ class Reading:
             "why": self.whys(),
             "observers": self._observers(),
             "refused_parameters": self.refused_parameters(),
-            "turns": turns,
-            "flags": {
-                "truncated": sum(state.of(cell.id).truncated for cell in self.plan.cells),
-                "refused": sum(state.of(cell.id).refused for cell in self.plan.cells),
-            },
+            "turns": census.turns,
+            "flags": {"truncated": census.truncated, "refused": census.refused},
             "calls": sum(t.calls for t in state.tallies.values()),
             "in_flight": sum(1 for _ in state.open_calls()),
             "spent": {
@@ -615,79 +619,3 @@ def _lane(lane: Lane, now: float) -> dict[str, Any]:
 
 def _amount(nanos: int) -> float:
     return float(dollars(nanos))
-
-
-# --- writing -----------------------------------------------------------------------------------------------------
-
-
-class Views:
-    """Writes the files of one run: a transcript as each conversation ends, the rest now and then and at the end."""
-
-    def __init__(self, reading: Reading, clock: Clock) -> None:
-        self.reading = reading
-        self.disk = reading.disk
-        self._clock = clock
-        self.style_trouble: str | None = None
-        """What went wrong first in a style of the user's own; what it could not show is shown in the usual one."""
-        self._tried: set[str] = set()
-
-    async def conversation(self, cell: Cell) -> None:
-        """The transcript of a conversation that has come to an end."""
-        if self.reading.state.of(cell.id).started is None or self.reading.style(cell) is None:
-            return
-        await self._put(str(self.reading.file(cell)), self._shown(cell).encode())
-
-    def _shown(self, cell: Cell) -> str:
-        self._tried.add(cell.id)
-        try:
-            return self.reading.markdown(cell)
-        except StyleError as error:
-            self.style_trouble = self.style_trouble or str(error)
-            return self.reading.markdown(cell, STYLES[DEFAULT])
-
-    def are_spoiled(self) -> bool:
-        """True when a style of the user's own cannot show some conversation, whichever life has held it."""
-        prompts = self.reading.plan.job.prompts
-        own = {name for name, prompt in prompts.items() if prompt.look.style not in STYLES}
-        for cell in self.reading.written() if own else ():
-            if cell.prompt in own and cell.id not in self._tried:
-                self._shown(cell)
-        return self.style_trouble is not None
-
-    async def status(
-        self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0, waits_for: str | None = None
-    ) -> None:
-        figures = self.reading.figures(records, lanes, now, waits_for)
-        figures["heartbeat"] = round(self._clock.wall(), 3)
-        await self._put(STATUS, orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
-
-    async def night(self, records: int) -> None:
-        """The index, and a line for each conversation."""
-        index = summary.render(self.reading.night(records))
-        lines = [line async for line in self.reading.lines()]
-        await self._put(LINES, b"".join(lines))
-        await self._put(INDEX, index.encode())
-
-    async def all(self, records: int) -> None:
-        """Every view, and none that belongs to no conversation any more."""
-        kept: set[Path] = set()
-        for cell in self.reading.written():
-            await self.conversation(cell)
-            kept.add(self.reading.folder / self.reading.file(cell))
-        self._clear(lambda path: path not in kept)
-        await self.night(records)
-        await self.status(records)
-
-    def tidy(self) -> None:
-        """Remove what a crash left half written among the transcripts."""
-        self._clear(lambda path: path.name.startswith(".") and path.suffix == ".tmp")
-
-    def _clear(self, is_litter: Callable[[Path], bool]) -> None:
-        root = self.reading.folder / CONVERSATIONS
-        for folder in self.disk.listdir(root):
-            for name in self.disk.listdir(root / folder):
-                if is_litter(root / folder / name):
-                    self.disk.remove(root / folder / name)
-
-    async def _put(self, name: str, data: bytes) -> None:
-        await self.disk.replace(self.reading.folder / name, data)

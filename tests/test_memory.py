@@ -7,7 +7,7 @@ import fcntl
 import gc
 import os
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -169,6 +169,28 @@ def test_a_replacement_is_seen_whole_or_not_at_all(number: int) -> None:
     assert len(disk.listdir(RUN)) == 2
     run_virtual(disk.replace, FILE, b"new content")
     assert disk.read(FILE) == b"new content"
+
+
+async def in_pieces(*pieces: bytes | OSError) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        if isinstance(piece, OSError):
+            raise piece
+        yield piece
+
+
+def test_a_replacement_that_comes_in_pieces_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
+    """On a real disk as on ours: a trouble between two pieces leaves the old file, and nothing beside it."""
+
+    async def replaced(disk: Disk, folder: Path) -> None:
+        await disk.replace(folder / "lines", in_pieces(b"one", b"two", b"three"))
+        assert disk.read(folder / "lines") == b"onetwothree"
+        with pytest.raises(OSError, match="no more"):
+            await disk.replace(folder / "lines", in_pieces(b"four", OSError("no more")))
+        assert disk.read(folder / "lines") == b"onetwothree"
+        assert disk.listdir(folder) == ["lines"]
+
+    anyio.run(replaced, RealDisk(), tmp_path / "new")
+    run_virtual(replaced, MemoryDisk(), Path("/new"))
 
 
 @pytest.mark.parametrize("number", [MADE + 1, MADE + 2])

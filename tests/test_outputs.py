@@ -13,9 +13,10 @@ import pytest
 from runner.events import Replied, Sent
 from runner.journal import FILE
 from runner.money import dollars
-from runner.outputs import INDEX, LINES, STATUS, Reading, Views, read
+from runner.outputs import INDEX, LINES, STATUS, Reading, read
 from runner.selection import Options
 from runner.talk import rounds_done
+from runner.views import Views
 from tests.memory import MemoryDisk
 from tests.nights import TALK, TALK_SIM, TALKERS, Night
 from tests.virtual import FixedClock

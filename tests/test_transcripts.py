@@ -9,9 +9,10 @@ from runner.events import Replied
 from runner.exports import talk
 from runner.exports.columns import CONVERSATION, TURN, row
 from runner.money import dollars
-from runner.outputs import Views, read
+from runner.outputs import read
 from runner.transcripts import Scribe
 from runner.verify import verify
+from runner.views import Views
 from tests.kinds import job, line_of, night, sim
 from tests.nights import Night
 from tests.virtual import FixedClock

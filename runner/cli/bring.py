@@ -287,10 +287,11 @@ async def _record(place: _Place, key: str, outputs: Path) -> _ReadIn:
     from runner.imports import CannotImport, told
     from runner.job import style_module
     from runner.journal import Journal
-    from runner.outputs import Reading, Views
+    from runner.outputs import Reading
     from runner.plan import make_plan, slug
     from runner.preflight import CannotBegin
     from runner.selection import date_of
+    from runner.views import Views
     from runner.world import RealClock, RealDisk
 
     job, wanted, disk, clock = place.source.job, place.wanted, RealDisk(), RealClock()

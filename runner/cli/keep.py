@@ -255,7 +255,7 @@ def _report(run: Run) -> int:
 
 async def write_views(run: Run, told: Reading, found: Scan) -> None:
     """Write every view of a run that nobody works on."""
-    from runner.outputs import Views
+    from runner.views import Views
 
     await Views(told, _Then(_heartbeat(run, found.last_at))).all(found.last)
 

@@ -7,7 +7,7 @@ stamps UTC with milliseconds. Texts are verbatim, but for lone surrogates, which
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -28,56 +28,78 @@ _LARGEST_COUNT: Final = 2**53
 
 def line(t: Transcript) -> bytes:
     """The conversation as one line, without its newline."""
+    return orjson.dumps(_row(t))
+
+
+def line_of_many(t: Transcript) -> Callable[[str, str, int], bytes]:
+    """Makes the lines of conversations that differ from this one by their id, their name and their repeat alone."""
+    row = {name: orjson.Fragment(orjson.dumps(value)) for name, value in _row(t).items()}
+
+    def line(id_: str, name: str, repeat: int) -> bytes:
+        return orjson.dumps({**row, "id": _text(id_), "name": _text(name), "repeat": repeat})
+
+    return line
+
+
+_HEAD: Final = f'{{"schema":{SCHEMA},"id":"'.encode()
+
+
+def id_in(line: bytes) -> str:
+    """The id in a line that was written here; an empty one for any other."""
+    if not line.startswith(_HEAD):
+        return ""
+    return line[len(_HEAD) : line.index(b'"', len(_HEAD))].decode("utf-8", "replace")
+
+
+def _row(t: Transcript) -> dict[str, Any]:
     said = generated(t.turns)
     covered = sum(turn.usage.output is not None for turn in said)
     asked = answers(t.turns)
-    return orjson.dumps(
-        {
-            "schema": SCHEMA,
-            "id": _text(t.id),
-            "name": _text(t.name),
-            "job": _text(t.job),
-            "run": _text(t.run),
-            "prompt": _text(t.prompt),
-            "models": [
-                {"role": _text(p.role), "alias": _text(p.alias), "id": _text(p.model), "provider": _text(p.provider)}
-                for p in t.participants
-                if p.live
-            ],
-            "repeat": t.repeat,
-            "status": t.status,
-            "reason": _text(t.reason),
-            "flags": {"truncated": t.truncated, "refused": t.refused},
-            "rounds": {"planned": t.rounds_planned, "done": t.rounds_done},
-            "messages": [
-                *([] if t.system is None else [{"role": "system", "content": _text(t.system)}]),
-                *({"role": message.role, "content": _text(message.text)} for message in t.messages),
-            ],
-            "turns": [_turn(turn) for turn in t.turns],
-            "totals": {
-                "tokens": _tokens(turn.usage for turn in said),
-                "cost": _dollars(total(turn.cost for turn in said)[0]),
-                "spent": _dollars(t.spent),
-                "seconds": _float(total(turn.seconds for turn in said)[0]),
-                "turns": len(said),
-                "turns_with_figures": covered,
-                "coverage": f"{covered} of {counted(len(said), 'turn')} {'has' if len(said) == 1 else 'have'} figures",
-                "asked": {
-                    "tokens": _tokens(note.usage for note in asked),
-                    "cost": _dollars(total(note.cost for note in asked)[0]),
-                    "seconds": _float(total(note.seconds for note in asked)[0]),
-                    "answers": len(asked),
-                    "answers_with_figures": sum(note.usage.output is not None for note in asked),
-                },
+    return {
+        "schema": SCHEMA,
+        "id": _text(t.id),
+        "name": _text(t.name),
+        "job": _text(t.job),
+        "run": _text(t.run),
+        "prompt": _text(t.prompt),
+        "models": [
+            {"role": _text(p.role), "alias": _text(p.alias), "id": _text(p.model), "provider": _text(p.provider)}
+            for p in t.participants
+            if p.live
+        ],
+        "repeat": t.repeat,
+        "status": t.status,
+        "reason": _text(t.reason),
+        "flags": {"truncated": t.truncated, "refused": t.refused},
+        "rounds": {"planned": t.rounds_planned, "done": t.rounds_done},
+        "messages": [
+            *([] if t.system is None else [{"role": "system", "content": _text(t.system)}]),
+            *({"role": message.role, "content": _text(message.text)} for message in t.messages),
+        ],
+        "turns": [_turn(turn) for turn in t.turns],
+        "totals": {
+            "tokens": _tokens(turn.usage for turn in said),
+            "cost": _dollars(total(turn.cost for turn in said)[0]),
+            "spent": _dollars(t.spent),
+            "seconds": _float(total(turn.seconds for turn in said)[0]),
+            "turns": len(said),
+            "turns_with_figures": covered,
+            "coverage": f"{covered} of {counted(len(said), 'turn')} {'has' if len(said) == 1 else 'have'} figures",
+            "asked": {
+                "tokens": _tokens(note.usage for note in asked),
+                "cost": _dollars(total(note.cost for note in asked)[0]),
+                "seconds": _float(total(note.seconds for note in asked)[0]),
+                "answers": len(asked),
+                "answers_with_figures": sum(note.usage.output is not None for note in asked),
             },
-            "after": [_note(note) for note in t.notes],
-            "origin": None if t.origin is None else _origin(t.origin),
-            "style": _text(t.look.style),
-            "started": _stamp(t.started),
-            "ended": _stamp(t.ended),
-            "error": _error(t.error),
-        }
-    )
+        },
+        "after": [_note(note) for note in t.notes],
+        "origin": None if t.origin is None else _origin(t.origin),
+        "style": _text(t.look.style),
+        "started": _stamp(t.started),
+        "ended": _stamp(t.ended),
+        "error": _error(t.error),
+    }
 
 
 def _turn(turn: Turn) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from runner.events import State
 from runner.journal import Scan, scan
 from runner.limits import PASSED_TOO_OFTEN
 from runner.money import dollars
-from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Views, reading_of
+from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, reading_of
 from runner.run import EXIT_STORAGE
 from runner.verify import verify
+from runner.views import Views
 from tests.memory import MemoryDisk
 from tests.simulation.account import RUN, Account, Book, Held, Line, Move, Scope
 from tests.simulation.truth import hold

@@ -1,0 +1,188 @@
+"""The files of a run, written: a transcript as each conversation ends, the rest now and then and at the end.
+
+What has not changed since it was written is not made again: transcripts stay as they are, and the lines of
+`conversations.jsonl` are copied from the file that is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import anyio.lowlevel
+import orjson
+
+from runner.limits import Lane
+from runner.lines import split
+from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Reading
+from runner.plan import Cell
+from runner.render import DEFAULT, STYLES, StyleError, jsonl, summary
+from runner.world import Clock
+
+_PIECE_BYTES: Final = 1024 * 1024
+"""So much of a large view is put down at once."""
+
+
+class _Piece(NamedTuple):
+    """Where something stands in a file."""
+
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+
+class Views:
+    """Writes the files of one run: a transcript as each conversation ends, the rest now and then and at the end."""
+
+    def __init__(self, reading: Reading, clock: Clock) -> None:
+        self.reading = reading
+        self.disk = reading.disk
+        self._clock = clock
+        self.style_trouble: str | None = None
+        """What went wrong first in a style of the user's own; what it could not show is shown in the usual one."""
+        self._tried: set[str] = set()
+        self._changed = reading.state.follow()
+        self._transcripts: set[str] = set()
+        """The conversations whose transcripts are as they would be written now."""
+        self._lines: dict[str, _Piece] = {}
+        """Where the lines stand in `conversations.jsonl` that are as they would be written now."""
+        self._since: set[str] = set()
+        """What has changed since the lines were begun to be written last."""
+
+    def trust(self) -> None:
+        """Take what the last life has written for what this one would write, where it is still there."""
+        reading, folder = self.reading, self.reading.folder
+        there = {name: set(self.disk.listdir(folder / CONVERSATIONS / name)) for name in self._folders()}
+        for cell in reading.written():
+            path = reading.file(cell)
+            if path.name in there.get(path.parent.name, ()) and reading.plan.look(cell).style in STYLES:
+                self._transcripts.add(cell.id)
+        if self.disk.exists(folder / LINES):
+            for offset, line, _ in split(self.disk, folder / LINES):
+                id_ = jsonl.id_in(line)
+                if id_ in reading.plan.by_id:
+                    self._lines[id_] = _Piece(offset, len(line) + 1)
+
+    def _follow(self) -> None:
+        """Forget what was written of all that has changed since."""
+        for id_ in self._changed:
+            aside = None if id_ in self.reading.plan.by_id else self.reading.plan.aside(id_)
+            of = id_ if aside is None else aside[0].id
+            self._transcripts.discard(of)
+            self._lines.pop(of, None)
+            self._since.add(of)
+        self._changed.clear()
+
+    async def conversation(self, cell: Cell) -> None:
+        """The transcript of a conversation that has come to an end."""
+        if self.reading.state.of(cell.id).started is None or self.reading.style(cell) is None:
+            return
+        self._follow()
+        text = self._shown(cell).encode()
+        self._transcripts.add(cell.id)  # before it is written: what changes meanwhile takes it out again
+        try:
+            await self._put(str(self.reading.file(cell)), text)
+        except BaseException:
+            self._transcripts.discard(cell.id)
+            raise
+
+    def _shown(self, cell: Cell) -> str:
+        self._tried.add(cell.id)
+        try:
+            return self.reading.markdown(cell)
+        except StyleError as error:
+            self.style_trouble = self.style_trouble or str(error)
+            return self.reading.markdown(cell, STYLES[DEFAULT])
+
+    def are_spoiled(self) -> bool:
+        """True when a style of the user's own cannot show some conversation, whichever life has held it."""
+        prompts = self.reading.plan.job.prompts
+        own = {name for name, prompt in prompts.items() if prompt.look.style not in STYLES}
+        for cell in self.reading.written() if own else ():
+            if cell.prompt in own and cell.id not in self._tried:
+                self._shown(cell)
+        return self.style_trouble is not None
+
+    async def status(
+        self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0, waits_for: str | None = None
+    ) -> None:
+        figures = self.reading.figures(records, lanes, now, waits_for)
+        figures["heartbeat"] = round(self._clock.wall(), 3)
+        await self._put(STATUS, orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
+
+    async def night(self, records: int) -> None:
+        """The index, and a line for each conversation."""
+        index = summary.render(self.reading.night(records))
+        places: dict[str, _Piece] = {}
+        self._follow()
+        self._since.clear()
+        await self.disk.replace(self.reading.folder / LINES, self._pieces(dict(self._lines), places))
+        self._follow()
+        self._lines = {id_: piece for id_, piece in places.items() if id_ not in self._since}
+        await self._put(INDEX, index.encode())
+
+    async def _pieces(self, old: Mapping[str, _Piece], places: dict[str, _Piece]) -> AsyncIterator[bytes]:
+        """`conversations.jsonl` in plan order, as far as it has not changed from the old one.
+
+        `places` is told where each line stands.
+        """
+        held, size, offset = [], 0, 0
+        copied = _Piece(0, 0)
+        for cell in self.reading.plan.cells:
+            piece = old.get(cell.id)
+            if copied.size and (piece is None or piece.offset != copied.end or copied.size > _PIECE_BYTES):
+                held.append(self._copy(copied))
+                copied = _Piece(0, 0)
+            if piece is None:
+                line = self.reading.line(cell)
+                held.append(line)
+                length = len(line)
+            else:
+                length = piece.size
+                copied = _Piece(copied.offset if copied.size else piece.offset, copied.size + length)
+            places[cell.id] = _Piece(offset, length)
+            offset, size = offset + length, size + length
+            if size > _PIECE_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+            elif piece is None:
+                await anyio.lowlevel.checkpoint()
+        if copied.size:
+            held.append(self._copy(copied))
+        yield b"".join(held)
+
+    def _copy(self, piece: _Piece) -> bytes:
+        return self.disk.read(self.reading.folder / LINES, piece.offset, piece.size)
+
+    async def all(self, records: int) -> None:
+        """Every view, and none that belongs to no conversation any more."""
+        kept: set[Path] = set()
+        self._follow()
+        for cell in self.reading.written():
+            if cell.id not in self._transcripts:
+                await self.conversation(cell)
+            kept.add(self.reading.folder / self.reading.file(cell))
+        self._clear(lambda path: path not in kept)
+        await self.night(records)
+        await self.status(records)
+
+    def tidy(self) -> None:
+        """Remove what a crash left half written among the transcripts."""
+        self._clear(lambda path: path.name.startswith(".") and path.suffix == ".tmp")
+
+    def _folders(self) -> list[str]:
+        return self.disk.listdir(self.reading.folder / CONVERSATIONS)
+
+    def _clear(self, is_litter: Callable[[Path], bool]) -> None:
+        root = self.reading.folder / CONVERSATIONS
+        for folder in self._folders():
+            for name in self.disk.listdir(root / folder):
+                if is_litter(root / folder / name):
+                    self.disk.remove(root / folder / name)
+
+    async def _put(self, name: str, data: bytes) -> None:
+        await self.disk.replace(self.reading.folder / name, data)
