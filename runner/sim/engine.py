@@ -456,7 +456,9 @@ class Engine:
         return None
 
     def _happens(self, candidate: Fault, asked: Asked, attempt: int, now: float) -> bool:
-        since = now - (now if self._began is None else self._began)
+        since = (
+            0.0 if self._began is None else max(0.0, now - self._began)
+        )  # a process that starts anew starts its clock
         return (
             candidate.model in (None, asked.model)
             and (not candidate.request or self._requests[asked.model] in candidate.request)
