@@ -313,9 +313,12 @@ class RealDisk:
 
     def read(self, path: Path, offset: int = 0, size: int | None = None) -> bytes:
         # A pipe in place of a file, to which nobody writes, would otherwise hold everything up for ever.
+        if size is not None:
+            with _descriptor(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
+                return _read_at(descriptor, offset, size)
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             file.seek(offset)
-            return file.read(-1 if size is None else size)
+            return file.read()
 
     def make_dirs(self, path: Path) -> None:
         _make_dirs(path)
@@ -365,6 +368,7 @@ class RealDisk:
             if isinstance(data, bytes):
                 await _aside(_replace, path, temporary, data, durable)
                 return
+            await _aside(_make_dirs, path.parent)
             await _aside(_put, temporary, b"")
             async for piece in data:
                 await _aside(_add, temporary, piece)
@@ -423,6 +427,13 @@ def _sync_dir(path: Path) -> None:
         os.fsync(descriptor)
 
 
+def _read_at(descriptor: int, offset: int, size: int) -> bytes:
+    data = os.pread(descriptor, size, offset)
+    while 0 < len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
+        data += more
+    return data
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
@@ -445,13 +456,18 @@ def _rewrite(path: Path, start: int, end: int) -> None:
 
 
 def _put(path: Path, data: bytes) -> None:
-    _make_dirs(path.parent)
     with _descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
         _write_all(descriptor, data)
 
 
 def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:
-    _put(temporary, data)
+    if durable:
+        _make_dirs(path.parent)
+    try:
+        _put(temporary, data)
+    except FileNotFoundError:
+        _make_dirs(path.parent)
+        _put(temporary, data)
     _name(temporary, path, durable)
 
 
