@@ -257,12 +257,12 @@ class Reading:
             self._own[look.style] = None if self.load is None else own_style(look, self.load)
         return self._own[look.style]
 
-    def markdown(self, cell: Cell, style: Style | None = None) -> str:
+    def markdown(self, cell: Cell, style: Style | None = None, transcript: Transcript | None = None) -> str:
         """The transcript of a conversation: in its own style, or in another one."""
         chosen = style or self.style(cell) or STYLES[DEFAULT]
         previous, following = self._neighbours(cell)
         links = Links(self._way(cell, previous, style), self._way(cell, following, style))
-        return chosen.render(self.transcript(cell), links)
+        return chosen.render(transcript or self.transcript(cell), links)
 
     def _way(self, cell: Cell, other: Cell | None, style: Style | None) -> str | None:
         """From one transcript to another."""
@@ -283,10 +283,12 @@ class Reading:
 
     def written(self) -> Iterator[Cell]:
         """The conversations that have a transcript: those that came to an end or broke off after they had begun."""
-        for cell in (*self.plan.cells, *self.plan.superseded):
-            progress = self.state.of(cell.id)
-            if progress.started is not None and progress.status is not None:
-                yield cell
+        yield from filter(self.is_written, (*self.plan.cells, *self.plan.superseded))
+
+    def is_written(self, cell: Cell) -> bool:
+        """True for a conversation that has a transcript."""
+        progress = self.state.of(cell.id)
+        return progress.started is not None and progress.status is not None
 
     def night(self, records: int) -> summary.Night:
         """The whole run, as its index shows it."""
@@ -466,14 +468,11 @@ class Reading:
             return self.talk(cell).rounds_done  # where given lines stand depends on who was named
         return rounds_done(conversation, _spoken(conversation, self.state.of(cell.id)))
 
-    def line(self, cell: Cell) -> bytes:
+    def line(self, cell: Cell, transcript: Transcript | None = None) -> bytes:
         """The line of a conversation in `conversations.jsonl`."""
-        if (
-            cell.id in self.state.cells
-            or cell.branch is not None
-            or self.plan.job.prompts[cell.prompt].order == "random"
-        ):
-            return jsonl.line(self.transcript(cell)) + b"\n"
+        alone = cell.branch is not None or self.plan.job.prompts[cell.prompt].order == "random"
+        if alone or cell.id in self.state.cells:
+            return jsonl.line(transcript or self.transcript(cell)) + b"\n"
         # Of those that have not begun all of a kind are alike.
         alike = self._not_begun.get(cell.kind)
         if alike is None:

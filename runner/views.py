@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import anyio.lowlevel
 import orjson
 
+from runner.conversation import Transcript
 from runner.limits import Lane
 from runner.lines import split
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Reading
@@ -77,12 +78,12 @@ class Views:
             self._since.add(of)
         self._changed.clear()
 
-    async def conversation(self, cell: Cell) -> None:
+    async def conversation(self, cell: Cell, transcript: Transcript | None = None) -> None:
         """The transcript of a conversation that has come to an end."""
         if self.reading.state.of(cell.id).started is None or self.reading.style(cell) is None:
             return
         self._follow()
-        text = self._shown(cell).encode()
+        text = self._shown(cell, transcript).encode()
         self._transcripts.add(cell.id)  # before it is written: what changes meanwhile takes it out again
         try:
             await self._put(str(self.reading.file(cell)), text)
@@ -90,13 +91,13 @@ class Views:
             self._transcripts.discard(cell.id)
             raise
 
-    def _shown(self, cell: Cell) -> str:
+    def _shown(self, cell: Cell, transcript: Transcript | None = None) -> str:
         self._tried.add(cell.id)
         try:
-            return self.reading.markdown(cell)
+            return self.reading.markdown(cell, transcript=transcript)
         except StyleError as error:
             self.style_trouble = self.style_trouble or str(error)
-            return self.reading.markdown(cell, STYLES[DEFAULT])
+            return self.reading.markdown(cell, STYLES[DEFAULT], transcript)
 
     def are_spoiled(self) -> bool:
         """True when a style of the user's own cannot show some conversation, whichever life has held it."""
@@ -114,18 +115,20 @@ class Views:
         figures["heartbeat"] = round(self._clock.wall(), 3)
         await self._put(STATUS, orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
 
-    async def night(self, records: int) -> None:
-        """The index, and a line for each conversation."""
+    async def night(self, records: int, transcripts: bool = False) -> None:
+        """The index, and a line for each conversation; and on the way the transcripts that are still to be written."""
         index = summary.render(self.reading.night(records))
         places: dict[str, _Piece] = {}
         self._follow()
         self._since.clear()
-        await self.disk.replace(self.reading.folder / LINES, self._pieces(dict(self._lines), places))
+        await self.disk.replace(self.reading.folder / LINES, self._pieces(dict(self._lines), places, transcripts))
         self._follow()
         self._lines = {id_: piece for id_, piece in places.items() if id_ not in self._since}
         await self._put(INDEX, index.encode())
 
-    async def _pieces(self, old: Mapping[str, _Piece], places: dict[str, _Piece]) -> AsyncIterator[bytes]:
+    async def _pieces(
+        self, old: Mapping[str, _Piece], places: dict[str, _Piece], transcripts: bool
+    ) -> AsyncIterator[bytes]:
         """`conversations.jsonl` in plan order, as far as it has not changed from the old one.
 
         `places` is told where each line stands.
@@ -138,7 +141,11 @@ class Views:
                 held.append(self._copy(copied))
                 copied = _Piece(0, 0)
             if piece is None:
-                line = self.reading.line(cell)
+                transcript = None
+                if transcripts and self._is_due(cell):
+                    transcript = self.reading.transcript(cell)
+                    await self.conversation(cell, transcript)
+                line = self.reading.line(cell, transcript)
                 held.append(line)
                 length = len(line)
             else:
@@ -163,12 +170,17 @@ class Views:
         kept: set[Path] = set()
         self._follow()
         for cell in self.reading.written():
-            if cell.id not in self._transcripts:
-                await self.conversation(cell)
             kept.add(self.reading.folder / self.reading.file(cell))
+            # The others are written with their lines.
+            if self._is_due(cell) and (cell.id in self._lines or cell.id not in self.reading.plan.by_id):
+                await self.conversation(cell)
         self._clear(lambda path: path not in kept)
-        await self.night(records)
+        await self.night(records, transcripts=True)
         await self.status(records)
+
+    def _is_due(self, cell: Cell) -> bool:
+        """True when there is a transcript to be written."""
+        return cell.id not in self._transcripts and self.reading.is_written(cell)
 
     def tidy(self) -> None:
         """Remove what a crash left half written among the transcripts."""

@@ -10,7 +10,9 @@ import orjson
 import pytest
 
 from runner import views
+from runner.conversation import Transcript
 from runner.outputs import INDEX, LINES, STATUS, Reading, read
+from runner.plan import Cell
 from runner.render import jsonl
 from runner.selection import Options
 from runner.views import Views
@@ -113,11 +115,11 @@ def test_what_changes_while_it_is_written_is_written_once_more() -> None:
         seen: list[bytes] = []
         right = Reading.line
 
-        def line(self: Reading, cell: object) -> bytes:
+        def line(self: Reading, cell: Cell, transcript: Transcript | None = None) -> bytes:
             if seen:  # after the first line, and before the last
                 for followed in reading.state._followers:
                     followed.add(first)
-            seen.append(right(self, cell))  # type: ignore[arg-type]
+            seen.append(right(self, cell, transcript))
             return seen[-1]
 
         with pytest.MonkeyPatch.context() as patched:
