@@ -51,6 +51,14 @@ class _Seen(NamedTuple):
     foreseen: Nanos
 
 
+class _Rest(NamedTuple):
+    """What is left of a conversation."""
+
+    first: Participant
+    """Who speaks next, as far as can be told before."""
+    calls: int
+
+
 class Roster:
     """The rows of one run."""
 
@@ -93,16 +101,18 @@ class Roster:
         self._waiting: dict[str, deque[Cell]] = {}
         self._needs: dict[str, str] = {}
         """What a server has to load for the first call of a conversation, where it has room for a few models only."""
-        first: dict[Hashable, Participant] = {}
-        for cell in sorted(missing, key=lambda cell: (not self._state.of(cell.id).replies, cell.index)):
+        self.tight = self._in_reach(missing, AT_MOST)
+        """True when a ceiling is in reach, so that money decides who begins."""
+        rests: dict[Hashable, _Rest] = {}
+        for cell in missing:
             kind = cell.kind if self._is_plain(cell) else cell.id
-            speaker = first.get(kind) or first.setdefault(kind, self._first_speaker(cell))
+            rests[cell.id] = rests.get(kind) or rests.setdefault(kind, self._rest(cell))
+        for cell in sorted(missing, key=lambda cell: self._turn(cell, rests[cell.id])):
+            speaker = rests[cell.id].first
             lane = self._lanes[speaker.alias]
             if lane.limits.resident is not None:
                 self._needs[cell.id] = speaker.weights
             self._waiting.setdefault(lane.name, deque()).append(cell)
-        self.tight = self._in_reach(missing, AT_MOST)
-        """True when a ceiling is in reach, so that money decides who begins."""
         self._ample = self.tight and not self._in_reach(missing, expecting(self._mean))
         """True when there is money for all, as far as can be told without having heard the models."""
         if self.tight:
@@ -117,7 +127,7 @@ class Roster:
 
     def first_lane(self, cell: Cell) -> Lane:
         """The lane of the first call that is still to be made, as far as can be told before it is."""
-        return self._lanes[self._first_speaker(cell).alias]
+        return self._lanes[self._rest(cell).first.alias]
 
     def _alike(self, cells: Iterable[Cell]) -> Iterator[tuple[Cell, int]]:
         """The conversations, those as one that differ by their repeat alone and have not begun."""
@@ -132,14 +142,18 @@ class Roster:
         fixed = self._plan.job.prompts[cell.prompt].order != "random"
         return fixed and cell.branch is None and cell.id not in self._state.cells
 
-    def _first_speaker(self, cell: Cell) -> Participant:
+    def _turn(self, cell: Cell, rest: _Rest) -> tuple[int | bool, ...]:
+        """Smallest first: who has begun; then, where there is money for all, who has most to say; then plan order."""
+        return not self._state.of(cell.id).replies, 0 if self.tight else -rest.calls, cell.index
+
+    def _rest(self, cell: Cell) -> _Rest:
         conversation = self._plan.conversation(cell)
         replies = self._state.of(cell.id).replies
-        unsaid = (line for line in conversation.lines if line.given is None and line.number not in replies)
+        unsaid = [line for line in conversation.lines if line.given is None and line.number not in replies]
         speakers = (conversation.participant(line.role) for line in unsaid)
         open_ = (aside.by for aside in conversation.after if not self._state.of(aside.id).lasting)
         first = next((speaker for speaker in chain(speakers, open_) if speaker.live), None)
-        return conversation.participant(cell.models[0][0]) if first is None else first
+        return _Rest(conversation.participant(cell.models[0][0]) if first is None else first, len(unsaid))
 
     # -- beginning -------------------------------------------------------------------------------------------------
 

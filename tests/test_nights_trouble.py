@@ -173,7 +173,7 @@ def test_who_fails_alone_has_failed() -> None:
 def test_who_failed_alone_is_not_taken_for_a_victim_of_a_later_death() -> None:
     """Its provider answered others after that; whom it then leaves waits, and the failure stays one."""
     prompts = {
-        "gift": {"opening": "Choose a gift.", "rounds": 2},
+        "gift": {"opening": "Choose a gift.", "rounds": 5},
         "talk": {"opening": "What survives?", "rounds": 4},
     }
     pairs = [{"prompt": "gift", "a": "m0", "b": "m1"}, {"prompt": "talk", "a": "m0", "b": "m1", "repeat": 12}]
