@@ -1,0 +1,107 @@
+"""How long a mixed night takes, against the least that it could take."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from scripts.benchmarks.figures import Figure, Told, middle, number
+from scripts.benchmarks.jobs import MAX_TOKENS, OPENING, PRICE, WIDE, written
+from scripts.benchmarks.processes import TERTULIA, Ground
+from scripts.benchmarks.sizes import size
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    repeat: int = size(1, "Conversations of each length and each pair of models.")
+    longest: int = size(20, "Turns of the longest conversations; there are some of each length up to that.")
+    slots: int = size(8, "Calls at a time, in each lane.")
+    latency: float = size(0.3, "Seconds that a call takes on average, in the fastest lane.")
+
+
+QUICK: Final = Sizes(longest=4, slots=4, latency=0.02)
+PACES: Final = {"swift": 1.0, "brisk": 1.5, "steady": 2.0, "slow": 3.0}
+"""How much longer than the fastest each lane takes."""
+_SPREAD: Final = 1.0
+"""One call in twenty takes more than three times the average."""
+
+
+def measure(ground: Ground, times: int, sizes: Sizes) -> Told:
+    """The same night, as often as asked for."""
+    told = Told("makespan")
+    took: list[float] = []
+    least: list[float] = []
+    bounds: list[Mapping[str, float]] = []
+    for seed in range(times):
+        seconds, drawn = _night(ground, sizes, seed)
+        bounds.append(lower_bounds(drawn, sizes.slots))
+        took.append(seconds)
+        least.append(max(bounds[-1].values()))
+    ratios = tuple(one / bound for one, bound in zip(took, least, strict=True))
+    told.figures.append(
+        Figure(
+            "the night",
+            middle(ratios) * middle(least),
+            "s",
+            middle(least),
+            "the least that it could take",
+            1.05,
+            True,
+            "ratio",
+            f"four lanes of {sizes.slots} slots, conversations of 1 to {sizes.longest} turns of every pair of their "
+            "models, log-normal latency; from the first request to the last answer, against the longer of the busiest "
+            "lane's latencies by its slots and the slowest conversation's, as the server drew them",
+            ratios,
+        )
+    )
+    told.notes += [
+        f"{name}: at least {number(middle([one[name] for one in bounds]))} s" for name in (*PACES, "one conversation")
+    ]
+    return told
+
+
+def lower_bounds(drawn: Sequence[tuple[str, int, float]], slots: int) -> dict[str, float]:
+    """What each lane needs for its calls with all slots busy, and what the slowest conversation needs."""
+    lanes: dict[str, float] = dict.fromkeys(PACES, 0.0)
+    chains: dict[int, float] = defaultdict(float)
+    for model, conversation, latency in drawn:
+        lanes[model] += latency
+        chains[conversation] += latency
+    return {name: total / slots for name, total in lanes.items()} | {"one conversation": max(chains.values())}
+
+
+def _night(ground: Ground, sizes: Sizes, seed: int) -> tuple[float, list[tuple[str, int, float]]]:
+    folder = ground.fresh()
+    lanes = {name: pace * sizes.latency for name, pace in PACES.items()}
+    limits = {"concurrency": sizes.slots, **WIDE}
+    with ground.server(lane=lanes, spread=_SPREAD, seed=seed) as server:
+        job = written(
+            folder,
+            {
+                "budget": 1_000_000,
+                "defaults": {"max_tokens": MAX_TOKENS},
+                "providers": {
+                    # Of one address each, or they would be one account.
+                    name: {"type": "openai", "base_url": f"{server.url}/{name}", "api_key": "none", "limits": limits}
+                    for name in PACES
+                },
+                "models": {name: {"use": f"{name}/{name}", "price": PRICE} for name in PACES},
+                "prompts": {
+                    f"of-{turns}": {
+                        "opening": OPENING,
+                        "roles": {role: {} for role in "ab"[:turns]},
+                        "turns": [{"by": "ab"[n % 2]} for n in range(turns)],
+                    }
+                    for turns in range(1, sizes.longest + 1)
+                },
+                "pairings": [
+                    {"prompt": f"of-{turns}", "repeat": sizes.repeat, **{role: list(PACES) for role in "ab"[:turns]}}
+                    for turns in range(1, sizes.longest + 1)
+                ],
+            },
+        )
+        ground.took((*TERTULIA, "run", str(job), "--outputs", str(folder / "outputs")), folder)
+        seen = ground.saw(server)
+        return seen.seconds, server.drawn()
