@@ -21,6 +21,7 @@ from runner.plan import Cell
 from runner.render import DEFAULT, STYLES, StyleError, jsonl, summary
 from runner.world import Clock
 
+_MOST_READY_BYTES: Final = 32 * 1024 * 1024
 _PIECE_BYTES: Final = 1024 * 1024
 """So much of a large view is put down at once."""
 
@@ -51,6 +52,9 @@ class Views:
         """The conversations whose transcripts are as they would be written now."""
         self._lines: dict[str, _Piece] = {}
         """Where the lines stand in `conversations.jsonl` that are as they would be written now."""
+        self._ready: dict[str, bytes] = {}
+        """Lines of conversations that have ended and stand in no file yet, as long as there is room for them."""
+        self._ready_bytes = 0
         self._since: set[str] = set()
         """What has changed since the lines were begun to be written last."""
 
@@ -75,6 +79,7 @@ class Views:
             of = id_ if aside is None else aside[0].id
             self._transcripts.discard(of)
             self._lines.pop(of, None)
+            self._ready_bytes -= len(self._ready.pop(of, b""))
             self._since.add(of)
         self._changed.clear()
 
@@ -83,6 +88,12 @@ class Views:
         if self.reading.state.of(cell.id).started is None or self.reading.style(cell) is None:
             return
         self._follow()
+        if transcript is None:
+            # Here it is at hand; read from the journal once more it would take as long as all the rest.
+            transcript = self.reading.transcript(cell)
+            if self._ready_bytes < _MOST_READY_BYTES and cell.id in self.reading.plan.by_id:
+                line = self._ready[cell.id] = self.reading.line(cell, transcript)
+                self._ready_bytes += len(line)
         text = self._shown(cell, transcript).encode()
         self._transcripts.add(cell.id)  # before it is written: what changes meanwhile takes it out again
         try:
@@ -124,6 +135,8 @@ class Views:
         await self.disk.replace(self.reading.folder / LINES, self._pieces(dict(self._lines), places, transcripts))
         self._follow()
         self._lines = {id_: piece for id_, piece in places.items() if id_ not in self._since}
+        self._ready.clear()
+        self._ready_bytes = 0
         await self._put(INDEX, index.encode())
 
     async def _pieces(
@@ -141,11 +154,7 @@ class Views:
                 held.append(self._copy(copied))
                 copied = _Piece(0, 0)
             if piece is None:
-                transcript = None
-                if transcripts and self._is_due(cell):
-                    transcript = self.reading.transcript(cell)
-                    await self.conversation(cell, transcript)
-                line = self.reading.line(cell, transcript)
+                line = self._ready.get(cell.id) or await self._made(cell, transcripts)
                 held.append(line)
                 length = len(line)
             else:
@@ -161,6 +170,14 @@ class Views:
         if copied.size:
             held.append(self._copy(copied))
         yield b"".join(held)
+
+    async def _made(self, cell: Cell, transcripts: bool) -> bytes:
+        """A line made anew; and the transcript, if that is still to be written."""
+        if not (transcripts and self._is_due(cell)):
+            return self.reading.line(cell)
+        transcript = self.reading.transcript(cell)
+        await self.conversation(cell, transcript)
+        return self.reading.line(cell, transcript)
 
     def _copy(self, piece: _Piece) -> bytes:
         return self.disk.read(self.reading.folder / LINES, piece.offset, piece.size)
