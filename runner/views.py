@@ -154,7 +154,8 @@ class Views:
                 held.append(self._copy(copied))
                 copied = _Piece(0, 0)
             if piece is None:
-                line = self._ready.get(cell.id) or await self._made(cell, transcripts)
+                due = transcripts and self._is_due(cell)
+                line = await self._written(cell) if due else self._ready.get(cell.id) or self.reading.line(cell)
                 held.append(line)
                 length = len(line)
             else:
@@ -171,10 +172,8 @@ class Views:
             held.append(self._copy(copied))
         yield b"".join(held)
 
-    async def _made(self, cell: Cell, transcripts: bool) -> bytes:
-        """A line made anew; and the transcript, if that is still to be written."""
-        if not (transcripts and self._is_due(cell)):
-            return self.reading.line(cell)
+    async def _written(self, cell: Cell) -> bytes:
+        """The line of a conversation whose transcript is written on the way."""
         transcript = self.reading.transcript(cell)
         await self.conversation(cell, transcript)
         return self.reading.line(cell, transcript)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from runner.plan import Cell
 from runner.render import jsonl
 from runner.selection import Options
 from runner.views import Views
-from tests.memory import MemoryDisk
+from tests.memory import MemoryDisk, at
 from tests.nights import TALK, TALK_SIM, Night
 from tests.virtual import FixedClock
 
@@ -164,3 +165,17 @@ def test_an_id_is_found_in_a_line_of_ours_alone() -> None:
     line = jsonl.line(replace(reading.transcript(cell)))
     assert jsonl.id_in(line) == cell.id
     assert [jsonl.id_in(other) for other in (b"", b"{}", line[1:], b'{"schema":2,"id":"x"')] == ["", "", "", ""]
+
+
+def test_a_transcript_that_could_not_be_written_at_once_is_written_at_the_end() -> None:
+    """The disk has one bad moment, as the first conversation ends."""
+    whole = Night(TALK, TALK_SIM)
+    whole.live()
+    first = next(
+        op
+        for op in whole.disk.operations
+        if op.name == "temporary" and op.path.suffix == ".tmp" and ".md" in op.path.name
+    )
+    night = Night(TALK, TALK_SIM)
+    assert night.live(fault=at(first.number, OSError(errno.EIO, "bad"))).exit == 0
+    assert_as_anew(night)
