@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -176,7 +177,8 @@ class Journal:
     _kept_of: dict[str, list[int]] = field(default_factory=dict)
     """The offsets of those, by the ids of what they tell of."""
     _queued: anyio.Event = field(default_factory=anyio.Event)
-    _written: anyio.Event = field(default_factory=anyio.Event)
+    _awaited: deque[tuple[int, anyio.Event]] = field(default_factory=deque)
+    """Who waits until which record is durable; the first first."""
     _closing: bool = False
 
     @classmethod
@@ -254,7 +256,9 @@ class Journal:
             if self._broken:
                 assert self.failing is not None
                 raise self.failing
-            await self._written.wait()
+            durable = anyio.Event()
+            self._awaited.append((wanted, durable))
+            await durable.wait()
 
     def read(self, place: Place) -> Record:
         """A record of this run, also one that is only on its way to the disk."""
@@ -290,8 +294,8 @@ class Journal:
                 while self._queue:
                     group, self._queue = self._queue, []
                     await self._put_down(group)
-                    written, self._written = self._written, anyio.Event()
-                    written.set()
+                    while self._awaited and (self._broken or self._awaited[0][0] <= self._synced):
+                        self._awaited.popleft()[1].set()
                 if self._closing:
                     self._queued.set()
 
