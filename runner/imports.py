@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
-from runner.call import has_text
+from runner.call import Kind, has_text
 from runner.events import Heard, Noted, Stopped
 from runner.foreign import escape, one_line
+from runner.job.endpoint import WELL_KNOWN
 from runner.job.fields import FIELD
 from runner.job.naming import short, slug
 from runner.job.problem import did_you_mean, listed
@@ -48,6 +49,8 @@ class Side:
     """As the file names it; None for a side that it names no model of."""
     counted: bool = False
     """True where figures stand beside its turns, so that it is a model whatever else is known."""
+    system: str | None = None
+    """What it alone was told, where the file says whose that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,10 @@ def _old(file: str, style: str, read: ReadBack, markdown: str) -> Old:
         file=file,
         style=style,
         read=read,
-        sides=tuple(Side(roles[who], label, models.get(who), who in figured) for who, label in speakers.items()),
+        sides=tuple(
+            Side(roles[who], label, models.get(who), who in figured, read.systems.get(who))
+            for who, label in speakers.items()
+        ),
         cycle=tuple(spoken[:length]),
         rounds=rounds,
         date=_dated(style, read, markdown),
@@ -216,7 +222,7 @@ def _models(style: str, read: ReadBack, speakers: Mapping[str, str]) -> tuple[Ma
     a letter without an opening are a message and its answer.
     """
     if style == "dialogue":
-        return speakers, ()
+        return {who: label for who, label in speakers.items() if label not in read.people}, ()
     names = list(dict.fromkeys(filter(None, (read.model or "").split(", " if style == "transcript" else " and "))))
     beside = {_who(said): said.model for said in reversed(read.said) if said.model is not None}
     found = beside | {who: read.models[who] for who in speakers if who in read.models}
@@ -303,19 +309,32 @@ def _first(pattern: re.Pattern[str], markdown: str) -> re.Match[str] | None:
 # --- models ------------------------------------------------------------------------------------------------------
 
 
+INBOX: Final = "inbox"
+"""What is given for a side that no model speaks for."""
+
+
 class Uses(NamedTuple):
     """What the models of the files are."""
 
     given: Mapping[str, str]
-    """Name in the files to `provider/model-id`."""
+    """Name in the files to `provider/model-id`, or to `inbox`."""
     guessed: Mapping[str, str]
+
+    def _given(self, side: Side) -> str | None:
+        return next((self.given[name] for name in (side.label, side.model) if name and name in self.given), None)
 
     def of(self, side: Side) -> str | None:
         """The model of a side; None for one without."""
-        for name in (side.label, side.model):
-            if name is not None and name in self.given:
-                return self.given[name]
+        if (given := self._given(side)) is not None:
+            return None if given == INBOX else given
         return None if side.model is None else self.guessed.get(side.model)
+
+    def is_inbox(self, side: Side) -> bool:
+        """True where it was said that no model speaks for a side."""
+        return self._given(side) == INBOX
+
+
+_THERE_ARE: Final = f"there are {listed(list(WELL_KNOWN), len(WELL_KNOWN))}"
 
 
 def uses(olds: Sequence[Old], given: Mapping[str, str]) -> Uses:
@@ -323,10 +342,16 @@ def uses(olds: Sequence[Old], given: Mapping[str, str]) -> Uses:
     sides = [(old, side) for old in olds for side in old.sides]
     named = dict.fromkeys(name for old in olds for name in old.nobodys)
     known = dict.fromkeys(name for _, side in sides for name in (side.model, side.label) if name is not None) | named
+    # Where no file could be read, that is what has to be told.
     problems = [
         f"--use {name!r}: no file names it; {did_you_mean(name, known) or f'they name {listed(list(known))}'}"
         for name in given
-        if name not in known
+        if known and name not in known
+    ]
+    problems += [
+        f"--use '{name}={use}': there is no provider {provider}; {did_you_mean(provider, WELL_KNOWN) or _THERE_ARE}"
+        for name, use in given.items()
+        if use != INBOX and (provider := use.partition("/")[0]) not in WELL_KNOWN
     ]
     if problems:
         raise CannotImport(*problems)
@@ -335,7 +360,9 @@ def uses(olds: Sequence[Old], given: Mapping[str, str]) -> Uses:
         if side.model is None or side.label in given or side.model in given:
             continue
         if old.style == "transcript":
-            guessed[side.model] = side.model  # ours names the provider, too
+            # Ours names the provider, too; what only its own job knew is to be given.
+            if side.model.partition("/")[0] in WELL_KNOWN:
+                guessed[side.model] = side.model
         elif "/" in side.model:
             guessed[side.model] = f"openrouter/{side.model}"
         elif ":" in side.model:
@@ -346,8 +373,9 @@ def uses(olds: Sequence[Old], given: Mapping[str, str]) -> Uses:
 def with_models(old: Old, known: Uses) -> Old:
     """A file of which it is known which models speak; CannotImport with what is to be added to the command."""
     problems: list[str] = []
-    open_ = [side for side in old.sides if known.of(side) is None]
-    chosen = [side for side in old.sides if side.model is None and side.label in known.given]
+    without = [side for side in old.sides if known.of(side) is None]
+    open_ = [side for side in without if not known.is_inbox(side)]
+    chosen = [side for side in old.sides if side.model is None and known.of(side) is not None]
     if len(chosen) < len(old.nobodys):
         either = listed([side.label for side in open_ if side.model is None], 8)
         problems += [
@@ -358,17 +386,28 @@ def with_models(old: Old, known: Uses) -> Old:
     else:
         for side in open_:
             if side.model is not None:
-                problems.append(f"{old.file}: which model is {side.model}? --use '{side.model}=provider/model-id'")
+                problems.append(f"{old.file}: {_which(old, side)}")
             elif side.counted:
                 what = f"{side.label} has figures like those of a model: which is it?"
                 problems.append(f"{old.file}: {what} --use '{side.label}=provider/model-id'")
-        if len(open_) == len(old.sides) and not problems:
+        if len(without) == len(old.sides) and not problems:
             label = old.sides[-1].label
             problems.append(f"{old.file}: it names no model; --use '{label}=provider/model-id' says whose it is")
     if problems:
         raise CannotImport(*problems)
     live = {side.role for side, _ in _live(old, known)}
     return old if live.intersection((old.cycle * old.rounds)[1:]) else replace(old, room=1)
+
+
+def _which(old: Old, side: Side) -> str:
+    """What is asked of a side whose model cannot be guessed, and what can be answered."""
+    asked, answer = f"which model is {side.model}?", f"--use '{side.model}=provider/model-id'"
+    if old.style == "transcript":
+        provider = (side.model or "").partition("/")[0]
+        return f"{asked} no provider is called {provider} here, as one was in its own job: {answer}"
+    if old.style == "dialogue" and not side.counted:
+        answer += f", or where a person wrote that, --use '{side.label}={INBOX}'"
+    return f"{asked} {answer}"
 
 
 # --- the job -----------------------------------------------------------------------------------------------------
@@ -398,7 +437,7 @@ def scenes(olds: Sequence[Old], known: Uses) -> tuple[list[Scene], list[CannotIm
 
 def _identity(old: Old, known: Uses) -> Any:
     """What the id of a conversation hangs on, as far as a file decides it."""
-    sides = tuple((side.role, known.of(side)) for side in old.sides)
+    sides = tuple((side.role, known.of(side), known.of(side) and side.system) for side in old.sides)
     read = old.read
     return sides, old.cycle, old.rounds + old.room, read.context, read.opening, read.system, old.begins.strip("\n")
 
@@ -503,8 +542,9 @@ def _prompt(old: Old, known: Uses) -> dict[str, Any]:
             role["inbox"] = {"file": f"inbox/{{{{conversation}}}}.{side.role}.md"}
         if side.role == old.cycle[0]:
             role["opening"] = _Text(old.begins)
-        if side.role == live[-1] and read.system is not None and has_text(read.system):
-            role["system"] = _Text(read.system)
+        system = side.system or (read.system if side.role == live[-1] else None)
+        if side.role in live and system is not None and has_text(system):
+            role["system"] = _Text(system)
         roles[side.role] = role
     prompt: dict[str, Any] = {"roles": roles}
     for name, text in (("context", read.context), ("opening", read.opening)):
@@ -600,6 +640,11 @@ def told(cell: str, old: Old, now: float) -> Iterator[Heard | Noted | Stopped]:
             f"{old.name}, turn {number}",
             usage=_usage(said.figures),
             cost=said.figures.cost,
+            computed=said.figures.computed,
+            finish=said.outcome,
+            stop=said.stop,
+            upstream=said.upstream,
+            attempts=said.attempts or None,
             seconds=said.figures.seconds,
             label=said.label,
             title=said.title,
@@ -613,7 +658,19 @@ def told(cell: str, old: Old, now: float) -> Iterator[Heard | Noted | Stopped]:
     if behind := old.behind:
         lines = (f"{said.speaker}:\n{said.text}" for said in behind if has_text(said.text))
         yield Noted(cell, f"Behind turn {len(old.said) + 1}", None, "\n\n".join(lines), old.name)
-    yield _end(cell, old)
+    silent = next(iter(old.read.said[len(old.said) :]), None)
+    end = _end(cell, old)
+    if silent is not None and end.status == "failed":
+        end = replace(end, error=_error(silent.error), attempts=silent.attempts or None)
+    yield end
+
+
+def _error(told: str | None) -> Mapping[str, str] | None:
+    """What stands in the place of a reply: what kind of failure it was, where it says one of ours, and the rest."""
+    if told is None:
+        return None
+    kind, parted, message = told.partition(": ")
+    return {"kind": kind, "message": message} if parted and kind in get_args(Kind) else {"message": told}
 
 
 def _end(cell: str, old: Old) -> Stopped:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from runner.call import Message, Usage
 from runner.conversation import DURING, Aside, Conversation, Line, Note, Turn, view
-from runner.events import Failed, Heard, Noted, Place, Progress, Replied, Sent, State, usage_of
+from runner.events import Failed, Heard, Noted, Place, Progress, Replied, Sent, State, Stopped, usage_of
 from runner.journal import Record, said_in
 from runner.observers import understood
 from runner.talk import Talk, talk_of
@@ -77,19 +77,26 @@ class Scribe:
         conversation = talk.conversation
         found: defaultdict[int, list[Note]] = defaultdict(list)
         for aside in (one for one in conversation.asides if one.kind in DURING):
-            progress = self.state.of(aside.id)
+            progress, answered, passed_over = self.state.of(aside.id), 0, list[int]()
             for turn, place in sorted(progress.replies.items()):
                 event, _ = self._said(place)
                 if isinstance(event, Heard):
                     note = replace(self._observed(aside, turn), status="failed", reason=event.source)
+                    passed_over.append(turn)
                 elif aside.kind == "pick":
                     note = replace(self._observed(aside, turn, event), data=talk.choice(turn))
                 else:
                     note = replace(self._observed(aside, turn, event), data=understood(aside, event.text, turn).data)
                 found[turn].append(note)
+                answered += note.cost or 0
             if progress.status is not None and progress.tried.last is not None:
                 turn = self._failed(progress.tried.last).turn
                 found[turn].append(replace(self._observed(aside, turn), status=progress.status, reason=progress.reason))
+                passed_over.insert(0, turn)
+            if passed_over:
+                # What nobody can say of a single answer is told where the first is missing.
+                notes, in_vain = found[passed_over[0]], progress.account.held - answered
+                notes[-1] = replace(notes[-1], spent=in_vain)
         return found
 
     def _observed(self, aside: Aside, turn: int, reply: Replied | None = None) -> Note:
@@ -145,10 +152,14 @@ class Scribe:
                 heard=reply.source,
                 usage=_believed(usage_of(reply.usage)),
                 cost=reply.cost,
+                computed=reply.computed,
                 cost_source=None if reply.cost is None else "reported",
                 seconds=reply.seconds,
                 first_byte=reply.first_byte,
                 pace=reply.pace,
+                upstream=reply.upstream,
+                stop=reply.stop,
+                attempts=reply.attempts or 0,
             )
         sent = self._sent(progress.sents.get(line.number))
         attempts = progress.attempts.get(line.number, 1)
@@ -179,7 +190,13 @@ class Scribe:
         failed = None if tried.last is None else self._failed(tried.last)
         sent = self._sent(tried.sent)
         if failed is None and progress.told and progress.status == "failed":
-            return replace(planned, outcome="failed", error={"kind": "empty", "message": progress.reason})
+            stopped = None if progress.failing is None else self._stopped(progress.failing)
+            return replace(
+                planned,
+                outcome="failed",
+                attempts=0 if stopped is None else stopped.attempts or 0,
+                error=(stopped and stopped.error) or {"kind": "empty", "message": progress.reason},
+            )
         return replace(
             planned,
             outcome="open" if failed is None else "failed",
@@ -201,6 +218,11 @@ class Scribe:
     def _failed(self, place: Place) -> Failed:
         event = self.record(place).event
         assert isinstance(event, Failed)
+        return event
+
+    def _stopped(self, place: Place) -> Stopped:
+        event = self.record(place).event
+        assert isinstance(event, Stopped)
         return event
 
     def _sent(self, place: Place | None) -> Sent | None:

@@ -11,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.call import has_text
-from runner.conversation import Look, Status
+from runner.conversation import Inbox, Look, Participant, Status
 from runner.events import Heard, Noted, Stopped
 from runner.foreign import escape
-from runner.imports import CannotImport, Old, Scene, cells, job_text, scenes, taken_apart, told, uses, with_models
+from runner.imports import CannotImport, Old, Scene, Uses, cells, job_text, scenes, taken_apart, told, uses, with_models
 from runner.job import Job
 from runner.plan import Plan, make_plan
+from runner.render import STYLES, Links
 from tests.nights import job_of
+from tests.render import talks
+from tests.render.samples import ADA, BASIL, conversation, turn
 
 FILES = Path(__file__).parent / "imports"
 NOW = 1_795_000_000.0
@@ -169,9 +172,80 @@ def test_every_model_of_a_file_that_cannot_be_guessed_is_asked_for_at_once() -> 
         "archive/dialogue.md: which model is GLM-4.7-Flash? --use 'GLM-4.7-Flash=provider/model-id'"
     )
     assert refusal(taken_apart("e.md", dialogue("Ada", "Bo"))).splitlines() == [
-        "e.md: which model is Ada? --use 'Ada=provider/model-id'",
-        "e.md: which model is Bo? --use 'Bo=provider/model-id'",
+        f"e.md: which model is {name}? --use '{name}=provider/model-id', "
+        f"or where a person wrote that, --use '{name}=inbox'"
+        for name in ("Ada", "Bo")
     ]
+    assert refusal(old("letter.md"), **{"z-ai/glm-5": "nowhere/x"}).startswith(
+        "--use 'z-ai/glm-5=nowhere/x': there is no provider nowhere; there are anthropic, "
+    )
+    assert refusal(old("letter.md"), **{"z-ai/glm-5": "openroutr/x"}).endswith("did you mean `openrouter`?")
+
+
+def test_a_model_of_a_provider_that_only_its_own_job_knew_is_asked_for() -> None:
+    """Of a transcript of ours; there is no job yet to which that provider could be added."""
+    text = '---\nmodels: ["oa/aye"]\n---\n\n## 1. Host (h)\n\n> One.\n\n## 2. Aye (a)\n\n*oa/aye · 2 in*\n\n> Two.\n'
+    assert refusal(taken_apart("t.md", text)) == (
+        "t.md: which model is oa/aye? no provider is called oa here, as one was in its own job: "
+        "--use 'oa/aye=provider/model-id'"
+    )
+    job, _, _ = planned(taken_apart("t.md", text), **{"oa/aye": "openrouter/x/aye"})
+    assert [model.id for model in job.models.values()] == ["x/aye"]
+
+
+def test_where_no_file_could_be_read_no_name_is_missed() -> None:
+    """What keeps the files from being read is all there is to tell."""
+    assert uses([], {"x": "sim/ada"}) == Uses({"x": "sim/ada"}, {})
+
+
+def test_a_person_in_a_dialogue_becomes_an_inbox() -> None:
+    """Who has no figures and is not in the title; and who is in the title, when that is said."""
+    text = dialogue("Flash", "Maria", "Qwen", "Flash", "Maria", "Qwen")
+    title = text.replace("Flash vs Maria vs Qwen", "Flash vs Qwen")
+    models = {"Flash": "sim/basil", "Qwen": "sim/eli"}
+
+    def sides(text: str, **more: str) -> list[str | None]:
+        _, plan, _ = planned(taken_apart("d.md", text), **models, **more)
+        return [side.model or None for side in plan.conversation(plan.cells[0]).participants]
+
+    assert sides(title) == sides(text, Maria="inbox") == ["basil", None, "eli"]
+    assert sides(title, Maria="sim/ada") == ["basil", "ada", "eli"]
+    assert "which model is Maria?" in refusal(taken_apart("d.md", text), **models)
+    counted = title.replace("Line 5.", "*(9 tokens)*\n\nLine 5.")
+    assert (
+        refusal(taken_apart("d.md", counted), **models) == "d.md: which model is Maria? --use 'Maria=provider/model-id'"
+    )
+    # A title that names nobody who speaks tells nothing of those who do.
+    assert "which model is Maria?" in refusal(taken_apart("d.md", title.replace("vs Qwen", "vs Kwen")), **models)
+    nobody = refusal(taken_apart("d.md", dialogue("A", "B")), A="inbox", B="inbox")
+    assert nobody == "d.md: it names no model; --use 'B=provider/model-id' says whose it is"
+
+
+def test_a_side_that_no_model_speaks_for_is_not_in_the_title_of_a_dialogue() -> None:
+    """So a file of ours is read in without a question, whatever the names are."""
+    person = Participant("p", "Maria", False, inbox=Inbox(file="inbox/maria.md"))
+    sides = replace(talks.FLASH, label="A vs B"), person, talks.QWEN
+    turns = [talks.line(number, side, f"Line {number}.", 1) for number, side in enumerate(sides, 1)]
+    markdown = STYLES["dialogue"].render(conversation(turns, participants=sides), Links())
+    found = taken_apart("d.md", markdown)
+    assert cast(found) == {"A vs B": "A vs B", "Maria": None, "Qwen3:32B": "Qwen3:32B"}
+
+
+def test_the_system_text_of_each_side_comes_through() -> None:
+    """A transcript of ours tells whose it is; a side that becomes an inbox has none, and others make another talk."""
+    one, two = (replace(side, system=f"Be {side.role}.\n\n# {{{{x}}}}") for side in (ADA, BASIL))
+    t = conversation([turn(1, "x"), turn(2, "y")], participants=(one, two), opening=None, started=NOW)
+    found = taken_apart("t.md", STYLES["transcript"].render(t, Links()))
+    _, plan, _ = planned(found, **{"sim/ada": "sim/ada"})
+    held = plan.conversation(plan.cells[0]).participants
+    assert [side.system for side in held] == [one.system, two.system]
+    _, plan, _ = planned(found, **{"sim/ada": "inbox"})
+    assert [side.system for side in plan.conversation(plan.cells[0]).participants] == [None, two.system]
+    other = replace(t, participants=(one, replace(two, system="Be still.")))
+    _, plan, _ = planned(
+        found, taken_apart("u.md", STYLES["transcript"].render(other, Links())), **{"sim/ada": "sim/ada"}
+    )
+    assert [cell.repeat for cell in plan.cells] == [1, 1]
 
 
 def test_a_side_without_a_model_is_an_inbox_until_one_is_named() -> None:
@@ -451,6 +525,24 @@ def test_costs_and_tokens_of_a_round_are_exact() -> None:
     events = list(told("c", old("eight-rounds.md"), NOW))
     assert isinstance(events[1], Heard)
     assert (events[1].cost, events[1].usage) == (3_100_000, {"input": 100, "output": 41, "reasoning": 3})
+
+
+def test_what_became_of_each_turn_is_told() -> None:
+    """By whom it was served, at what price, after how many attempts, how it was cut; and how the last one failed."""
+    line = "*[tokens: completion=4, cost=$0.5, computed=$0.6, upstream=One, attempts=2]*"
+    cut = "*[cut: the reply ends at its output limit (length)]*"
+    more = "**USER:**\n\nAnd?\n\n---\n\n**ASSISTANT:**\n\n"
+    lost = "*[no reply after 3 attempts: error: 500: *bad*]*\n\n---\n"
+    found = taken_apart("l.md", letter(answer=f"Well.\n\n{cut}\n\n{line}") + "\n" + more + lost)
+    _, second, _, end = told("c", found, NOW)
+    assert isinstance(second, Heard) and isinstance(end, Stopped)
+    assert (second.cost, second.computed, second.upstream) == (500_000_000, 600_000_000, "One")
+    assert (second.attempts, second.finish, second.stop) == (2, "truncated", "length")
+    assert (end.status, end.attempts, end.error) == ("failed", 3, {"kind": "error", "message": "500: *bad*"})
+    *_, end = told("c", taken_apart("l.md", letter() + "\n" + more + "*[no reply: we were: tired]*\n\n---\n"), NOW)
+    assert isinstance(end, Stopped) and (end.attempts, end.error) == (None, {"message": "we were: tired"})
+    *_, end = told("c", taken_apart("l.md", letter() + "\n" + more + "*[no reply after 1 attempt]*\n\n---\n"), NOW)
+    assert isinstance(end, Stopped) and (end.attempts, end.error) == (1, None)
 
 
 def test_a_blank_turn_is_where_a_conversation_failed() -> None:

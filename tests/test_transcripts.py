@@ -80,6 +80,33 @@ def test_who_failed_to_choose_or_to_vote_is_told_at_the_turn() -> None:
     assert [a["status"] for turn in line["turns"] for a in turn["asked"]] == ["failed"] * 2
 
 
+def test_what_was_paid_for_no_answer_is_told_where_the_first_is_missing() -> None:
+    """Of a moderator and of somebody who votes; with what the others cost it is all that the talk has cost."""
+    prompts = {"table": {**TABLE["prompts"]["table"], "rounds": 3}}
+    faults = [{"kind": "blank", "model": "mod"}]
+    answers = {"judge": "perhaps"}
+    one = night(
+        {**TABLE, "prompts": prompts},
+        sim("ada", "basil", "mod", "judge", faults=faults),
+        lambda model, _: answers.get(model),
+    )
+    assert one.live().exit == 0
+    replies = [record.event for record in one.records() if isinstance(record.event, Replied)]
+    line = line_of(one, SEATED)
+    cell = read(one.folder, one.disk).plan.cells[0]
+    transcript = read(one.folder, one.disk).transcript(cell)
+    paid = {note.observer: note.spent for turn in transcript.turns for note in turn.asked if note.spent}
+    assert paid.keys() == {"mod", "judge"} and all(cost > 0 for cost in paid.values())
+    assert sum(paid.values()) + sum(reply.cost for reply in replies) == transcript.spent
+    page = one.text(f"conversations/{SEATED}.md")
+    for who, cost in paid.items():
+        [told] = [
+            text for text in page.splitlines() if " on attempts without an answer" in text and f" by {who} " in text
+        ]
+        assert f" · ${dollars(cost)} on attempts without an answer" in told
+    assert line["totals"]["asked"]["answers"] == 0
+
+
 def test_views_that_leave_out_who_was_asked_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever forgets them forgets them in the file and in what it is held against: so they are counted besides."""
     one = table()

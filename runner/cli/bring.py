@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runner.plan import Cell, Plan
     from runner.preflight import CannotBegin
 
+_INBOX: Final = "inbox"
 _USAGE: Final = 2
 _UNFINISHED: Final = 3
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -32,9 +33,9 @@ def _named(context: click.Context, option: click.Parameter, texts: tuple[str, ..
     found: dict[str, str] = {}
     for text in texts:
         name, sign, use = text.rpartition("=")
-        provider, slash, id_ = use.partition("/")
-        if not (name and sign and provider and slash and id_):
-            raise click.BadParameter(f"{text} is not 'NAME=provider/model-id'")
+        provider, slash, id_ = use.strip().partition("/")
+        if not (name and sign and (use.strip() == _INBOX or (provider and slash and id_))):
+            raise click.BadParameter(f"{text} is neither 'NAME=provider/model-id' nor 'NAME={_INBOX}'")
         found[name.strip()] = use.strip()
     return found
 
@@ -50,7 +51,8 @@ def _named(context: click.Context, option: click.Parameter, texts: tuple[str, ..
     multiple=True,
     callback=_named,
     metavar="NAME=PROVIDER/ID",
-    help="Which model it is that the files call so: 'GLM 5=openrouter/z-ai/glm-5'. It may be a side's label.",
+    help="Which model it is that the files call so: 'GLM 5=openrouter/z-ai/glm-5'. It may be a side's label; "
+    "'Maria=inbox' says that it is none.",
 )
 @click.option(
     "--job",
@@ -117,7 +119,7 @@ def import_(
         raise _nothing(odd)
     place = _place(path, text_of, every)
     read_in = anyio.run(_record, place, key, outputs)
-    odd += read_in.changed
+    odd += read_in.changed.values()
     _tell(read_in, known, path, odd)
     return _UNFINISHED if read_in.failed or odd else 0
 
@@ -265,7 +267,8 @@ class _ReadIn(NamedTuple):
     run: str
     reading: Reading
     conversations: Mapping[str, Old]
-    changed: Sequence[CannotImport]
+    """Without the changed files."""
+    changed: Mapping[str, CannotImport]
     """Files that say something else than what was read in before in their place."""
     new: int
 
@@ -326,20 +329,22 @@ async def _record(place: _Place, key: str, outputs: Path) -> _ReadIn:
             if journal.failing is not None:
                 raise journal.failing
         there = {cell.id: cell.name for cell in (*plan.cells, *plan.superseded)}
-        changed = [
-            CannotImport(
+        changed = {
+            id_: CannotImport(
                 f"{old.file}: {there[id_]} has other words in the run: the file was changed since, or takes "
                 "the place of another; read it in with a --name of its own"
             )
             for id_, old in wanted.items()
             if id_ not in missing and _differs(journal, id_, old)
-        ]
-        reading = Reading(disk, folder, state, plan, key, journal, partial(style_module, place.path.parent))
+        }
+        reading = Reading(disk, folder, state, plan, key, journal)
+        reading.lend(partial(style_module, place.path.parent))
         if not reading.is_shown(journal.seq):
             await Views(reading, clock).all(journal.seq)
     finally:
         journal.close()
-    return _ReadIn(f"{job.name}/{key}", reading, wanted, changed, len(missing))
+    same = {id_: old for id_, old in wanted.items() if id_ not in changed}
+    return _ReadIn(f"{job.name}/{key}", reading, same, changed, len(missing))
 
 
 def _is_part(state: State, plan: Plan) -> bool:
@@ -431,5 +436,5 @@ def _tell(read_in: _ReadIn, known: Uses, path: Path, odd: Sequence[CannotImport]
     if read_in.failed:
         names = " ".join(quote(cell.name) for cell in read_in.failed[:_MOST_SHOWN])
         click.echo(f"  to say again what has no text: {run.command('redo')} {names}")
-    count = counted(len(conversations) - len(read_in.changed), "conversation")
+    count = counted(len(conversations), "conversation")
     click.echo(f"{read_in.run}: {count} read in, {len(read_in.failed)} failed{passed}")

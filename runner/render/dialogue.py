@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from runner.conversation import Transcript, Turn
 from runner.render.figures import counted, local, shown, total, usd
 from runner.render.markdown import embedded, literal, plain, quoted
 from runner.render.shapes import (
-    COST,
     HEADED,
+    PAID,
     RULE,
     Page,
     body,
@@ -20,6 +21,7 @@ from runner.render.shapes import (
     ending,
     in_one_line,
     labels,
+    live,
     measure_of,
     names,
     noted,
@@ -28,6 +30,7 @@ from runner.render.shapes import (
     opening_of,
     parted,
     remarked,
+    remembered,
     text_of,
     with_observer,
 )
@@ -47,6 +50,7 @@ _TOPIC: Final = "## Topic: "
 _FACILITATOR: Final = "## Facilitator: "
 _REMARK: Final = "Note: "
 _DASH: Final = " — "
+_VERSUS: Final = " vs "
 
 
 def render(t: Transcript, links: Links) -> str:
@@ -67,7 +71,9 @@ def render(t: Transcript, links: Links) -> str:
 
 
 def _head(t: Transcript, called: Mapping[str, str]) -> str:
-    lines = [_TITLE + " vs ".join(map(literal, called.values()))]
+    # A side that no model speaks for is known by that: it is not in the title.
+    models = [called[p.role] for p in live(t)] or list(called.values())
+    lines = [_TITLE + _VERSUS.join(literal(name, _VERSUS) for name in models)]
     if t.started is not None:
         began = local(t.started, t.zone)
         lines.append(f"## {began:%Y-%m-%d} ({_part_of_day(began.hour)})")
@@ -145,14 +151,15 @@ def _total(t: Transcript) -> Iterator[str]:
 _TURN: Final = re.compile(r"### Turn (?P<number>\d+): (?P<heading>.+)")
 _DATE: Final = re.compile(r"## (?P<date>\d{4}-\d{2}-\d{2})\b.*")
 _FACILITATED: Final = re.compile(rf"{_FACILITATOR}(?P<name>.+?)(?: \((?P<did>.*)\))?")
-_TOTAL: Final = re.compile(r"Total: \d.*")
+_TOTAL: Final = re.compile(r"Total: [\d,]+ tokens.*")
 _SPOKEN: Final = re.compile(
     r"\*\((?=[\d$])(?:(?P<output>\d[\d,]*) tokens)?(?:, )?(?:(?P<pace>\d+(?:\.\d+)?) tok/s)?(?:, )?"
     r"(?:(?P<seconds>\d+(?:\.\d+)?) ?s)?(?P<more>.*)\)\*"
 )
 _FIRST_BYTE: Final = re.compile(r"first byte after (\d+(?:\.\d+)?)s")
 _REASONING: Final = re.compile(r"(\d[\d,]*) of them reasoning")
-_COST: Final = re.compile(rf"({COST})")
+_ATTEMPTS: Final = re.compile(r"(\d[\d,]*) attempts?")
+_COST: Final = re.compile(rf"({PAID})")
 
 
 def read(markdown: str) -> ReadBack:
@@ -164,29 +171,38 @@ def read(markdown: str) -> ReadBack:
     headings = [number for number in page.below_rules(page.find(HEADED)) if turns and number > turns[0]]
     head, *sections = page.cut(page.around(turns, headings))
     date = next((found["date"] for line in head if (found := _DATE.fullmatch(line))), None)
+    said = tuple(_said(found, section[1:]) for section in sections if (found := _TURN.fullmatch(section[0])))
     return ReadBack(
-        tuple(_said(found, section[1:]) for section in sections if (found := _TURN.fullmatch(section[0]))),
+        said,
         opening=opening_of(head),
         notes=tuple(noted(section) for section in sections if not _TURN.fullmatch(section[0])),
         model=plain(page.lines[0].removeprefix(_TITLE)),
+        people=_people(page.lines[0], said),
         date=date,
         ending=page.ending,
         texts=_texts(head),
     )
 
 
+def _people(title: str, said: Iterable[Said]) -> frozenset[str]:
+    """Who speaks, is not in the title and has no figures, where all speak who are in it."""
+    speakers = {one.speaker for one in said}
+    named = set(map(plain, title.removeprefix(_TITLE).split(_VERSUS)))
+    counted = {one.speaker for one in said if one.figures != Figures()}
+    return frozenset(speakers - named - counted) if named <= speakers else frozenset()
+
+
 def _said(found: re.Match[str], lines: list[str]) -> Said:
-    figures = _SPOKEN.fullmatch(lines[0]) if lines else None
-    remarked(lines)
-    text = text_of(lines[figures is not None :])
+    remarks = remarked(lines)
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    figures = _SPOKEN.fullmatch(lines[first].rstrip()) if lines else None
+    text = text_of(lines if figures is None else lines[first + 1 :])
     speaker, label = parted(found["heading"], _DASH, " - ")
-    return Said(
-        count_of(found["number"]) or 0,
-        plain(speaker),
-        text,
-        label=None if label is None else plain(label),
-        figures=Figures() if figures is None or text is None else _read_figures(figures),
-    )
+    said = Said(count_of(found["number"]) or 0, plain(speaker), text, label=None if label is None else plain(label))
+    if figures is not None and text is not None:
+        tried = _ATTEMPTS.search(figures["more"])
+        said = replace(said, figures=_read_figures(figures), attempts=0 if tried is None else count_of(tried[1]) or 0)
+    return remembered(said, remarks)
 
 
 def _read_figures(found: re.Match[str]) -> Figures:

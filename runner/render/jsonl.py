@@ -16,7 +16,7 @@ from runner.call import Usage
 from runner.conversation import Note, Origin, Transcript, Turn
 from runner.foreign import storable
 from runner.money import NANOS_PER_DOLLAR, Nanos
-from runner.render.figures import answers, counted, difference, generated, stamp, total
+from runner.render.figures import answers, counted, difference, generated, read_in, stamp, total
 
 SCHEMA: Final = 1
 WEIGHED: Final = ("phrase", "repetition", "echo", "farewell", "tokens", "cost", "time", "vote")
@@ -54,7 +54,7 @@ def id_in(line: bytes) -> str:
 def _row(t: Transcript) -> dict[str, Any]:
     said = generated(t.turns)
     covered = sum(turn.usage.output is not None for turn in said)
-    asked = answers(t.turns)
+    asked, brought = answers(t.turns), read_in(t.turns)
     return {
         "schema": SCHEMA,
         "id": _text(t.id),
@@ -91,6 +91,13 @@ def _row(t: Transcript) -> dict[str, Any]:
                 "seconds": _float(total(note.seconds for note in asked)[0]),
                 "answers": len(asked),
                 "answers_with_figures": sum(note.usage.output is not None for note in asked),
+            },
+            "read_in": {
+                "tokens": _tokens(turn.usage for turn in brought),
+                "cost": _dollars(total(turn.cost for turn in brought)[0]),
+                "seconds": _float(total(turn.seconds for turn in brought)[0]),
+                "turns": len(brought),
+                "turns_with_figures": sum(turn.usage.output is not None for turn in brought),
             },
         },
         "after": [_note(note) for note in t.notes],

@@ -17,7 +17,6 @@ from runner.render.shapes import (
     Page,
     body,
     ending,
-    figures_of,
     iso_date,
     labels,
     live,
@@ -26,6 +25,7 @@ from runner.render.shapes import (
     notes,
     opening_of,
     remarked,
+    remembered,
     text_of,
     token_line,
     with_observer,
@@ -98,7 +98,7 @@ def _labels(page: Page) -> list[int]:
 def _said(number: int, section: list[str]) -> Said:
     remarks = remarked(section)
     text = text_of(section[1:])
-    return Said(number, _label(section[0]), text, figures=figures_of(remarks, text))
+    return remembered(Said(number, _label(section[0]), text), remarks)
 
 
 def _label(line: str) -> str:

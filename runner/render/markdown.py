@@ -16,15 +16,17 @@ closed, is at most three spaces in, has nothing less indented inside it, and nam
 All other backticks are escaped, so that at the start of each line no code is open.
 
 Where a text is not quoted but stands among our own lines, `embedded` takes the place of the third layer: its headings
-move below ours, and what would pass for a line of ours gets a backslash, too. On the way back headings stay where they
+move below ours, and what would pass for a line of ours, however it is emphasised, gets a backslash, too, or has one
+sign spelled out where a backslash would not be seen. On the way back headings stay where they
 are; all else is exact.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from unicodedata import ucd_3_2_0
 from urllib.parse import quote
 
 from runner.foreign import escape, obeyed, one_line, storable, visible
@@ -58,10 +60,16 @@ _SEAM: Final = re.compile(r"## (?:Round \d|Session Statistics)|### Turn \d|\*\[t
 """Lines by which files are taken apart again: code that holds one is shown as text."""
 
 
-def embedded(text: str, labels: Collection[str] | None = ()) -> str:
+_JOINED: Final = 12
+"""So many lines at most are looked at as one: no line of ours has more words."""
+ANY_BOLD: Final = "**"
+"""Among labels: any bold words alone on a line might be one."""
+
+
+def embedded(text: str, labels: Collection[str] = ()) -> str:
     """The text as lines that stand among ours: none acts, moves the outline, or passes for one of ours.
 
-    `labels` are the names that stand alone and bold over texts; None: any bold words alone on a line might be one.
+    `labels` are the names that stand alone and bold over texts.
     """
     lines = visible(text).split("\n")
     code = is_code(lines)
@@ -69,8 +77,22 @@ def embedded(text: str, labels: Collection[str] | None = ()) -> str:
         len(found[1]) for line, skip in zip(lines, code, strict=True) if not skip and (found := _MOVES.match(line))
     ]
     deeper = max(0, _OUTLINE + 1 - min(levels, default=_DEEPEST))
-    names = None if labels is None else {label.casefold() for label in labels}
-    return "\n".join(line if skip else _embedded(line, deeper, names) for line, skip in zip(lines, code, strict=True))
+    names = {label if label == ANY_BOLD else _seen(label) for label in labels}
+    within = _within_emphasis(lines)
+    return "\n".join(
+        line if skip else _embedded(line, lines[number + 1 : number + _JOINED], deeper, names, inside)
+        for number, (line, skip, inside) in enumerate(zip(lines, code, within, strict=True))
+    )
+
+
+def _within_emphasis(lines: Iterable[str]) -> Iterator[bool]:
+    """For each line, whether emphasis may have begun in its paragraph before it."""
+    begun = False
+    for line in lines:
+        yield begun
+        found = _LINE.fullmatch(line)
+        opens = found is not None and ("*" in found["words"] or "_" in found["words"])
+        begun = bool(line.strip()) and (begun or opens)
 
 
 def extracted(markdown: str) -> str:
@@ -231,45 +253,107 @@ def _rule(line: str) -> tuple[str, str, str] | None:
     return None if before.strip(_CONTAINERS) else (before, line[len(before) : start], line[start:])
 
 
-_OURS: Final = re.compile(
-    r"(?P<before>(?:[ \t>+0-9.)-]|\*[ \t])*+)(?P<backslashes>\\*)(?P<ours>"
-    r"\*\[(?:[a-z ]+(?:=|: )|no (?:reply|notes))"  # figures, remarks, and what stands in the place of a text
-    r"|\*\([\d$][^()]*\)\*"
-    r"|\*Archived "
-    r"|\*\*(?:Rounds completed|Rounds|Total cost|Model|System prompt|Date):\*\*"
-    r"|\*\*(?P<label>.+):\*\*[ \t]*$"
-    r").*",
-    re.IGNORECASE,
+_LINE: Final = re.compile(
+    r"(?P<before>(?:[\s>]|[-+*](?=[ \t])|\d{1,9}[.)](?=[ \t]))*+)(?P<backslashes>\\*+)(?P<words>.+)", re.DOTALL
 )
-_TOTAL: Final = re.compile(rf"^([{re.escape(_CONTAINERS)}]*+Total):(?= [\d,]+ tokens)", re.IGNORECASE)
+_EMPHASIS: Final = "*_|"
+"""What can make the beginning of a line bold or italic, and shows where a backslash stands before it."""
+_UNSEEN: Final = dict.fromkeys(map(ord, "*_`#\\"))
+"""What a renderer takes away from words that it emphasises, or from a heading."""
+_OURS: Final = re.compile(
+    r"\[ ?(?:[a-z ]+(?:=|:(?!//))|no (?:reply|notes)\b).*"  # figures, remarks, and what stands in the place of a text
+    r"|\( ?[\d$][^()]*\)"
+    r"|(?:archived .*\d|by .+, in dialogue with |for whoever reads next).*"
+    r"|(?:rounds completed|rounds|total cost|model|system prompt|date) ?: ?[^|]+|system prompt ?:"
+    r"|(?P<plain>total ?: ?[\d,]+ tokens).*"  # it is ours without emphasis, too
+    r"|(?P<label>.*) ?:"
+)
+_BOLD: Final = re.compile(r"\*\*.+:\*\*[ \t]*")
+_BOLD_ITSELF: Final = re.compile("[\U0001d400-\U0001d7ff]")
+"""Letters that are bold or italic without a sign."""
+_SIGN: Final = re.compile(r"(?<!\\)(\\*+)([:\[(])")
 
 
-def _embedded(line: str, deeper: int, labels: Collection[str] | None) -> str:
+def _seen(words: str) -> str:
+    """Words as they are read on the page, whatever emphasises them, in one case."""
+    # Of one version for ever: with another the same transcript would be another.
+    bare = ucd_3_2_0.normalize("NFKC", words.replace(escape(_AT), _AT)).translate(_UNSEEN)
+    return " ".join(bare.split()).strip("| ").casefold()
+
+
+def _paragraph(line: str, following: Iterable[str]) -> str:
+    """What a renderer shows on one line where it takes the ends of lines for blanks."""
+    joined = [line]
+    for other in following:
+        if line.endswith(("\\", "  ")) or not other.strip():
+            break
+        joined.append(other.lstrip(" \t>"))
+        line = other
+    return " ".join(joined)
+
+
+def _ours(words: str) -> re.Match[str] | None:
+    """What of ours these words would be taken for, alone or as the cell that a table shows of them."""
+    seen = _seen(words)
+    return _OURS.fullmatch(seen) or _OURS.fullmatch(seen.partition("|")[0].rstrip())
+
+
+def _embedded(line: str, following: Sequence[str], deeper: int, labels: Collection[str], within: bool) -> str:
     """One line of text that is no code, with its heading so much deeper."""
     if found := _MOVES.match(line):
         level = min(_DEEPEST, len(found[1]) + deeper)
-        return "#" * level + _embedded_words(line[found.end() :], labels)
-    return _embedded_words(line, labels)
+        return "#" * level + _embedded_words(line[found.end() :], (), labels, True)
+    return _embedded_words(line, following, labels, within)
 
 
-def _embedded_words(line: str, labels: Collection[str] | None) -> str:
-    if (found := _OURS.fullmatch(line)) is not None:
-        before, backslashes, label = found["before"], found["backslashes"], found["label"]
+def _embedded_words(line: str, following: Sequence[str], labels: Collection[str], within: bool) -> str:
+    """Words of a line; `within`: their beginning may be emphasised by what stands before them."""
+    found = _LINE.fullmatch(line)
+    if found is None:
+        return _escaped(line)
+    before, backslashes, words = found.groups()
+    ours = _ours(words)
+    if words[0] in _EMPHASIS:
         # Where backslashes stand already, they double, label or not: the way back does not know the labels.
-        if backslashes or label is None or labels is None or plain(label).strip().casefold() in labels:
-            return f"{before}{backslashes * 2}\\{_escaped(line[found.start('ours') :])}"
-    # A backslash would not be seen here: `Total\:` looks like ours.
-    return _escaped(_TOTAL.sub(lambda found: found[1] + escape(":"), line))
+        if ours is not None and (backslashes or _passes(ours, words, labels)):
+            return f"{before}{backslashes * 2}\\{_escaped(words)}"
+        if backslashes:
+            return _escaped(line)
+    whole = words
+    if ours is None or not _passes(ours, words, labels):
+        whole = _paragraph(words, following)
+        ours = None if whole == words else _ours(whole)
+    emphasised = within or words[0] in _EMPHASIS or "|" in words or _BOLD_ITSELF.match(words)
+    if ours is None or not (emphasised or ours["plain"]) or not _passes(ours, whole, labels):
+        return _escaped(line)
+    # A backslash would not be seen here, as in `Total\:`, or the way back would not know it for ours.
+    spelled, signs = _SIGN.subn(lambda sign: sign[1] * 2 + escape(sign[2]), backslashes + words, count=1)
+    if not signs and backslashes:
+        return _escaped(line)
+    return _escaped(before + (spelled if signs else escape(words[0]) + words[1:]))
+
+
+def _passes(ours: re.Match[str], words: str, labels: Collection[str]) -> bool:
+    """Whether these words are taken for ours where these are the labels."""
+    if ours["label"] is None or ours["label"] in labels:
+        return True
+    # Whoever reads a file takes names as `plain` gives them.
+    if _seen(plain(words)).removesuffix(":").rstrip() in labels:
+        return True
+    return ANY_BOLD in labels and _BOLD.fullmatch(words) is not None
 
 
 def _extracted(line: str) -> str:
     """The line that `_embedded` was given, but for the level of its heading."""
     start = 0 if (heading := _MOVES.match(line)) is None else heading.end()
     marks, words = line[:start], line[start:]
-    if (found := _OURS.fullmatch(words)) is not None and (backslashes := found["backslashes"]):
-        kept = found["before"] + backslashes[len(backslashes) // 2 + 1 :]
-        return marks + kept + _unescaped(words[found.start("ours") :])
-    return marks + _unescaped(words)
+    found = _LINE.fullmatch(words)
+    if found is None or not found["backslashes"] or found["words"][0] not in _EMPHASIS:
+        return marks + _unescaped(words)
+    before, backslashes, ours = found.groups()
+    if _ours(ours) is None:
+        return marks + _unescaped(words)
+    return marks + before + backslashes[len(backslashes) // 2 + 1 :] + _unescaped(ours)
 
 
 # --- within our own lines --------------------------------------------------------------------------------------------

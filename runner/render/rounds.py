@@ -9,7 +9,7 @@ from typing import Final
 
 from runner.conversation import Transcript, Turn
 from runner.render.figures import local, shown
-from runner.render.markdown import literal, plain, quoted, unquoted
+from runner.render.markdown import ANY_BOLD, literal, plain, quoted, unquoted
 from runner.render.shapes import (
     DATED,
     HEADED,
@@ -18,7 +18,6 @@ from runner.render.shapes import (
     Page,
     body,
     ending,
-    figures_of,
     iso_date,
     labels,
     names,
@@ -27,6 +26,7 @@ from runner.render.shapes import (
     opening_of,
     remarked,
     remarks,
+    remembered,
     text_of,
     token_line,
     total_cost,
@@ -54,8 +54,10 @@ def render(t: Transcript, links: Links) -> str:
     if t.opening is not None:
         blocks.append(quoted(t.opening))
     blocks.append(RULE)
-    # With more than two, a label is known by its look alone.
-    known = labels(t, called) if len(called) <= 2 else None
+    known = labels(t, called)
+    if len(called) > 2:
+        # With so many, whoever reads the file knows a label by its look alone.
+        known |= {ANY_BOLD}
     for number, turns in groupby(shown(t.turns), lambda turn: turn.round):
         blocks.append(f"## Round {number}")
         for turn in turns:
@@ -109,7 +111,7 @@ def _system(text: str) -> Iterator[str]:
         yield _SYSTEM + literal(text)
 
 
-def _turn(turn: Turn, name: str, labels: Collection[str] | None, first: bool) -> Iterator[str]:
+def _turn(turn: Turn, name: str, labels: Collection[str], first: bool) -> Iterator[str]:
     label = f"**{literal(name)}:**\n"
     if first and turn.text is not None:
         yield label + quoted(turn.text)
@@ -196,8 +198,8 @@ def _label(line: str) -> str | None:
 def _turns(section: list[str], labels: Collection[str]) -> Iterator[tuple[str, list[str]]]:
     """The lines of each turn of a round below their label."""
     starts = [number for number, line in enumerate(section) if _label(line) in labels]
-    for start, end in zip(starts, [*starts[1:], len(section) + 1], strict=True):
-        yield _label(section[start]) or "", section[start + 1 : end - 1]
+    for start, end in zip(starts, [*starts[1:], len(section)], strict=True):
+        yield _label(section[start]) or "", section[start + 1 : end]
 
 
 def _said(number: int, turn: tuple[str, list[str]], first: str) -> Said:
@@ -208,4 +210,4 @@ def _said(number: int, turn: tuple[str, list[str]], first: str) -> Said:
         text = unquoted("\n".join(quote)) if any(line[2:].strip() for line in quote) else None
     else:
         text = text_of(lines, blank_first=False)
-    return Said(number, speaker, text, figures=figures_of(said, text))
+    return remembered(Said(number, speaker, text), said)

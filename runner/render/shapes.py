@@ -1,8 +1,8 @@
 """What the four older shapes have in common: `letter`, `rounds`, `dialogue` and `titled-rounds`.
 
 Their texts stand among our own lines, so a file is taken apart at its seams: the heading of a turn, or a heading or a
-label below a rule. `embedded` sees to it that no text holds one. One blank line stands before a text and one after it;
-all others are the text's own.
+label below a rule. `embedded` sees to it that no text holds one. One blank line stands before a text, others are its
+own; those behind it are nobody's, since every editor adds and takes some.
 
 What these shapes had no words for stands in lines of its own, in italics and brackets: what happened in the place of a
 reply, what a reply lacks, why a conversation ended. Files that were not written here are read as far as they go: their
@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Final
 
+from runner.call import Finish
 from runner.conversation import STATUSES, Note, Participant, Transcript, Turn
 from runner.money import NANOS_PER_DOLLAR, Nanos
 from runner.render.figures import answers, counted, generated, of_it_assumed, read_in, total, usd
 from runner.render.markdown import brief, embedded, extracted, failure, is_code, literal, plain, unquoted
-from runner.render.style import Ending, Figures, Noted
+from runner.render.style import Ending, Figures, Noted, Said
 
 RULE: Final = "---"
 LABEL: Final = re.compile(r"\*\*(?P<label>.+):\*\*[ \t]*")
@@ -85,22 +87,37 @@ def in_one_line(text: str) -> str:
 
 # --- what stands beside a text ---------------------------------------------------------------------------------------
 
-_REMARK: Final = re.compile(r"\*\[(?:[a-z ]+: |[a-z]+=|no (?:reply|notes)).*\]\*")
+_REMARK: Final = re.compile(
+    r"\*\[(?:(?:tokens|cut|refused|left out): .*"
+    r"|(?:prompt|completion|reasoning|cost|computed|cached|upstream|attempts)=.*"
+    r"|no (?:reply|notes)(?: yet)?(?: after \d[\d,]* attempts?)?(?:: .*)?)\]\*"
+)
 _ENDING: Final = re.compile(r"\*\[(?:not complete|ended): .*\]\*")
 _ENDED: Final = re.compile(
     r"\*\[(?:ended|not complete: (?P<status>[a-z]+))(?:[:,] (?:after )?\d+ of (?P<turns>\d[\d,]*) turns?)?"
     r"(?:: (?P<reason>.*))?\]\*"
 )
+_SILENT: Final = re.compile(
+    r"\*\[no reply(?: yet)?(?: after (?P<attempts>\d[\d,]*) attempts?)?(?:: (?P<error>.*))?\]\*"
+)
+_LACKING: Final = re.compile(rf"\*\[(?P<what>cut|refused): (?:{PART})(?:\((?P<stop>.*)\))?\]\*")
+_OUTCOMES: Final[Mapping[str, Finish]] = {"cut": "truncated", "refused": "refused"}
+_COMMA: Final = ", "
 _COUNT: Final = r"\d[\d,]*"
 COST: Final = r"-?\$\d+(?:\.\d+)?"
+PAID: Final = r"-?\$-?\d+(?:\.\d+)?"
+"""What stands where a cost would: `$-5` is none, and is to be told."""
 _TOKENS: Final = re.compile(
-    rf"\*\[(?:tokens: )?(?:prompt=(?P<input>{_COUNT}))?(?:, )?(?:completion=(?P<output>{_COUNT}))?(?:, )?"
-    rf"(?:reasoning=(?P<reasoning>{_COUNT}))?(?:, )?(?:cost=(?P<cost>{COST})(?: assumed)?)?"
-    rf"(?:, computed=[^,]*)?(?:, )?(?:cached=(?P<cached>{_COUNT}))?(?:, .*)?\]\*"
+    r"\*\[(?:tokens: )?(?P<figures>(?:prompt|completion|reasoning|cost|computed|cached|upstream|attempts)=.*)\]\*"
 )
+_FORMS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("prompt", "completion", "reasoning", "cached"), _COUNT),
+    **dict.fromkeys(("cost", "computed"), COST),
+}
+"""The figures of such a line, and how each must look."""
 
 
-def body(turn: Turn, labels: Collection[str] | None) -> list[str]:
+def body(turn: Turn, labels: Collection[str]) -> list[str]:
     """The text of a turn, or what stands in its place, and what there is to say of it."""
     return [_instead(turn) if turn.text is None else embedded(turn.text, labels), *remarks(turn)]
 
@@ -137,7 +154,7 @@ def token_line(turn: Turn) -> Iterator[str]:
     if usage.cached_read:
         others.append(f"cached={usage.cached_read}")
     if turn.upstream is not None:
-        others.append(f"upstream={brief(turn.upstream)}")
+        others.append(f"upstream={brief(turn.upstream, apart=_COMMA)}")
     if turn.attempts > 1 and turn.text is not None:
         others.append(f"attempts={turn.attempts}")
     if counts or others:
@@ -172,7 +189,7 @@ def ending(t: Transcript) -> Iterator[str]:
         yield f"*[ended: after {turns}{reason}]*"
 
 
-def notes(t: Transcript, headed: Callable[[Note], str], labels: Collection[str] | None) -> Iterator[str]:
+def notes(t: Transcript, headed: Callable[[Note], str], labels: Collection[str]) -> Iterator[str]:
     """What observers wrote of the whole, or what happened to them, each below its heading."""
     for note in t.notes:
         if note.kind == "titles":
@@ -207,6 +224,7 @@ class Page:
         self.ending = _ending_of(said[0]) if said else None
         if last is not None:
             remarked(self.lines, last)
+        self.lines = self.lines or [""]
         self._code = is_code(self.lines)
 
     def find(self, pattern: re.Pattern[str]) -> list[int]:
@@ -257,12 +275,11 @@ def _ending_of(line: str) -> Ending:
 
 
 def remarked(lines: list[str], pattern: re.Pattern[str] = _REMARK) -> list[str]:
-    """Takes what we said of a text from the end of its lines, with the blank lines between."""
+    """Takes what we said of a text from the end of its lines, with all blank lines there."""
     taken: list[str] = []
-    while lines and pattern.fullmatch(lines[-1]):
-        taken.append(lines.pop())
-        if lines and not lines[-1].strip():
-            lines.pop()
+    while lines and (not lines[-1].strip() or pattern.fullmatch(lines[-1].rstrip())):
+        last = lines.pop().rstrip()
+        taken += [last] if last else []
     return taken
 
 
@@ -273,14 +290,45 @@ def text_of(lines: Sequence[str], *, blank_first: bool = True) -> str | None:
     return extracted("\n".join(lines[1:] if blank_first and not lines[0].strip() else lines))
 
 
-def figures_of(remarks: Iterable[str], text: str | None) -> Figures:
-    """The figures of a turn; those of one without a text were never any."""
-    found = next((found for line in remarks if (found := _TOKENS.fullmatch(line))), None)
-    if found is None or text is None:
-        return Figures()
-    shown = {name: found[name] for name in ("input", "output", "reasoning", "cached")}
-    counts = {name: count_of(count) for name, count in shown.items()}
-    return Figures(**counts, cost=cost_of(found["cost"]), odd=odd(*shown.values(), found["cost"]))
+def remembered(said: Said, remarks: Sequence[str]) -> Said:
+    """A turn with what we said of its text, or in the place of one; the figures of a silence were never any."""
+    if said.text is None:
+        silent = next((found for line in remarks if (found := _SILENT.fullmatch(line))), None)
+        if silent is None:
+            return said
+        error = silent["error"]
+        return replace(said, attempts=count_of(silent["attempts"]) or 0, error=None if error is None else plain(error))
+    if lacking := next((found for line in remarks if (found := _LACKING.fullmatch(line))), None):
+        stop = lacking["stop"]
+        said = replace(said, outcome=_OUTCOMES[lacking["what"]], stop=None if stop is None else plain(stop))
+    if found := next((found for line in remarks if (found := _TOKENS.fullmatch(line))), None):
+        named = dict(part.split("=", 1) for part in found["figures"].split(_COMMA) if "=" in part)
+        upstream = named.get("upstream")
+        said = replace(
+            said,
+            figures=_figures(named),
+            upstream=None if upstream is None else plain(upstream),
+            attempts=_attempts(named.get("attempts")),
+        )
+    return said
+
+
+def _figures(named: Mapping[str, str]) -> Figures:
+    shown = {name: figure.removesuffix(" assumed") for name, figure in named.items() if name in _FORMS}
+    sound = {name: figure for name, figure in shown.items() if re.fullmatch(_FORMS[name], figure)}
+    return Figures(
+        count_of(sound.get("prompt")),
+        count_of(sound.get("completion")),
+        count_of(sound.get("reasoning")),
+        count_of(sound.get("cached")),
+        cost=cost_of(sound.get("cost")),
+        computed=cost_of(sound.get("computed")),
+        odd=(*odd(*sound.values()), *(figure for name, figure in shown.items() if name not in sound)),
+    )
+
+
+def _attempts(shown: str | None) -> int:
+    return count_of(shown) or 0 if shown is not None and re.fullmatch(_COUNT, shown) else 0
 
 
 _MOST: Final = 10**12
@@ -299,7 +347,7 @@ def count_of(shown: str | None) -> int | None:
 
 def cost_of(shown: str | None) -> Nanos | None:
     """`$0.0036` as money; None where nobody can have paid so much."""
-    if not shown or len(shown) > _LONGEST_FIGURE:
+    if not shown or len(shown) > _LONGEST_FIGURE or not re.fullmatch(COST, shown):
         return None
     cost = round(Decimal(shown.replace("$", "")) * NANOS_PER_DOLLAR)
     return cost if abs(cost) <= _MOST_PAID else None

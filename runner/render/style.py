@@ -14,6 +14,7 @@ from inspect import signature, unwrap
 from types import ModuleType
 from typing import Final, Protocol
 
+from runner.call import Finish
 from runner.conversation import AsideKind, Look, Transcript
 from runner.foreign import one_line, storable
 from runner.money import Nanos
@@ -69,6 +70,8 @@ class Figures:
     first_byte: float | None = None
     pace: float | None = None
     """Tokens per second."""
+    computed: Nanos | None = None
+    """The cost by a price list."""
     odd: tuple[str, ...] = ()
     """Those that nobody can have counted, measured or paid, as they are shown; they are none of the others."""
 
@@ -99,6 +102,14 @@ class Said:
     figures: Figures = Figures()
     model: str | None = None
     """Which model said it, where that stands beside the turn."""
+    upstream: str | None = None
+    attempts: int = 0
+    """0 where that is not told."""
+    outcome: Finish = "ok"
+    stop: str | None = None
+    """What the provider called that outcome."""
+    error: str | None = None
+    """What stands in the place of a reply, after the attempts."""
     asked: tuple[Asked, ...] = ()
 
 
@@ -130,6 +141,9 @@ class ReadBack:
     context: str | None = None
     opening: str | None = None
     system: str | None = None
+    """That of the one model."""
+    systems: Mapping[str, str] = field(default_factory=dict)
+    """Those of the sides by their roles, where the file tells whose they are."""
     notes: tuple[Noted, ...] = ()
     model: str | None = None
     """The model, or the models, as the head of the file names them."""

@@ -149,8 +149,12 @@ class Night:
     observers: int = 0
     """Comments that complete conversations should have."""
     silent: tuple[Silent, ...] = ()
+    style_trouble: str | None = None
+    """What is wrong with a style of the user's own, and where."""
     command: str | None = None
     """The command that continues the run; None when nothing is left to do."""
+    too_low: tuple[str, ...] = ()
+    """The ceilings that have to be raised in the job before all of it can go on."""
     refused_parameters: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What was left out of the calls of a model, by its alias, because it refuses it."""
 
@@ -188,7 +192,14 @@ def _status(night: Night) -> str:
 
 
 def _continue(night: Night) -> Iterator[str]:
+    if night.style_trouble is not None:
+        yield (
+            f"A style of your own is in trouble: {literal(night.style_trouble)}. What it could not show is in the "
+            "usual style. Once it is mended, the command below writes the transcripts anew, and makes no call for it."
+        )
     if night.command is not None:
+        for name in night.too_low:
+            yield f"First raise {literal(name)} in the job file: it is too low for an observer."
         yield "What is missing goes on with:"
         yield fenced(night.command)
 

@@ -27,6 +27,7 @@ from runner.render.shapes import (
     opening_of,
     parted,
     remarked,
+    remembered,
     text_of,
 )
 from runner.render.style import Links, ReadBack, Said
@@ -170,14 +171,15 @@ def _said(number: int, section: list[str]) -> Said:
     speaker, words = parted(section[0].partition(": ")[2], _WHOSE, _WHOSE.replace("'", "\u2019"))
     part = None if words is None else _PART.fullmatch(words)
     label, title = (words, None) if part is None else part.groups()
-    remarked(section)
-    return Said(
+    remarks = remarked(section)
+    said = Said(
         number,
         plain(speaker),
         text_of(section[1:]),
         label=None if label is None else plain(label),
         title=None if title is None else plain(title),
     )
+    return remembered(said, remarks)
 
 
 def _lines_of(head: list[str]) -> tuple[str | None, str | None]:

@@ -13,6 +13,7 @@ from typing import Final
 
 import orjson
 
+from runner.call import Finish, has_text
 from runner.conversation import AsideKind, Note, Origin, Participant, Transcript, Turn
 from runner.foreign import visible
 from runner.money import dollars
@@ -31,7 +32,7 @@ from runner.render.figures import (
     usd,
 )
 from runner.render.markdown import brief, failure, link, literal, plain, quoted, row, unquoted
-from runner.render.shapes import COST, cost_of, count_of, measure_of, noted, odd, with_observer
+from runner.render.shapes import COST, PAID, cost_of, count_of, measure_of, noted, odd, with_observer
 from runner.render.style import Asked, Ending, Figures, Links, Noted, ReadBack, Said
 
 suffix: Final = ".md"
@@ -39,8 +40,10 @@ texts: Final[Mapping[str, str]] = {}
 
 _CONTEXT: Final = "## Context"
 _OPENING: Final = "## Opening"
+_SYSTEM: Final = "## System text"
 _STATISTICS: Final = "## Statistics"
 _CALLOUT: Final = "> [!"
+_COMMA: Final = ", "
 _DOT: Final = "·"
 """What parts the figures of a line; in names that stand there it is spelled out."""
 
@@ -55,7 +58,7 @@ def render(t: Transcript, links: Links) -> str:
     elif t.reason:
         turns = f"{len(t.done)} of {counted(len(t.turns), 'turn')} were said."
         blocks.append(_callout("NOTE", [f"**Ended early.** {turns}", f"Reason: {brief(t.reason)}"]))
-    for heading, text in ((_CONTEXT, t.context), (_OPENING, t.opening)):
+    for heading, text in (*_systems(t.participants), (_CONTEXT, t.context), (_OPENING, t.opening)):
         if text is not None:
             blocks += (heading, quoted(text))
     for turn in shown(t.turns):
@@ -132,6 +135,16 @@ def _callout(kind: str, lines: Iterable[str]) -> str:
     return f"{_CALLOUT}{kind}]\n" + "\\\n".join(f"> {line}" for line in lines)
 
 
+def _systems(participants: Iterable[Participant]) -> Iterator[tuple[str, str]]:
+    """What each live side is told that no other sees, once for all who are told the same."""
+    told: dict[str, list[str]] = {}
+    for p in participants:
+        if p.live and has_text(p.system):
+            told.setdefault(p.system or "", []).append(literal(p.role, _COMMA))
+    for text, roles in told.items():
+        yield f"{_SYSTEM} ({_COMMA.join(roles)})", text
+
+
 # --- turns -----------------------------------------------------------------------------------------------------------
 
 
@@ -201,11 +214,13 @@ def _asked(note: Note) -> Iterator[str]:
     # Whom a moderator chose is the speaker of the turn.
     meant = note.data is not None if note.kind == "pick" else note.data
     yield f"{_ASKED[note.kind, meant]} {literal(note.observer or '', _DOT)}"
+    in_vain = [f"{usd(note.spent)} on attempts without an answer"] if note.spent else []
     if not note.attempts and note.text is None:
-        yield brief(note.reason or "nobody knows why", apart=_DOT)
+        yield from (brief(note.reason or "nobody knows why", apart=_DOT), *in_vain)
         return
     yield from (figure for figure in _measured(note, (), None) if figure is not None)
     if note.text is None:
+        yield from in_vain
         yield f"no answer: {failure(note.error or {'message': note.reason}, _DOT)}"
 
 
@@ -375,6 +390,7 @@ def read(markdown: str) -> ReadBack:
     texts: dict[str, str | None] = {}
     figures: dict[str, str] = {}
     asked: dict[str, list[Asked]] = {}
+    remarks: dict[str, list[str]] = {}
     notes: list[list[str]] = []
     heading, ended, ending = "", False, None
     lines = iter(markdown.split("\n"))
@@ -398,7 +414,10 @@ def read(markdown: str) -> ReadBack:
             quote.append(line)
             line = next(lines, None)
         if quote[0].startswith(_CALLOUT):
-            ending = ending if heading else _read_ending(quote)
+            if heading and not ended:
+                remarks.setdefault(heading, []).extend(line[2:] for line in quote[1:])
+            elif not heading:
+                ending = _read_ending(quote)
             continue
         if ended and notes and len(notes[-1]) == 1:
             notes[-1].append(unquoted("\n".join(quote)))
@@ -407,21 +426,39 @@ def read(markdown: str) -> ReadBack:
             raise ValueError(f"a quote stands where no turn is: {quote[0][:80]}")
         texts[heading] = unquoted("\n".join(quote))
     context, opening = texts.pop(_CONTEXT, None), texts.pop(_OPENING, None)
+    systems = _read_systems(texts)
     head = _read_front_matter(markdown)
     models = head.get("models")
     started = head.get("started")
     return ReadBack(
         tuple(
-            _said(heading, text, figures.get(heading, ""), asked.get(heading, ())) for heading, text in texts.items()
+            _remembered(
+                _said(heading, text, figures.get(heading, ""), asked.get(heading, ())), remarks.get(heading, ())
+            )
+            for heading, text in texts.items()
         ),
         context,
         opening,
+        systems=systems,
         notes=tuple(_noted(*note) for note in notes),
         model=", ".join(map(str, models)) or None if isinstance(models, list) else None,
         models=_read_models(markdown, list(map(str, models)) if isinstance(models, list) else []),
         date=started if isinstance(started, str) else None,
         ending=ending,
     )
+
+
+_TOLD: Final = re.compile(rf"{_SYSTEM} \((?P<roles>{_PART})\)")
+
+
+def _read_systems(texts: dict[str, str | None]) -> Mapping[str, str]:
+    """Takes out what stands below the headings of system texts; by role."""
+    found: dict[str, str] = {}
+    for heading, told in [(heading, told) for heading in texts if (told := _TOLD.fullmatch(heading))]:
+        text = texts.pop(heading)
+        if text is not None:
+            found |= dict.fromkeys(map(plain, told["roles"].split(_COMMA)), text)
+    return found
 
 
 _ROW: Final = re.compile(rf"\| (?:{_PART} \((?P<role>{_PART})\)|(?P<alone>[^*|(]+)) \| \d+ of \d+ \|.*")
@@ -466,7 +503,28 @@ def _said(heading: str, text: str | None, figures: str, asked: Iterable[Asked]) 
         figures=Figures() if text is None else _read_figures(figures),
         asked=tuple(asked),
         model=None if text is None else _read_model(figures),
+        upstream=next((plain(part[3:]) for part in _parts(figures) if part.startswith("by ")), None),
+        attempts=next((count_of(found[1]) or 0 for part in _parts(figures) if (found := _TRIED.fullmatch(part))), 0),
     )
+
+
+_SILENT: Final = re.compile(r"\*\*No reply(?: yet)?(?: after (?P<attempts>\d[\d,]*) attempts?)?\.\*\* (?P<error>.*)")
+_LACKING: Final = re.compile(rf"\*\*(?P<what>Truncated|Refused):\*\* {_PART}(?:\((?P<stop>{_PART})\))?\.")
+_OUTCOMES: Final[Mapping[str, Finish]] = {"Truncated": "truncated", "Refused": "refused"}
+_DIFFERS: Final = re.compile(rf"\*\*Cost differs:\*\* {COST} reported, (?P<computed>{COST}) by the price list .*")
+
+
+def _remembered(said: Said, remarks: Iterable[str]) -> Said:
+    """A turn with what its callouts say of it."""
+    for line in remarks:
+        if silent := _SILENT.fullmatch(line):
+            said = replace(said, attempts=count_of(silent["attempts"]) or 0, error=plain(silent["error"]))
+        elif lacking := _LACKING.fullmatch(line):
+            stop = lacking["stop"]
+            said = replace(said, outcome=_OUTCOMES[lacking["what"]], stop=None if stop is None else plain(stop))
+        elif differs := _DIFFERS.fullmatch(line):
+            said = replace(said, figures=replace(said.figures, computed=cost_of(differs["computed"])))
+    return said
 
 
 def _read_asked(line: str) -> Iterator[Asked]:
@@ -485,8 +543,9 @@ _FIGURES: Final = {
     name: re.compile(rf"(\d[\d,]*) {word}")
     for name, word in (("input", "in"), ("output", "out"), ("reasoning", "reasoning"), ("cached", "cached"))
 }
-_COST: Final = re.compile(rf"({COST}) (?:reported|priced|assumed)")
+_COST: Final = re.compile(rf"({PAID}) (?:reported|priced|assumed)")
 _PACE: Final = re.compile(r"(\d+(?:\.\d+)?) tok/s")
+_TRIED: Final = re.compile(r"(\d[\d,]*) attempts?")
 _TIME: Final = re.compile(r"(?:(\d+) h )?(?:(\d+) min ?)?(?:(\d+(?:\.\d+)?) s)?")
 
 
@@ -495,12 +554,16 @@ _MODEL: Final = re.compile(r"[\w.-]+/\S+")
 
 def _read_model(line: str) -> str | None:
     """What a turn's figures begin with where a model wrote it: its provider and its id."""
-    first = plain(line.strip("*").split(f" {_DOT} ")[0])
+    first = plain(_parts(line)[0])
     return first if _MODEL.fullmatch(first) else None
 
 
+def _parts(line: str) -> list[str]:
+    return line.strip("*").split(f" {_DOT} ")
+
+
 def _read_figures(line: str) -> Figures:
-    parts = line.strip("*").split(f" {_DOT} ")
+    parts = _parts(line)
     counts = {
         name: found[1] for name, pattern in _FIGURES.items() for part in parts if (found := pattern.fullmatch(part))
     }

@@ -11,10 +11,12 @@ from unittest.mock import patch
 import pytest
 
 from runner.events import Opened
+from runner.exports.columns import CONVERSATION, row
 from runner.journal import FILE, LOCK_FILE, scan
-from runner.render import STYLES
+from runner.render import STYLES, Links
 from runner.world import RealDisk
 from tests.cli.folders import Said, tertulia
+from tests.render import talks
 
 FILES = Path(__file__).parent.parent / "imports"
 USE = ("--use", "z-ai/glm-5=sim/ada")
@@ -127,6 +129,54 @@ def test_old_figures_have_sums_of_their_own_with_their_coverage() -> None:
     assert "Spent on all attempts: $0.0000. 4 turns that were read in took 2,246 out (3 of 4) by their file" in shown
 
 
+def test_what_an_old_talk_took_has_sums_of_its_own_for_programs() -> None:
+    """In the lines and in the columns of exports; none of it is among what was spent here."""
+    tertulia("import", *ALL)
+    by_name = {record["name"]: record["totals"] for record in records()}
+    rounds, spoken = by_name["eight-rounds/glm-5"], by_name["dialogue/basil~eli"]
+    assert (rounds["read_in"]["turns"], rounds["read_in"]["turns_with_figures"]) == (7, 7)
+    assert (rounds["cost"], rounds["spent"], rounds["read_in"]["cost"]) == (None, 0.0, 0.0238)
+    assert (spoken["read_in"]["tokens"]["out"], spoken["read_in"]["turns_with_figures"]) == (2_246, 3)
+    assert spoken["read_in"]["seconds"] > 316.9
+    columns = row(CONVERSATION, next(record for record in records() if record["name"] == "dialogue/basil~eli"))
+    assert (columns["read_in_turns"], columns["read_in_tokens_out"], columns["tokens_out"]) == (4, 2_246, None)
+
+
+def test_how_a_turn_failed_is_shown_as_its_file_tells_it() -> None:
+    """With its attempts, in this style and in another, and read in once more; a repair begins anew."""
+    failed = "*[no reply after 3 attempts: empty: no text]*"
+    text = Path("letter.md").read_text(encoding="utf-8")
+    head = text[: text.index("**ASSISTANT:**")]
+    written("failed.md", f"{head}**ASSISTANT:**\n\n{failed}\n\n\n---\n")
+    assert tertulia("import", "failed.md", *USE).code == 3
+    assert f"\n\n{failed}\n\n---\n" in transcript("failed/ada")
+    assert records()[0]["turns"][1]["error"] == {"kind": "empty", "message": "no text"}
+    assert tertulia("report", "imported", "--style", "transcript").code == 0
+    shown = RUN / "exports/transcript/failed/ada.md"
+    assert "> **No reply after 3 attempts.** empty: no text\n" in shown.read_text(encoding="utf-8")
+    shutil.copy(shown, "again.md")
+    assert tertulia("import", "again.md", "--name", "again").code == 3
+    there = Path("outputs/again/main/conversations/again/ada.md").read_text(encoding="utf-8")
+    assert "> **No reply after 3 attempts.** empty: no text\n" in there
+    assert sound()
+    assert tertulia("redo", "imported", "failed/ada").code == 0
+    assert "no reply" not in transcript("failed/ada")
+
+
+def test_the_figures_of_a_turn_are_shown_as_its_file_tells_them() -> None:
+    """What the price list gave, the upstream, the attempts, and that it was cut: nothing of that line is lost."""
+    page = STYLES["rounds"].render(talks.rounds(), Links())
+    written("r.md", page.replace("Answer 6.\n", "Answer 6.\n\n*[cut: the reply ends at its output limit (length)]*\n"))
+    tertulia("import", "r.md", *USE)
+
+    def remarks(text: str) -> list[str]:
+        return [line for line in text.split("\n") if line.startswith("*[")]
+
+    assert remarks(transcript("r/glm-5")) == remarks(Path("r.md").read_text(encoding="utf-8"))
+    assert records()[0]["flags"]["truncated"] == 1
+    assert sound()
+
+
 def test_guesses_are_told() -> None:
     """An id with a slash is taken for OpenRouter's."""
     said = tertulia("import", "letter.md")
@@ -227,9 +277,9 @@ def test_a_file_of_which_no_job_can_be_made_is_passed_over_like_others() -> None
     assert (said.code, statuses()) == (3, {"letter/ada": "complete"})
     assert said.err.startswith("passed over: var.md: no job can be made of it: variables of the environment stand in ")
     assert "yaml" not in said.err
-    said = tertulia("import", "letter.md", "--use", "z-ai/glm-5=nowhere/x", "--name", "other")
+    said = tertulia("import", "var.md", *USE, "--name", "other")
     assert (said.code, said.err.splitlines()[0]) == (2, "nothing was read in:")
-    assert said.err.splitlines()[1].startswith("  letter.md: no job can be made of it: ")
+    assert said.err.splitlines()[1].startswith("  var.md: no job can be made of it: ")
 
 
 def test_a_job_file_that_was_edited_does_not_grow() -> None:
@@ -294,6 +344,11 @@ def test_a_file_that_was_changed_since_is_not_passed_off_as_what_was_read_in() -
     why = "the file was changed since, or takes the place of another; read it in with a --name of its own"
     assert (said.code, said.err) == (3, f"passed over: letter.md: letter/ada has other words in the run: {why}\n")
     assert "a longer list" not in transcript("letter/ada")
+    path.write_text(path.read_text(encoding="utf-8").replace("a longer list", "the longest list"), encoding="utf-8")
+    said = tertulia("import", "letter.md", "titled.md", "eight-rounds.md", *USE)
+    shown = [line.split(" (")[0] for line in said.out.splitlines() if line.startswith("  ") and ".md (" in line]
+    assert shown == ["  titled.md", "  eight-rounds.md"]
+    assert said.out.splitlines()[-1] == "imported/main: 2 conversations read in, 1 failed, 1 file passed over"
 
 
 def test_a_model_that_nobody_can_guess_is_asked_for() -> None:
@@ -307,7 +362,9 @@ def test_a_model_that_nobody_can_guess_is_asked_for() -> None:
     ("options", "told"),
     [
         (("--as", "rouds"), "did you mean `rounds`?"),
-        (("--use", "ada"), "ada is not 'NAME=provider/model-id'"),
+        (("--use", "ada"), "ada is neither 'NAME=provider/model-id' nor 'NAME=inbox'"),
+        (("--use", "GLM=inbox/"), "is neither 'NAME=provider/model-id' nor 'NAME=inbox'"),
+        (("--use", "z-ai/glm-5=nowhere/x"), "there is no provider nowhere; there are anthropic, "),
         (("--run", "a b"), "try a-b"),
         (("--name", "../up"), "'../up' is no name for a folder"),
     ],
@@ -506,6 +563,26 @@ def test_a_conversation_is_gone_on_with_by_hand() -> None:
     said = STYLES["titled-rounds"].read(transcript("titled/ada.extend1")).said
     assert (said[6].speaker, said[6].text) == ("Claude", "And in the fourth round?")
     assert [turn.label for turn in said[4:6]] == ["Final Transmission", "Closing Transmission"]  # as they were then
+    assert sound()
+
+
+def test_a_redo_names_the_lines_by_hand_that_it_waits_for_again() -> None:
+    """What stands behind the turn came out of the file, and no drop-box has it; when it is there all is complete."""
+    tertulia("import", "titled.md", *USE)
+    redone = tertulia("redo", "imported", "titled/ada", "--turn", "2")
+    box = Path("inbox/titled/ada.claude.md")
+    assert (redone.code, statuses()) == (3, {"titled/ada": "pending"})
+    assert (
+        f"titled/ada: turns 3, 5 of claude are not taken over but waited for in {box}; "
+        "titled/ada.old1 has what was said there"
+    ) in redone.err.splitlines()
+    box.parent.mkdir(parents=True)
+    box.write_text("Third.\n\n<!-- turn -->\n\nFifth.\n", encoding="utf-8")
+    assert tertulia("run", "imported.yaml").code == 0
+    same = tertulia("redo", "imported", "titled/ada", "--turn", "4")
+    assert (same.code, "not taken over" in same.err) == (0, False), "its own drop-box has them"
+    other = tertulia("fork", "imported", "titled/ada", "--at", "4")
+    assert "titled/ada.fork1: turn 5 of claude is not taken over but waited for in inbox/titled/ada.fork1." in other.err
     assert sound()
 
 

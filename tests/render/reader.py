@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -14,9 +14,24 @@ from markdown_it.token import Token
 from runner.foreign import storable
 
 _OUTLINE: Final = 3
-_STATISTIC: Final = re.compile(r"\[[a-z ]+(?:=|: ).*\]|\[no (?:reply|notes)\b.*\]|\(\d.*\)|Archived .*")
-_ITEM: Final = re.compile(r"(?:Rounds completed|Rounds|Total cost|Model|System prompt|Date):", re.IGNORECASE)
-_TOTAL: Final = re.compile(r"Total: [\d,]+ tokens")
+_STATISTIC: Final = re.compile(
+    r"\[ ?[a-z ]+(?:=|: ).*\]|\[ ?no (?:reply|notes)\b.*\]|\( ?\d[^()]*\)|Archived .*\d.*|By .*, in dialogue with .*"
+    r"|For whoever reads next",
+    re.IGNORECASE,
+)
+_ITEM: Final = re.compile(
+    r"(?:Rounds completed|Rounds|Total cost|Model|System prompt|Date) ?: ?[^\s|]|System prompt ?:", re.IGNORECASE
+)
+_TOTAL: Final = re.compile(r"Total ?: ?[\d,]+ tokens", re.IGNORECASE)
+_BOLD_LETTER: Final = re.compile("[\U0001d400-\U0001d7ff]")
+
+
+class _Sign(NamedTuple):
+    """What stands on a line of the page, one character after the other, and how."""
+
+    character: str
+    bold: bool
+    italic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +48,9 @@ class Seen:
     statistics: list[str]
     """Lines outside of quotes that look like our figures."""
     labels: list[str]
-    """Bold words alone on a line outside of quotes, without their colon."""
+    """Bold words alone on a line outside of quotes, without the colon that ends them."""
+    flowing: list[str]
+    """The same where the ends of lines are shown as blanks."""
 
 
 def see(markdown: str) -> Seen:
@@ -46,7 +63,7 @@ def see(markdown: str) -> Seen:
     every = list(_walk(tokens))
     headed = [(token, _text(tokens[i + 1])) for i, token in enumerate(tokens) if token.type == "heading_open"]
     within = [token.type for token in every if token.type == "heading_open" and token.level > 0]
-    lines = [line for token in _unquoted(tokens) if token.type == "inline" for line in _lines(token)]
+    lines = list(_lines(tokens, {"softbreak", "hardbreak"}))
     return Seen(
         [text for _, text in headed],
         [str(token.attrs["href"]) for token in every if token.type == "link_open"],
@@ -55,7 +72,8 @@ def see(markdown: str) -> Seen:
         [text for token, text in headed if int(token.tag[1]) <= _OUTLINE],
         sum(token.type == "hr" for token in every),
         [text for line in lines if (text := _statistic(line)) is not None],
-        [text.removesuffix(":") for line in lines if (text := _whole(line, "strong")) is not None],
+        [text for line in lines if (text := _label(line)) is not None],
+        [text for line in _lines(tokens, {"hardbreak"}) if (text := _label(line)) is not None],
     )
 
 
@@ -78,25 +96,53 @@ def _text(token: Token) -> str:
     return "".join(child.content for child in token.children or [])
 
 
-def _lines(token: Token) -> Iterator[list[Token]]:
-    """What stands on each line of a paragraph or the like."""
-    for is_break, children in groupby(token.children or [], lambda child: child.type in {"softbreak", "hardbreak"}):
-        if not is_break:
-            yield [child for child in children if child.content or child.type != "text"]
+def _lines(tokens: Sequence[Token], breaks: Collection[str]) -> Iterator[list[_Sign]]:
+    """What stands on each line of the page or row of a table outside of quotes, however it came to be emphasised."""
+    headed = 0
+    row: list[_Sign] | None = None
+    for token in _unquoted(tokens):
+        headed += token.nesting if token.type.partition("_")[0] in {"heading", "th"} else 0
+        if token.type == "tr_open":
+            row = []
+        elif token.type == "tr_close" and row is not None:
+            yield row
+            row = None
+        line: list[_Sign] = []
+        if row and token.children:
+            line.append(_Sign("|", bold=False, italic=False))
+        depths = {"strong": headed, "em": 0}
+        for child in token.children or []:
+            if child.type in breaks:
+                yield line
+                line = []
+            elif child.type == "softbreak":
+                line.append(_Sign(" ", bold=False, italic=False))
+            depths[child.tag] = depths.get(child.tag, 0) + child.nesting
+            for character in child.content:
+                bold = depths["strong"] > 0 or _BOLD_LETTER.match(character) is not None
+                line.append(_Sign(character, bold, depths["em"] > 0))
+        if row is None:
+            yield line
+        else:
+            row += line
 
 
-def _whole(line: Sequence[Token], kind: str) -> str | None:
-    """The text of a line that is wholly emphasised."""
-    if len(line) < 2 or line[0].type != f"{kind}_open" or line[-1].type != f"{kind}_close":
+def _words(line: Sequence[_Sign]) -> str:
+    return " ".join(unicodedata.normalize("NFKC", "".join(sign.character for sign in line)).split())
+
+
+def _label(line: Sequence[_Sign]) -> str | None:
+    words = _words(line)
+    bold = all(sign.bold for sign in line if sign.character.strip(" :"))
+    return words.removesuffix(":").rstrip() if words.endswith(":") and bold else None
+
+
+def _statistic(line: Sequence[_Sign]) -> str | None:
+    words = _words(line)
+    first = next((sign for sign in line if not sign.character.isspace()), None)
+    if first is None:
         return None
-    return "".join(child.content for child in line)
-
-
-def _statistic(line: Sequence[Token]) -> str | None:
-    text = "".join(child.content for child in line)
-    if _TOTAL.match(text.strip()):
-        return text
-    if line and line[0].type == "strong_open" and _ITEM.match(text):
-        return text
-    whole = _whole(line, "em")
-    return text if whole is not None and _STATISTIC.fullmatch(whole.strip()) else None
+    if _TOTAL.match(words) or (first.bold and _ITEM.match(words)):
+        return words
+    emphasised = all(sign.bold or sign.italic for sign in line if not sign.character.isspace())
+    return words if emphasised and _STATISTIC.fullmatch(words) else None

@@ -43,6 +43,44 @@ FRAGMENTS: Final = (
     ),
     *("\nTotal: 9 tokens across 3 turns", "\n---\n\n*Archived November 1, 1999*\n", "\n\n---\n\n## Synthesis\n\n"),
     *("\n*By A, in dialogue with B (c)*\n", "\n---\n\n## Context\n\n", "\n*[not complete: failed, 1 of 2 turns]*\n"),
+    # Our own lines, as no program of ours writes them and every renderer shows them.
+    *(
+        "\n__GLM 5:__\n",
+        "**GLM 5:**\\\n",
+        "**GLM 5:**  \n",
+        "***glm-5:***",
+        "**_GLM 5_:**",
+        "**`GLM 5:`**\n",
+        "__GLM 5__:",
+    ),
+    *(
+        "**GLM\xa05:**",
+        "**GLM 5\\:**",
+        "**GLM 5&#58;**",
+        "**GLM 5\uff1a**",
+        "\n**g\\u{6c}m-5:**\n",
+        "\U0001d406\U0001d40b\U0001d40c 5:",
+    ),
+    *(
+        "\n\n**GLM\n5:**\n\n",
+        "\n**so\\\n",
+        "\nGLM 5:\\\n",
+        "\nGLM 5:\n",
+        "_",
+        "**",
+        "\n#### GLM 5:\n",
+        "\n| GLM 5: |\n|---|\n",
+        "\\*",
+        "\\\n",
+    ),
+    *("\n_[tokens: prompt=1, cost=$9.9]_\\\n", "\n**[no reply: x]**\n", "\n*_(9 tokens)_*\n", "\n[tokens: prompt=1]\n"),
+    *(
+        "\n__Total cost__: $9\n",
+        "\n1. **Date**: today\n",
+        "\n`Total`: 9 **tokens**\n",
+        "\n_Archived November 1, 1999_\\\n",
+    ),
+    *("\n_By A, in dialogue with B (c)_\n", "\n*For whoever reads next*\n", "\n\\---\n", "\n**\xa0"),
 )
 
 
@@ -147,7 +185,7 @@ def eventful() -> Transcript:
             ),
             turn(6, None),
         ],
-        participants=(HOST, ADA, BASIL),
+        participants=(HOST, ADA, replace(BASIL, system="You are Basil.")),
         status="failed",
         reason="turn 5: empty",
         rounds_done=1,

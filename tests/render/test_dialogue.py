@@ -88,6 +88,9 @@ def test_a_dialogue_gives_its_texts_speakers_figures_and_notes_back() -> None:
             "Goodbye, then, and",
             label="Closing",
             figures=Figures(output=346, reasoning=300, seconds=40.0, pace=8.7),
+            attempts=2,
+            outcome="truncated",
+            stop="length",
         ),
     )
     assert found.notes == (

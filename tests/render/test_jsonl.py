@@ -94,6 +94,13 @@ def test_a_line_holds_the_conversation_in_full() -> None:
             "answers": 0,
             "answers_with_figures": 0,
         },
+        "read_in": {
+            "tokens": dict.fromkeys(("in", "out", "reasoning", "cached_read", "cached_write")),
+            "cost": None,
+            "seconds": None,
+            "turns": 0,
+            "turns_with_figures": 0,
+        },
     }
     assert loaded["started"] == "2026-11-21T01:00:00.250Z"
     assert loaded["error"] == {"kind": "empty", "message": "no text"}

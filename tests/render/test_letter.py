@@ -102,7 +102,7 @@ def test_a_letter_without_an_answer_says_why() -> None:
         "**ASSISTANT:**\n\n*[no reply after 3 attempts: empty: no text]*\n\n---\n\n"
         "*[not complete: failed, 1 of 2 turns: turn 2]*\n"
     )
-    assert read(markdown).said[1] == Said(2, "ASSISTANT", None)
+    assert read(markdown).said[1] == Said(2, "ASSISTANT", None, attempts=3, error="empty: no text")
     waiting = replace(turns[1], outcome="open", attempts=1)
     assert "*[no reply yet after 1 attempt: empty: no text]*" in render(replace(t, turns=(turns[0], waiting)), ALONE)
 
@@ -119,3 +119,4 @@ def test_an_answer_that_was_cut_or_refused_or_heard_in_part_says_so() -> None:
     )
     found = read(markdown)
     assert (found.said[0].text, found.said[0].figures, found.opening) == ("I would", Figures(cost=5), "Write.")
+    assert (found.said[0].outcome, found.said[0].stop) == ("truncated", "length")

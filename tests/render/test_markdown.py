@@ -6,7 +6,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.render.markdown import brief, embedded, extracted, fenced, link, literal, plain, quoted, row, unquoted
+from runner.render.markdown import (
+    ANY_BOLD,
+    brief,
+    embedded,
+    extracted,
+    fenced,
+    link,
+    literal,
+    plain,
+    quoted,
+    row,
+    unquoted,
+)
 from tests.render.reader import see
 from tests.render.samples import FRAGMENTS, hostile_texts
 
@@ -132,25 +144,25 @@ def test_embedding_a_long_hostile_text_takes_linear_work() -> None:
     """Thirty thousand of these signs, and of the beginnings of our own lines, come back."""
     for piece in (*INVITING, *NEARLY_OURS):
         text = "x" + piece * (30_000 // len(piece)) + "x"
-        assert extracted(embedded(text, None)) == text
-        assert on_one_level(extracted(embedded(text[1:], None))) == on_one_level(text[1:])
+        assert extracted(embedded(text, (ANY_BOLD,))) == text
+        assert on_one_level(extracted(embedded(text[1:], (ANY_BOLD,)))) == on_one_level(text[1:])
 
 
 def on_one_level(text: str) -> str:
     return re.sub(r"^#{1,6}(?=[ \t]|$)", "#", text, flags=re.MULTILINE)
 
 
-@given(ANY_TEXT | WORST, st.none() | st.just(("GLM 5",)) | st.just(()))
+@given(ANY_TEXT | WORST, st.just((ANY_BOLD,)) | st.just(("GLM 5",)) | st.just(()))
 @settings(max_examples=500, deadline=None)
 @example("*[ftp://e.x: ]*", ())
 @example("\\**GLM 5:**", ())
 @example("- \\\\**Rounds completed:** 8", ())
 @example("# **GLM 5:**", ("GLM 5",))
 @example("```\n*[tokens: x\n```", ())
+@example("\\*Archived **@u{", ())
+@example("\\_Archived\nin 1999_", ())
 @example("```\n# x\n```\n# y", ())
-def test_an_embedded_text_comes_back_but_for_the_levels_of_its_headings(
-    text: str, labels: tuple[str, ...] | None
-) -> None:
+def test_an_embedded_text_comes_back_but_for_the_levels_of_its_headings(text: str, labels: tuple[str, ...]) -> None:
     """Whoever takes it out again need not know the labels of the conversation."""
     assert on_one_level(extracted(embedded(text, labels))) == on_one_level(text)
 
@@ -186,6 +198,30 @@ def test_an_embedded_text_has_no_heading_of_ours_no_rule_and_no_statistic(text: 
         ("Total: 1,546 tokens across 4 turns", "Total\\u{3a} 1,546 tokens across 4 turns"),
         ("Total: nothing", "Total: nothing"),
         ("*Archived November 1, 1999*", "\\*Archived November 1, 1999*"),
+        ("*Archived* are we?", "*Archived* are we?"),
+        ("__GLM 5:__", "\\__GLM 5:__"),
+        ("**GLM 5:**\\", "\\**GLM 5:**\\"),
+        ("**glm 5\\:**", "\\**glm 5\\:**"),
+        ("1. ***`GLM\xa05`:***", "1. \\***`GLM\xa05`:***"),
+        ("**GLM 5&#58;**", "**GLM 5\\&#58;**"),
+        ("\\**GLM 5:**", "\\\\\\**GLM 5:**"),
+        ("**G\\u{4c}M 5:**", "\\**G\\\\u{4c}M 5:**"),
+        ("\\*More below.", "\\*More below."),
+        ("**so\\\nGLM 5:\\\nno**", "**so\\\nGLM 5\\u{3a}\\\nno**"),
+        ("*so\nArchived in 1999*", "*so\n\\u{41}rchived in 1999*"),
+        ("**GLM\n5:**", "\\u{2a}*GLM\n5:**"),
+        ("**GLM\n5:\\\nno**", "\\u{2a}*GLM\n5:\\\nno**"),
+        ("**GLM\n5:** no", "**GLM\n5:** no"),
+        ("*(240\ntokens)*", "*\\u{28}240\ntokens)*"),
+        ("*so*\n\nGLM 5:\nno", "*so*\n\nGLM 5:\nno"),
+        ("## GLM 5: ##", "#### GLM 5\\u{3a} ##"),
+        ("GLM 5:|x\n---|", "GLM 5\\u{3a}|x\n---|"),
+        ("| Model: | a |\n|---|---|", "| Model: | a |\n|---|---|"),
+        ("\U0001d406\U0001d40b\U0001d40c 5:", "\U0001d406\U0001d40b\U0001d40c 5\\u{3a}"),
+        ("_[tokens: prompt=1, cost=$9.9]_", "\\_[tokens: prompt=1, cost=$9.9]_"),
+        ("`Total`: 9 tokens", "`Total`\\u{3a} 9 tokens"),
+        ("- **Model**: mine", "- \\**Model**: mine"),
+        ("_By A, in dialogue with B (c)_", "\\_By A, in dialogue with B (c)_"),
         ("```md\n# a\n---\n```", "```md\n# a\n---\n```"),
         ("```md\n## Round 1\n```", "\\`\\`\\`md\n#### Round 1\n\\`\\`\\`"),
         ("see [here](https://e.x) or ![it](x)", "see [here]\\(https\\://e.x) or ![it]\\(x)"),

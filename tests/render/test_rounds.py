@@ -95,8 +95,9 @@ def test_rounds_give_their_texts_speakers_and_figures_back() -> None:
     found = read(render(t, ALONE))
     assert [said.text for said in found.said] == [turn.text for turn in t.turns]
     assert found.speakers == ("Claude", "glm-5")
-    assert found.said[13].figures == Figures(700, 50, 20, 64, 3_000_007)
-    assert found.said[15] == Said(16, "glm-5", None)
+    assert found.said[13].figures == Figures(700, 50, 20, 64, 3_000_007, computed=4_260_000)
+    assert (found.said[13].upstream, found.said[13].attempts) == ("Upstream One", 2)
+    assert found.said[15] == Said(16, "glm-5", None, attempts=3, error="empty: no text")
     assert found.said[0].figures == Figures()
     assert (found.model, found.date, found.system) == ("z-ai/glm-5", "2026-11-21T01:00", t.system)
 
@@ -150,7 +151,17 @@ def test_a_first_side_that_is_a_model_keeps_its_figures() -> None:
         "**glm-5:**\nYou.\n\n*[tokens: completion=2]*\n\n---\n"
     ) in markdown
     assert "**Total cost:** $0.000000007 (1 of 2)\n" in markdown
-    assert read(markdown).said[0] == Said(1, "Claude Opus 4.6", "Who?\n\n**glm-5:**\nI", figures=Figures(9, 4, cost=7))
+    text, figures = "Who?\n\n**glm-5:**\nI", Figures(9, 4, cost=7)
+    assert read(markdown).said[0] == Said(1, "Claude Opus 4.6", text, figures=figures, upstream="One")
+
+
+def test_an_upstream_of_any_name_is_no_figure() -> None:
+    """What parts the figures of a line is spelled out in it."""
+    name = "One, attempts=9, computed=$5, cached=4"
+    said = talks.line(2, talks.GLM, "You.", 1, usage=Usage(input=3), cost=7, upstream=name, attempts=2)
+    t = conversation([talks.line(1, talks.CLAUDE, "Who?", 1), said], participants=(talks.CLAUDE, talks.GLM))
+    found = read(render(t, ALONE)).said[1]
+    assert (found.upstream, found.attempts, found.figures) == (name, 2, Figures(3, cost=7))
 
 
 def test_the_total_says_what_it_covers_and_what_was_spent_beside_it() -> None:

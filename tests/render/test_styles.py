@@ -32,10 +32,11 @@ AT_ONCE = 50
 
 
 def normal(text: str | None) -> str | None:
-    """A text with all its headings on one level; silence is none."""
-    if text is None or not visible(text).strip():
-        return None
-    return re.sub(r"^#{1,6}(?=[ \t]|$)", "#", text, flags=re.MULTILINE)
+    """A text with all its headings on one level, and without blank lines at its end; silence is none."""
+    lines = [] if text is None else text.split("\n")
+    while lines and not visible(lines[-1]).strip():
+        lines.pop()
+    return re.sub(r"^#{1,6}(?=[ \t]|$)", "#", "\n".join(lines), flags=re.MULTILINE) if lines else None
 
 
 def talk(texts: Sequence[str], **changes: Any) -> Transcript:
@@ -71,7 +72,7 @@ def outline(style: str, t: Transcript) -> tuple[int, int, int, int]:
         "letter": (2, turns + 2, turns, turns),
         "rounds": (rounds + 3, rounds + 2, turns + 7, turns),
         "dialogue": (turns + 3, turns + 1, turns + 1, 0),
-        "titled-rounds": (turns + 3, turns + 3, 1, 0),
+        "titled-rounds": (turns + 3, turns + 3, 3, 0),
     }[style]
 
 
@@ -103,6 +104,7 @@ def survives(style: str, texts: Sequence[str]) -> None:
     seen = see(markdown)
     labels = sum(label in {*names, "GLM 5", "glm-5", "opus-4.6"} for label in seen.labels)
     assert (len(seen.outline), seen.rules, len(seen.statistics), labels) == outline(style, t)
+    assert seen.flowing.count("GLM 5") == (len(texts) // 2 if style == "letter" else 0)
     assert (seen.links, seen.definitions, set(seen.forbidden)) == ([], [], {"hr"})
 
 
@@ -117,6 +119,52 @@ def all_survive(style: str, texts: Sequence[str]) -> None:
 def test_two_thousand_hostile_replies_leave_an_older_shape_as_it_is(style: str, part: int) -> None:
     """Turns, speakers, figures and texts come back; no heading, rule, label or statistic is added, no link is live."""
     all_survive(style, hostile_texts(2_000, seed=7)[part * 500 : part * 500 + 500])
+
+
+def spread(markdown: str, blanks: str) -> str:
+    """The file with these blank lines more above each rule and each label within a round, and blanks behind notices."""
+    markdown = markdown.replace("]*\n", "]*" + blanks.strip("\n") + "\n")
+    return re.sub(r"\n(?=\n(?:---|\*\*glm-5:\*\*)(?:\n|$))", "\n" + blanks, markdown) + blanks
+
+
+@pytest.mark.parametrize("blanks", ["\n", "\n\n", " \n\n\t\n"])
+@pytest.mark.parametrize("style", OLD)
+def test_blank_lines_at_the_end_of_a_turn_change_nothing(style: str, blanks: str) -> None:
+    """Silence stays silence, figures stay figures and what was cut is cut; a text has none of them at its end."""
+    usage = Usage(input=3, output=4)
+    sides = talks.CLAUDE, talks.GLM
+    turns = [
+        talks.line(1, talks.CLAUDE, "One?", 1),
+        talks.line(2, talks.GLM, "Yes.\n\n", 1, usage=usage, cost=7, seconds=2.0, outcome="truncated", stop="length"),
+        talks.line(3, talks.CLAUDE, "Two?", 2),
+        talks.line(4, talks.GLM, None, 2, outcome="failed", attempts=3, error={"kind": "empty", "message": "no text"}),
+    ]
+    t = conversation(turns, participants=sides, status="failed", reason="turn 4", notes=(talks.note("Both."),))
+    markdown = STYLES[style].render(t, ALONE)
+    found = STYLES[style].read(spread(markdown, blanks))
+    assert found == STYLES[style].read(markdown)
+    assert [said.text for said in found.said] == ["One?", "Yes.", "Two?", None]
+    assert (found.said[1].outcome, found.said[1].stop) == ("truncated", "length")
+    assert (found.said[1].figures.output, found.said[1].figures.cost) == (
+        (None, None) if style == "titled-rounds" else (4, 7)
+    )
+    assert (found.said[3].attempts, found.said[3].error) == (3, "empty: no text")
+
+
+def test_figures_below_a_blank_line_are_figures() -> None:
+    """As an editor parts a heading from what follows it."""
+    page = "# Model-to-Model Dialogue: A vs B\n\n---\n\n### Turn 1: A — x\n\n*(4 tokens, 2.0s)*\n\nx\n\n---\n"
+    (said,) = STYLES["dialogue"].read(page).said
+    assert (said.text, said.figures) == ("x", Figures(output=4, seconds=2.0))
+
+
+@pytest.mark.parametrize("style", OLD)
+def test_words_in_brackets_that_are_not_ours_stay_in_an_old_text(style: str) -> None:
+    """What a voice does at the end of its line is no remark of ours."""
+    t = conversation([talks.line(1, talks.OPUS, "Yes.\n\nSTAGE", 1)], participants=(talks.OPUS, talks.GLM))
+    for words in ("*[aside: she laughs]*", "*[no reply came]*", "*[x=1]*"):
+        page = STYLES[style].render(t, ALONE).replace("STAGE", words)
+        assert STYLES[style].read(page).said[0].text == f"Yes.\n\n{words}"
 
 
 @pytest.mark.prove
@@ -252,6 +300,24 @@ def test_a_figure_that_nobody_can_have_counted_is_none_and_is_told() -> None:
     assert STYLES["dialogue"].read(page).said[0].figures == Figures(output=4, odd=(huge,))
     page = f"## {huge}. a\n\n*sim/ada · {huge} in · $0.5 priced*\n\n> x\n"
     assert STYLES["transcript"].read(page).said[0].figures == Figures(cost=500_000_000, odd=(huge,))
+
+
+def test_a_figure_of_another_form_is_told_and_not_passed_over() -> None:
+    """A minus behind its sign, another currency, a fraction of a token: each beside the figures that are sound."""
+    line = "*[tokens: prompt=7, completion=1.5, cost=$-5, cached=few, upstream=One]*"
+    page = f"# Voice Conversation: m\n\n---\n\n**A:**\n\nx\n\n{line}\n\n---\n"
+    assert STYLES["letter"].read(page).said[0].figures == Figures(7, odd=("1.5", "$-5", "few"))
+    for figures, odd in (
+        ("prompt=-3, cost=$0.1", "-3"),
+        ("prompt=7, cost=5", "5"),
+        ("prompt=7, cost=€5", "€5"),
+        ("cost=$-5", "$-5"),
+    ):
+        assert STYLES["letter"].read(page.replace(line, f"*[{figures}]*")).said[0].figures.odd == (odd,)
+    page = "# Model-to-Model Dialogue: A vs B\n\n---\n\n### Turn 1: A — x\n*(4 tokens, 2.0s, $-5)*\n\nx\n\n---\n"
+    assert STYLES["dialogue"].read(page).said[0].figures == Figures(output=4, seconds=2.0, odd=("$-5",))
+    page = "## 1. a\n\n*sim/ada · 7 in · $-5 priced*\n\n> x\n"
+    assert STYLES["transcript"].read(page).said[0].figures == Figures(7, odd=("$-5",))
 
 
 @pytest.mark.parametrize("style", STYLES)

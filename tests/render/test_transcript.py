@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from runner.call import Usage
+from runner.call import Usage, has_text
 from runner.conversation import Origin, Participant
 from runner.foreign import visible
 from runner.render import DEFAULT, STYLES, Links
@@ -17,7 +17,18 @@ from runner.render.style import Asked, Ending, Figures, Noted, ReadBack
 from runner.render.transcript import read, render, suffix
 from tests.render.golden import assert_golden
 from tests.render.reader import see
-from tests.render.samples import FRAGMENTS, NIGHT_BEGAN, conversation, eventful, hostile_texts, turn, varied
+from tests.render.samples import (
+    ADA,
+    BASIL,
+    FRAGMENTS,
+    HOST,
+    NIGHT_BEGAN,
+    conversation,
+    eventful,
+    hostile_texts,
+    turn,
+    varied,
+)
 from tests.render.talks import answer, continued, moderated, note
 
 TEXTS = st.text(st.characters(), max_size=60) | st.lists(st.sampled_from(FRAGMENTS), max_size=10).map("".join)
@@ -196,6 +207,47 @@ def test_a_failed_turn_shows_what_happened_in_the_place_of_its_reply() -> None:
     assert "## 6." not in markdown
 
 
+def test_what_became_of_a_turn_is_read_back() -> None:
+    """Who served it, after how many attempts, what it lacks, and what stands in the place of a reply."""
+    found = read(render(eventful(), ALONE)).said
+    assert [(said.upstream, said.attempts, said.outcome, said.stop, said.error) for said in found] == [
+        (None, 0, "ok", None, None),
+        ("Upstream One", 2, "ok", None, None),
+        (None, 1, "truncated", "length", None),
+        (None, 1, "refused", "content_filter", None),
+        (None, 3, "ok", None, "empty: no text | `finish` stop # x"),
+    ]
+
+
+@pytest.mark.fault(81)
+@given(TEXTS, TEXTS, TEXTS)
+@settings(max_examples=100, deadline=None)
+def test_the_system_texts_of_the_models_are_shown_and_read_back(role: str, one: str, other: str) -> None:
+    """Each side's own comes back exactly, whatever it contains; that of a script is no model's, a blank one none."""
+    sides = (
+        replace(ADA, role=f"a{role}", system=one),
+        replace(BASIL, role=f"b, {role}", system=other),
+        replace(ADA, role=f"{role}c", system=one),
+        replace(HOST, system=other),
+    )
+    markdown = render(conversation([turn(1, "x")], participants=sides, opening=None), ALONE)
+    found = read(markdown)
+    assert found.systems == {side.role: side.system for side in sides[:3] if has_text(side.system)}
+    assert [said.text for said in found.said] == ["x"]
+    seen = see(markdown)
+    shown = len({side.system for side in sides if has_text(side.system)})
+    assert len(seen.headings) == 3 + shown
+    assert (seen.links, seen.forbidden, seen.definitions) == ([], [], [])
+
+
+def test_a_system_text_that_several_sides_share_stands_there_once() -> None:
+    """Below the names of all who are told the same; where nobody is told anything there is no heading."""
+    sides = tuple(replace(side, system="Be brief.") for side in (ADA, BASIL))
+    markdown = render(conversation([turn(1, "x")], participants=sides), ALONE)
+    assert markdown.count("\n\n## System text (a, b)\n\n> Be brief.\n\n") == markdown.count("System text") == 1
+    assert "System text" not in render(conversation([turn(1, "x")]), ALONE)
+
+
 def test_a_complete_conversation_carries_no_callout() -> None:
     """Without a fault there is nothing to warn of."""
     assert "> [!" not in render(conversation([turn(1, "x"), turn(2, "[!WARNING] y")]), ALONE)
@@ -255,7 +307,9 @@ def test_the_figures_titles_and_notes_of_a_page_are_read_back() -> None:
     assert found.said[2].figures == Figures(input=40, output=3, cost=2_000, seconds=1.0, pace=3.0)
     assert found.said[1].figures == Figures()
     assert found.speakers == ("Claude Opus 4.6", "Claude", "GLM 5")
-    assert read(render(eventful(), ALONE)).said[1].figures == Figures(812, 240, 100, 512, 3_600_000, 3.7, pace=75.0)
+    assert read(render(eventful(), ALONE)).said[1].figures == Figures(
+        812, 240, 100, 512, 3_600_000, 3.7, pace=75.0, computed=4_000_000
+    )
     assert read(render(eventful(), ALONE)).date == "2026-11-21T01:00:00Z"
 
 
