@@ -6,19 +6,19 @@ then on: it has an id, a budget, a transcript, and goes on at the next `run` if 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
-from runner.events import Branched, State
+from runner.events import Branched, Heard, State
 from runner.job.cells import Scene
 from runner.job.job import Prompt
 from runner.job.problem import did_you_mean, listed
 from runner.plan import Cell, Plan, branch_id, fits, script_end
 from runner.preflight import EXIT_JOB, CannotBegin
 from runner.render.figures import counted
-from runner.talk import Talk
+from runner.talk import Said, Talk
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,34 @@ def branched(wish: Wish, plan: Plan, state: State, talk_of: TalkOf) -> list[Bran
     return found
 
 
+def waited_for_again(plan: Plan, cell: Cell, before: Talk) -> Iterator[str]:
+    """What was said by hand in the origin of a branch, and the branch waits for: its own inbox has never held it."""
+    branch = plan.conversation(cell)
+    through = 0 if branch.origin is None else branch.origin.through
+    for side in branch.participants:
+        file = None if side.inbox is None else side.inbox.file
+        numbers = [
+            str(line.number)
+            for line in before.conversation.lines[through : len(before.history)]
+            if line.role == side.role and line.given is None and _was_elsewhere(before.said.get(line.number), file)
+        ]
+        if file is not None and numbers:
+            turns, are = ("turn", "is") if len(numbers) == 1 else ("turns", "are")
+            yield (
+                f"{turns} {listed(numbers, 8)} of {side.role} {are} not taken over but waited for in {file}; "
+                f"{before.conversation.name} has what was said there"
+            )
+
+
+def _was_elsewhere(said: Said | None, file: str | None) -> bool:
+    """True for a line that came from outside, and not out of this file."""
+    return said is not None and isinstance(said.event, Heard) and said.event.source != file
+
+
 def _branch(wish: Wish, plan: Plan, state: State, cell: Cell, talk: Talk) -> Branched:
     through = _through(wish, state, cell, talk)
     prompt = _prompt(wish, plan, cell)
+    models = _models(wish, plan, cell, prompt)
     branch = Branched(
         cell="",
         origin=cell.id,
@@ -73,15 +98,25 @@ def _branch(wish: Wish, plan: Plan, state: State, cell: Cell, talk: Talk) -> Bra
         number=1 + sum(_same_place(one, wish.how, cell, state) for one in state.branches.values()),
         prompt=prompt.name,
         pairing=cell.pairing,
-        models=_models(wish, plan, cell, prompt),
+        models=models,
         rounds=_rounds(wish, talk, prompt, through),
         roles=tuple(line.role for line in talk.conversation.lines[:through]),
+        uses={role: plan.job.models[alias].use for role, alias in models.items()},
     )
     pairing = plan.job.pairings[cell.pairing - 1]
     scene = Scene(plan.job, replace(prompt, rounds=branch.rounds), pairing, plan.date)
-    id_ = branch_id(branch, scene, tuple(branch.models.items()), cell.repeat)
-    # The same wish once more is the same conversation.
-    return state.branches.get(id_) or replace(branch, cell=id_)
+    try:
+        id_ = branch_id(branch, scene, tuple(models.items()), cell.repeat)
+    except KeyError as error:
+        what = f"{prompt.name} names {{{{{error.args[0]}}}}}, to which pairing {cell.pairing} gives no value"
+        raise _CannotBranchError(what) from None
+    # The same wish once more is the same conversation, or what stands in its place by now.
+    there = plan.asked(id_)
+    if there is not None and there.branch is not None:
+        return there.branch
+    if id_ in state.cells:
+        raise _CannotBranchError("it was asked for when the job had other rounds; ask for another number of --rounds")
+    return replace(branch, cell=id_)
 
 
 def _same_place(other: Branched, how: str, cell: Cell, state: State) -> bool:

@@ -135,11 +135,15 @@ class Heard:
     usage: Mapping[str, Any] = field(default_factory=dict)
     """What the source says that it took, when it came to be."""
     cost: Nanos | None = None
+    computed: Nanos | None = None
     reasoning: str | None = None
     seconds: float | None = None
     first_byte: float | None = None
     pace: float | None = None
     """Tokens per second, as the source says."""
+    upstream: str | None = None
+    stop: str | None = None
+    attempts: int | None = None
     label: str | None = None
     title: str | None = None
     when: float | None = None
@@ -173,12 +177,14 @@ class Branched:
     """How many branches of this origin there are, this one counted in."""
     prompt: str
     pairing: int
-    """The position of the pairing whose settings hold."""
+    """The position that the pairing of its origin had then; it stays in that pairing wherever it stands."""
     models: Mapping[str, str]
     """Role to alias, of each live side."""
     rounds: int
     roles: tuple[str, ...] = ()
     """Who said each of the lines that both have."""
+    uses: Mapping[str, str] | None = None
+    """Role to `provider/model-id`: aliases may change, and this is what is meant. None in older journals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +253,10 @@ class Stopped:
     reason: str | None = None
     when: float | None = None
     """When that was, where a file that was imported tells it."""
+    error: Mapping[str, str] | None = None
+    """`{"kind": ..., "message": ...}` of the turn where it failed, as that file tells it."""
+    attempts: int | None = None
+    """How many that turn has had, as that file tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +267,8 @@ class Closed:
     life: int
     exit: int
     reasons: tuple[str, ...] = ()
+    style_trouble: str | None = None
+    """What went wrong first in a style of the user's own, and where in it; the conversations are none the worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,6 +479,8 @@ class Progress:
     """True while the time of its last line is what a file told: when it ended, no record knows."""
     dated: bool = False
     """True where the time of its first line is what a file told."""
+    failing: Place | None = None
+    """Where it stands how its open turn failed, as a file told."""
     started: float | None = None
     ended: float | None = None
 
@@ -974,6 +988,7 @@ class State:
     def _stopped(self, event: Stopped, at: float, place: Place) -> None:
         progress = self.cells.setdefault(event.cell, Progress())
         progress.status, progress.reason = event.status, event.reason
+        progress.failing = place if event.error is not None or event.attempts else None
         if event.when is not None:
             progress.ended = event.when
         elif progress.started is not None and not progress.told:

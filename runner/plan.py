@@ -6,13 +6,14 @@ A cell is a few words; the conversation behind it is built when it is asked for,
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
-from itertools import chain
-from typing import NamedTuple
+from itertools import chain, product
+from typing import Final, NamedTuple
 
 from runner.conversation import DURING, Aside, Conversation, Look, Origin, going_on, said_by
 from runner.events import Additions, Branched, Engaged
@@ -21,6 +22,10 @@ from runner.job.job import Job, Listener, Model, Prompt, Provider
 from runner.job.naming import LONGEST, apart, choices, fitted, short, slug
 from runner.job.problem import JobError, Problem
 from runner.money import Nanos
+
+_LONGEST_BRANCH: Final = 200
+"""So long may the last part of a branch's name be: a file of it has an ending, too, and no more than 255 bytes."""
+_AGAIN: Final = re.compile(r"(\.(?:extend|fork)\d+)\1+(?!\d)")
 
 __all__ = ["Budget", "Cell", "Model", "Plan", "Provider", "make_plan", "slug"]
 
@@ -84,6 +89,8 @@ class Plan:
     """By prompt, pairing and rounds."""
     _origins: Mapping[str, Cell] = field(repr=False, compare=False)
     """What branches go on with, by the branches' ids."""
+    _asked: Mapping[str, Cell] = field(repr=False, compare=False)
+    """What stands for each wish that was fulfilled, by the id that its branch would have now."""
     _asides: Callable[[], Mapping[str, tuple[Cell, int]]] = field(repr=False, compare=False)
     """The asides of all cells by their ids, each as its cell and its place there."""
 
@@ -98,10 +105,7 @@ class Plan:
         lines = stage.lines
         if scene.prompt.order == "random":
             # A branch goes on in the order of its origin, so that its rounds stay whole.
-            first = cell
-            while first.branch is not None:
-                first = self._origins[first.id]
-            lines = ordered(lines, f"{self.job.seed}:{first.id}")
+            lines = ordered(lines, f"{self.job.seed}:{self.first(cell).id}")
         origin = None
         if cell.branch is not None:
             before = self._origins[cell.id]
@@ -125,6 +129,16 @@ class Plan:
             look=scene.look(cell.models),
             origin=origin,
         )
+
+    def first(self, cell: Cell) -> Cell:
+        """The conversation that the job itself plans, out of which this one has grown."""
+        while cell.branch is not None:
+            cell = self._origins[cell.id]
+        return cell
+
+    def asked(self, id_: str) -> Cell | None:
+        """What stands by now for a branch that would get this id; None when nobody has wished for it."""
+        return self._asked.get(id_)
 
     def aside(self, id_: str) -> tuple[Cell, Aside] | None:
         """Whom an id names that is no conversation's, and what he listens to; None when it names nobody."""
@@ -251,6 +265,7 @@ def make_plan(job: Job, date: str, additions: Additions = Additions()) -> Plan: 
         superseded=grown.superseded,
         _scenes=by_rounds,
         _origins=grown.origins,
+        _asked=grown.asked,
         _asides=asides,
     )
 
@@ -273,6 +288,7 @@ class _Grown(NamedTuple):
     cells: tuple[Cell, ...]
     superseded: tuple[Cell, ...]
     origins: Mapping[str, Cell]
+    asked: Mapping[str, Cell]
 
 
 def _grown(
@@ -283,52 +299,120 @@ def _grown(
     scenes: dict[tuple[str, int, int], Scene],
 ) -> _Grown:
     """Add the branches; one that mends its origin takes its place and its name."""
-    cells = list(planned)
-    known = {cell.id: place for place, cell in enumerate(cells)}
-    superseded: list[Cell] = []
-    origins: dict[str, Cell] = {}
+    cells, known = list(planned), {cell.id: cell for cell in planned}
+    names = _Grafted(planned)
+    mended: list[str] = []
+    origins: dict[str, str] = {}
+    asked: dict[str, str] = {}
     for branch in branches:
-        place = known.get(branch.origin)
-        if place is None or not _is_known(job, branch):
-            continue
-        origin = cells[place]
-        prompt, pairing = job.prompts[branch.prompt], job.pairings[branch.pairing - 1]
-        key = (branch.prompt, branch.pairing, branch.rounds)
-        if key not in scenes:
-            scenes[key] = Scene(job, replace(prompt, rounds=branch.rounds), pairing, date)
-        mends = branch.how == "redo"
-        models = tuple((role, branch.models[role]) for role in prompt.live_roles)
-        if branch_id(branch, scenes[key], models, origin.repeat) != branch.cell:
+        origin = known.get(branch.origin)
+        played = None if origin is None else _played(job, date, branch, origin, scenes)
+        if origin is None or played is None:
             continue  # the job has changed what it was asked: this is another conversation
         cell = Cell(
             id=branch.cell,
-            name=origin.name if mends else f"{origin.name}.{branch.how}{branch.number}",
-            prompt=branch.prompt,
-            pairing=branch.pairing,
+            name="",
+            prompt=played.prompt,
+            pairing=origin.pairing,
             repeat=origin.repeat,
-            models=models,
-            index=origin.index if mends else len(cells),
+            models=played.models,
+            index=origin.index,
             branch=branch,
         )
-        if mends:
-            before = replace(origin, name=f"{origin.name}.old{branch.number}")
-            superseded.append(before)
-            origins = {id_: before if one is origin else one for id_, one in origins.items()}
-            cells[place] = cell
-            del known[origin.id]
-            known[cell.id] = place
+        if branch.how == "redo":
+            # What stands in the place by now: after an edit that was taken back it may be another than the origin.
+            before = cells[origin.index]
+            whole = names.whole[cell.id] = names.whole[before.id]
+            known[before.id] = replace(before, name=names.given(before.id, f"{whole}.old{branch.number}"))
+            mended.append(before.id)
+            cell = replace(cell, name=before.name)
+            cells[origin.index] = cell
         else:
-            before = origin
-            known[cell.id] = len(cells)
+            name = names.given(cell.id, f"{names.whole[origin.id]}.{branch.how}{branch.number}")
+            cell = replace(cell, name=name, index=len(cells))
             cells.append(cell)
-        origins[cell.id] = before
-    return _Grown(tuple(cells), tuple(superseded), origins)
+        known[cell.id] = cell
+        origins[cell.id] = origin.id
+        asked.setdefault(played.id, cell.id)
+    return _Grown(
+        tuple(cells),
+        tuple(known[id_] for id_ in mended),
+        {id_: known[origin] for id_, origin in origins.items()},
+        {id_: cells[known[cell].index] for id_, cell in asked.items()},
+    )
+
+
+class _Played(NamedTuple):
+    """With what a branch goes on, in the words of the job as it is now."""
+
+    prompt: str
+    models: Casting
+    id: str
+    """What its id would be if it were added now."""
+
+
+def _played(
+    job: Job, date: str, branch: Branched, origin: Cell, scenes: dict[tuple[str, int, int], Scene]
+) -> _Played | None:
+    """Find a branch again by what its id hangs on, whatever things are called by now; None where nothing fits."""
+    is_older = branch.cell == _older_id(branch)
+    pairing = job.pairings[origin.pairing - 1]
+    for name in _prompts(job, branch, origin):
+        prompt = job.prompts[name]
+        if not fits(prompt, branch.roles) or script_end(prompt, branch.rounds) is not None:
+            continue
+        for models in _castings(job, branch, origin, prompt):
+            key = (name, origin.pairing, branch.rounds)
+            if key not in scenes:
+                scenes[key] = Scene(job, replace(prompt, rounds=branch.rounds), pairing, date)
+            try:
+                id_ = branch_id(branch, scenes[key], models, origin.repeat)
+            except KeyError:
+                continue
+            is_meant = branch.how != "fork" or (name, dict(models)) == (branch.prompt, branch.models)
+            if id_ == branch.cell or (is_older and is_meant):
+                return _Played(name, models, id_)
+    return None
+
+
+def _prompts(job: Job, branch: Branched, origin: Cell) -> Iterable[str]:
+    """The prompts that a branch may go on under, the likeliest first; all but a fork keep that of their origin."""
+    if branch.how != "fork":
+        return [origin.prompt]
+    return dict.fromkeys(name for name in (branch.prompt, origin.prompt, *job.prompts) if name in job.prompts)
+
+
+def _castings(job: Job, branch: Branched, origin: Cell, prompt: Prompt) -> Iterator[Casting]:
+    """With which models a branch may go on, the likeliest first; all but a fork keep those of their origin."""
+    if branch.how != "fork":
+        yield origin.models
+        return
+    before, uses = dict(origin.models), branch.uses or {}
+    options: list[list[str]] = []
+    for role in prompt.live_roles:
+        likeliest = (branch.models.get(role), before.get(role), *(job.models if role in uses else ()))
+        known = dict.fromkeys(alias for alias in likeliest if alias in job.models)
+        options.append([alias for alias in known if role not in uses or job.models[alias].use == uses[role]])
+    for aliases in product(*options):
+        yield tuple(zip(prompt.live_roles, aliases, strict=True))
 
 
 def branch_id(branch: Branched, scene: Scene, models: Casting, repeat: int) -> str:
-    """The id of a conversation that goes on with another: what both have, and all that is sent and said besides."""
+    """The id of a conversation that goes on with another: what both have, and all that is sent and said besides.
+
+    KeyError names a field of its texts that has no value here: nobody has checked this prompt in this pairing.
+    """
+    scene.look(models)
+    scene.cast(models, scene.stage(models), "")
     asked = scene.identities(models).of(repeat)
     return hashed(f"tertulia branch 2\n{branch.origin}\n{branch.how}\n{branch.through}\n{asked}")
+
+
+def _older_id(branch: Branched) -> str:
+    """The id that a branch had once: it followed from names, and said nothing of what is sent."""
+    words = [branch.origin, branch.how, branch.through, branch.number, branch.prompt, branch.pairing, branch.rounds]
+    words += [f"{role}={alias}" for role, alias in branch.models.items()]
+    return hashed("\n".join(("tertulia branch 1", *map(str, words))))
 
 
 def fits(prompt: Prompt, roles: Sequence[str]) -> bool:
@@ -344,18 +428,6 @@ def script_end(prompt: Prompt, rounds: int) -> tuple[str, int] | None:
         if role.script is not None and most < rounds:
             return role.name, most
     return None
-
-
-def _is_known(job: Job, branch: Branched) -> bool:
-    """True when the job has all that a branch is made of."""
-    prompt = job.prompts.get(branch.prompt)
-    return (
-        prompt is not None
-        and branch.pairing <= len(job.pairings)
-        and fits(prompt, branch.roles)
-        and script_end(prompt, branch.rounds) is None
-        and all(branch.models.get(role) in job.models for role in prompt.live_roles)
-    )
 
 
 def _rounds(job: Job, cell: Cell) -> int:
@@ -392,6 +464,33 @@ def _seed(seed: int, cell: str) -> int:
 def _marked(name: str, id_: str) -> str:
     folder, _, last = name.partition("/")
     return f"{folder}/{fitted(last, LONGEST - 9)}-{id_[:8]}"
+
+
+class _Grafted:
+    """Gives branches their names: each another, and none too long for a file."""
+
+    def __init__(self, planned: Iterable[Cell]) -> None:
+        self.whole = {cell.id: cell.name for cell in planned}
+        """The names without anything left out, by id: those of further branches begin with them."""
+        self._taken = {name.casefold() for name in self.whole.values()}
+
+    def given(self, id_: str, whole: str) -> str:
+        """The name of a conversation that would be called so."""
+        name, mark = _bounded(whole), id_
+        while name.casefold() in self._taken:
+            name = whole = _marked(whole, mark)
+            mark = hashed(mark)
+        self.whole[id_] = whole
+        self._taken.add(name.casefold())
+        return name
+
+
+def _bounded(name: str) -> str:
+    """`p/a~b.extend1x30` for what went on thirty times in the same way; what is short enough stays as it is."""
+    folder, _, last = name.partition("/")
+    if len(last) > _LONGEST_BRANCH:
+        last = _AGAIN.sub(lambda found: f"{found[1]}x{len(found[0]) // len(found[1])}", last)
+    return f"{folder}/{fitted(last, _LONGEST_BRANCH)}"
 
 
 @dataclass(frozen=True, slots=True)

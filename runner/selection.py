@@ -63,7 +63,7 @@ class Found(NamedTuple):
     """Ids of all that is taken up and has begun, where that is not everything; None where it is."""
 
 
-def look_through(plan: Plan, state: State, options: Options, known: Mapping[str, Price]) -> Found:
+def look_through(plan: Plan, state: State, options: Options) -> Found:
     """Hold a plan against its journal: what is asked for, and what of it is missing. CannotBegin if it may not be."""
     selected = select(plan, options.only)
     if options.observers_only:
@@ -76,15 +76,10 @@ def look_through(plan: Plan, state: State, options: Options, known: Mapping[str,
     if changed and not options.accept_changes:
         raise CannotBegin(
             EXIT_JOB,
-            f"{plan.job.name}: would be bought again, complete as they are, because the job has changed them:",
+            f"{plan.job.name}: would be bought again or left behind, complete as they are, as the job has changed:",
             *first_of(changed),
             "  run again with --accept-changes to do so, or with --new to leave this run as it is",
         )
-    misfits = first_calls_that_do_not_fit(plan, known)
-    too_dear = [misfits[cell.id] for cell in selected if cell.id in misfits and not state.of(cell.id).lasting]
-    if too_dear:
-        head = f"{plan.job.name}: not even one turn of these fits its ceilings:"
-        raise CannotBegin(EXIT_JOB, head, *first_of(too_dear), "  raise the ceiling, or lower max_tokens or min_tokens")
     reopened = tuple(cell.id for cell in selected if _is_reopened(plan, cell, state, options))
     if options.retry_failed:
         listeners = [aside.id for cell in selected for aside in plan.after(cell)]
@@ -104,6 +99,35 @@ def look_through(plan: Plan, state: State, options: Options, known: Mapping[str,
         ids = (id_ for cell in taken_up for id_ in (*_all_of(plan, cell), *(one.id for one in plan.during(cell))))
         about = tuple(id_ for id_ in ids if id_ in state.cells)
     return Found(selected, tuple(missing), reopened, about)
+
+
+def must_fit(plan: Plan, found: Found, state: State, known: Mapping[str, Price]) -> None:
+    """CannotBegin where not even the first turn of what is missing fits its ceilings, at these prices."""
+    unsaid = [cell for cell in found.missing if not state.of(cell.id).lasting]
+    too_dear = list(first_calls_that_do_not_fit(plan, unsaid, known).values())
+    if too_dear:
+        head = f"{plan.job.name}: not even one turn of these fits its ceilings:"
+        raise CannotBegin(EXIT_JOB, head, *first_of(too_dear), "  raise the ceiling, or lower max_tokens or min_tokens")
+
+
+def missing_of(plan: Plan, state: State, cells: Sequence[Cell]) -> list[Cell]:
+    """Those that have not come to their end, and those complete ones that somebody is still to comment on."""
+    return [cell for cell in cells if _is_missing(plan, cell, state)]
+
+
+def called_for(plan: Plan, state: State, missing: Sequence[Cell], reopened: Sequence[str] = ()) -> frozenset[str]:
+    """The models that may be called for what is missing, by alias: nothing else needs a key or a price."""
+    again, talks, found = set(reopened), dict[object, Cell](), set[str]()
+    for cell in missing:
+        if state.of(cell.id).status == "complete" and cell.id not in again:
+            after = plan.after(cell)
+            found |= {aside.by.alias for aside in after if aside.id in again or not state.of(aside.id).lasting}
+        else:
+            talks[cell.prompt, cell.pairing, cell.models] = cell
+    for conversation in map(plan.conversation, talks.values()):
+        found |= {side.alias for side in conversation.participants if side.live}
+        found |= {aside.by.alias for aside in conversation.asides}
+    return frozenset(found)
 
 
 def _all_of(plan: Plan, cell: Cell) -> list[str]:
@@ -141,7 +165,7 @@ def select(plan: Plan, only: Sequence[str]) -> tuple[Cell, ...]:
 
 
 def bought_again(plan: Plan, state: State) -> list[str]:
-    """Names of complete conversations that the plan now has under another id, so that they would be held again."""
+    """Names of complete conversations that the plan has under another id, or, though their origin is there, no more."""
     if state.job is None:
         return []
     try:
@@ -149,14 +173,17 @@ def bought_again(plan: Plan, state: State) -> list[str]:
     except KeyError:
         return []  # a repair lost one of its texts: nobody can say any more what it was
     now = {cell.name: cell.id for cell in plan.cells}
-    return [
-        cell.name
-        for cell in before.cells
-        if state.of(cell.id).status == "complete"
-        and cell.id not in plan.by_id
-        and cell.name in now
-        and not state.of(now[cell.name]).lasting
-    ]
+    there = plan.by_id.keys() | {cell.id for cell in plan.superseded}
+    lost = [cell for cell in before.cells if cell.id not in there and state.of(cell.id).status == "complete"]
+
+    def is_wanted(cell: Cell) -> bool:
+        # Where the job just plans less, there is nothing to ask.
+        if cell.branch is None:
+            return cell.name in now and not state.of(now[cell.name]).lasting
+        first = before.first(cell)
+        return first.id in there or before.cells[first.index].name in now
+
+    return [cell.name for cell in lost if is_wanted(cell)]
 
 
 def overran_before(plan: Plan, state: State, known: Mapping[str, Price]) -> dict[str, str]:
@@ -164,7 +191,7 @@ def overran_before(plan: Plan, state: State, known: Mapping[str, Price]) -> dict
     found: dict[str, str] = {}
     for alias in plan.models:
         overran = state.tallies[alias].overran if alias in state.tallies and state.tallies[alias].overrun else None
-        if overran is None:
+        if overran is None or alias not in known:
             continue
         then = next((opened for _, opened in reversed(state.opened) if opened.life <= overran.life), None)
         if then is None or not _is_raised(plan, state, alias, known[alias], then):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from runner.branches import Wish, branched
 from runner.events import Additions, Branched, Engaged, Heard, Place, Replied, Sent, State, Stopped
-from runner.plan import Cell, Plan, fits, make_plan, script_end
+from runner.plan import Cell, Plan, branch_id, fits, make_plan, script_end
 from runner.preflight import CannotBegin
 from runner.talk import Talk, talk_of
 from tests.nights import job_of
@@ -295,7 +297,7 @@ def test_a_branch_of_what_is_planned_no_more_is_left_out() -> None:
     name = f"{DUO}.fork1"
     for edited in (
         JOB.replace("opening: Talk.", "opening: Say."),
-        JOB.replace("long:", "longer:"),
+        JOB.replace("long: {opening: Speak.", "longer: {opening: Speak up."),
         JOB.replace(
             "long: {opening: Speak., rounds: 3}", "long: {opening: S, rounds: 3, turns: [{by: b}, {by: a}, {by: b}]}"
         ),
@@ -306,6 +308,162 @@ def test_a_branch_of_what_is_planned_no_more_is_left_out() -> None:
         for cell in plan.cells:
             plan.conversation(cell)
     assert name in [cell.name for cell in make_plan(job_of(JOB), DATE, additions).cells]
+
+
+RENAMED = {
+    "an alias": JOB.replace("  bo: {use", "  bob: {use").replace("b: bo", "b: bob"),
+    "the alias of a fork": JOB.replace("eli: {use", "elias: {use").replace(": eli", ": elias"),
+    "two aliases, one for the other": JOB.replace("  bo: {", "  x: {").replace("  eli: {", "  bo: {")
+    .replace("  x: {", "  eli: {").replace("{observer: eli", "{observer: bo").replace("{model: eli}", "{model: bo}")
+    .replace("b: bo", "b: eli").replace("c: eli", "c: bo"),
+    "a label": JOB.replace("bo: {use", "bo: {label: Bob, use"),
+    "the prompt": JOB.replace("duo", "two"),
+    "the prompt of a fork": JOB.replace("long", "longer"),
+    "a pairing in front": JOB.replace("pairings:", "pairings:\n  - {prompt: said, b: eli, budget: 0.01}"),
+    "a pairing less in front": JOB.replace("  - {prompt: said, b: ada}\n", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", RENAMED)
+def test_a_branch_is_found_again_whatever_things_are_called(edit: str, run: Run) -> None:
+    """Its id hangs on what is sent: none is lost, each is in the pairing of its origin, and no wish makes another."""
+    fork = {"turn": 0, "prompt": "long", "models": {"b": "eli"}}
+    made = run.branch("extend", DUO, more_rounds=1) + run.branch("fork", DUO, **fork)
+    made += run.branch("redo", TABLE, turn=2) + run.branch("fork", DUO, turn=1)
+    sent = [run.plan.conversation(run.plan.by_id[one.cell]) for one in made]
+    run.job = job_of(RENAMED[edit])
+    plan = run.plan
+    assert {one.cell for one in made} <= plan.by_id.keys()
+    for one, before in zip(made, sent, strict=True):
+        cell = plan.by_id[one.cell]
+        origins = {cell.id: cell for cell in (*plan.cells, *plan.superseded)}
+        now = plan.conversation(cell)
+        assert cell.pairing == origins[one.origin].pairing
+        assert [(side.model, side.system) for side in now.participants] == [
+            (side.model, side.system) for side in before.participants
+        ]
+        assert (now.opening, len(now.lines)) == (before.opening, len(before.lines))
+    duo = plan.by_id[made[0].origin]
+    assert run.branch_only("extend", duo.name, more_rounds=1) == [made[0]]
+    aliases = {model.id: alias for alias, model in plan.job.models.items()}
+    long = next(name for name, prompt in plan.job.prompts.items() if prompt.opening == "Speak.")
+    again = {"turn": 0, "prompt": long, "models": {"b": aliases["eli"]}}
+    assert run.branch_only("fork", duo.name, **again) == [made[1]]
+
+
+def older(branch: Branched) -> Branched:
+    """The same as the version before had it: an id out of names, and no word of what is sent."""
+    words = [branch.origin, branch.how, branch.through, branch.number, branch.prompt, branch.pairing, branch.rounds]
+    named = [f"{role}={alias}" for role, alias in branch.models.items()]
+    id_ = sha256("\n".join(["tertulia branch 1", *map(str, words), *named]).encode()).hexdigest()[:16]
+    return replace(branch, cell=id_, uses=None)
+
+
+def test_branches_of_the_version_before_go_on_under_their_ids(run: Run) -> None:
+    """The same wish finds them, also when what their origin is made of is called otherwise by now."""
+    for how, wish in (
+        ("extend", {"more_rounds": 1}),
+        ("fork", {"turn": 0, "prompt": "long", "models": {"b": "eli"}}),
+        ("redo", {"turn": 3}),
+    ):
+        (one,) = run.branch_only(how, DUO, **wish)
+        run.put(older(one))
+    extended, forked, redone = run.state.branches.values()
+    assert run.cell(f"{DUO}.extend1").id == extended.cell and run.cell(f"{DUO}.fork1").id == forked.cell
+    assert run.cell(DUO).id == redone.cell
+    run.say(f"{DUO}.extend1", "5", "6")
+    (longer,) = run.branch_only("extend", f"{DUO}.extend1", more_rounds=1)
+    run.put(older(longer))
+    assert [one.cell for one in run.branch_only("extend", f"{DUO}.extend1", more_rounds=1)] == [older(longer).cell]
+    run.job = job_of(RENAMED["an alias"].replace("duo", "two"))
+    assert {extended.cell, redone.cell, older(longer).cell} <= run.plan.by_id.keys()
+    run.job = job_of(RENAMED["the alias of a fork"])
+    assert forked.cell not in run.plan.by_id, "who `eli` was, nobody can tell"
+
+
+def test_an_edit_that_is_taken_back_finds_all_branches_again(run: Run) -> None:
+    """Also where a conversation was extended, and mended once more, while its first redo was not to be seen."""
+    (extended,) = run.branch_only("extend", DUO, more_rounds=1)
+    (first,) = run.branch("redo", DUO, turn=2)
+    origin = first.origin
+    late = replace(first, cell="", through=3, roles=("a", "b", "a"))
+    plan = run.plan
+    id_ = branch_id(late, plan.scene(plan.by_id[first.cell]), plan.by_id[first.cell].models, 1)
+    late = replace(late, cell=id_)
+    plan = make_plan(run.job, DATE, Additions((first, late, extended)))
+    assert plan.by_id[late.cell].name == DUO
+    assert plan.by_id[extended.cell].name == f"{DUO}.old1.extend1"
+    assert {cell.id for cell in plan.superseded} == {origin, first.cell}
+    names = [cell.name for cell in (*plan.cells, *plan.superseded)]
+    assert len(set(names)) == len(names) and plan.first(plan.by_id[late.cell]).id == origin
+
+
+def test_a_wish_for_what_was_mended_since_is_about_what_stands_in_its_place(run: Run) -> None:
+    """It is no other conversation, and none that is planned no more."""
+    run.branch("extend", DUO, more_rounds=1)
+    run.say(f"{DUO}.extend1", "5", "6")
+    (mended,) = run.branch("redo", f"{DUO}.extend1", turn=6)
+    assert run.branch_only("extend", DUO, more_rounds=1) == [mended]
+
+
+def test_a_prompt_with_a_field_that_the_pairing_does_not_fill_is_refused(run: Run) -> None:
+    """The field is named; a branch that was made when it was filled in is left out."""
+    text = JOB.replace("Talk., rounds", '"Talk of {{topic}}.", rounds').replace("budget: 2}", "vars: {topic: X}}")
+    run.job = job_of(text)
+    run.say(DUO, "1", "2", "3", "4")
+    told = run.refused("fork", SAID, turn=0, prompt="duo", models={"a": "ada"})
+    assert "duo names {{topic}}, to which pairing 2 gives no value" in told
+    with_it = text.replace("{prompt: said, b: ada}", "{prompt: said, b: ada, vars: {topic: Y}}")
+    run.job = job_of(with_it)
+    (one,) = run.branch("fork", SAID, turn=0, prompt="duo", models={"a": "ada"})
+    assert one.cell in run.plan.by_id
+    run.job = job_of(text)
+    assert one.cell not in run.plan.by_id
+
+
+def test_names_of_branches_are_nobody_elses() -> None:
+    """A model may be called like a branch, and so may a branch of that; also where case does not count."""
+    aliases = ("bo.extend1", "Bo.Fork1", "bo.old1", "bo.extend1.extend1")
+    models = "".join(
+        f"  {name}: {{use: sim/m{at}, price: {{input: 1, output: 3}}}}\n" for at, name in enumerate(aliases)
+    )
+    run = Run()
+    run.job = job_of(
+        JOB.replace("prompts:", f"{models}prompts:", 1).replace(
+            "b: bo, budget", f"b: [bo, {', '.join(aliases)}], budget"
+        )
+    )
+    run.say(DUO, "1", "2", "3", "4")
+    planned = {cell.name for cell in run.plan.cells}
+    run.branch("extend", DUO, more_rounds=1)
+    (grown,) = (cell for cell in run.plan.cells if cell.branch is not None)
+    assert grown.name == f"{DUO}.extend1-{grown.id[:8]}"
+    run.say(grown.name, "5", "6")
+    run.branch("extend", grown.name, more_rounds=1)
+    run.branch("fork", DUO, turn=1)
+    run.branch("redo", DUO, turn=2)
+    names = [cell.name.casefold() for cell in (*run.plan.cells, *run.plan.superseded)]
+    assert len(set(names)) == len(names) == len(planned) + 4
+    assert planned <= {cell.name for cell in run.plan.cells}, "those of the job keep their names"
+    assert f"{grown.name}.extend1" in {cell.name for cell in run.plan.cells}
+
+
+def test_names_of_branches_fit_into_the_name_of_a_file() -> None:
+    """What goes on again and again in the same way tells how often; what is short enough stays as it is."""
+    job = job_of(JOB)
+    origin, spoken = make_plan(job, DATE).cells[0].id, 4
+    chain: list[Branched] = []
+    ways: list[Any] = [*["extend"] * 50, *["fork", "extend"] * 20, "redo"]
+    for how in ways:
+        models = {"a": "ada", "b": "bo"}
+        one = Branched("", origin, how, spoken, 1, "duo", 1, models, spoken // 2 + 1, ("a", "b") * (spoken // 2))
+        chain.append(older(one))
+        origin, spoken = chain[-1].cell, spoken + 2
+    plan = make_plan(job, DATE, Additions(tuple(chain)))
+    names = {cell.id: cell.name for cell in (*plan.cells, *plan.superseded)}
+    assert names[chain[2].cell] == f"{DUO}.extend1.extend1.extend1" and names[chain[49].cell] == f"{DUO}.extend1x50"
+    last = [name.partition("/")[2] for name in names.values()]
+    assert len(set(last)) == len(last) == 3 + len(chain) and 180 < max(map(len, last)) <= 200
 
 
 def test_an_engaged_observer_comments_on_the_prompts_that_were_meant_once() -> None:
