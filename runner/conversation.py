@@ -218,7 +218,7 @@ def arranged(conversation: Conversation, picks: Mapping[int, str]) -> Conversati
         while rest:
             number = len(lines) + 1
             allowed = _may_speak(rest, lines) if number > carried else (rest[0].role,)
-            role = picked(picks.get(number, ""), allowed) or allowed[0]
+            role = picked(picks.get(number, ""), allowed, conversation.participants) or allowed[0]
             line = next(line for line in rest if line.role == role)
             rest.remove(line)
             lines.append(replace(line, number=number))
@@ -270,11 +270,23 @@ def _rounds(lines: Sequence[Line]) -> list[list[Line]]:
     return list(rounds.values())
 
 
-def picked(answer: str, allowed: Sequence[str]) -> str | None:
-    """The role that a moderator names; None when he names none of those who may speak, or several."""
-    named = {
-        role for role in allowed if re.search(rf"(?<![\w-]){re.escape(role)}(?![\w-])", answer, flags=re.IGNORECASE)
-    }
+def picked(answer: str, allowed: Sequence[str], participants: Sequence[Participant]) -> str | None:
+    """The role that a moderator names, by itself or by its label; None when he names nobody who may speak, or several.
+
+    A label counts where only one of those who may speak has it, and a role has its name before any label.
+    """
+    if not answer:
+        return None
+    labels = {p.role: p.label for p in participants}
+    # The longest first, and of those who may not speak as well: `opus-4` is not named where `opus-4.6` is.
+    names = sorted({*labels, *labels.values()}, key=lambda name: (-len(name), name))
+    sought = "|".join(f"({re.escape(name)})" for name in names)
+    named: set[str] = set()
+    for found in re.finditer(rf"(?<![\w-])(?:{sought})(?![\w-])", answer, flags=re.IGNORECASE):
+        name = names[(found.lastindex or 1) - 1].casefold()
+        roles = {role for role in allowed if role.casefold() == name}
+        labelled = {role for role in allowed if labels[role].casefold() == name}
+        named |= roles or (labelled if len(labelled) == 1 else set())
     return named.pop() if len(named) == 1 else None
 
 
@@ -323,16 +335,26 @@ def view(
 def aside_view(conversation: Conversation, aside: Aside, history: Sequence[str]) -> View:
     """What somebody is shown who is asked about the conversation: all that was said, and below it the question."""
     names = {p.role: p.label for p in conversation.participants}
-    if len(set(names.values())) < len(names):
-        names = {p.role: p.role if p.label == p.role else f"{p.label} ({p.role})" for p in conversation.participants}
+    if aside.kind == "pick" or len(set(names.values())) < len(names):
+        names = {p.role: with_role(p) for p in conversation.participants}
     parts = [text for text in (conversation.context, conversation.opening) if text is not None and has_text(text)]
     for line, text in zip(conversation.lines, history, strict=False):
         parts.append(f"[{line.number}] {names[line.role]}:\n{text}")
     parts.append(aside.prompt)
     if aside.kind == "pick":
-        parts.append(f"Next may speak: {', '.join(may_speak(conversation, len(history) + 1))}. Answer with one name.")
+        parts.append(next_may_speak([names[role] for role in may_speak(conversation, len(history) + 1)]))
     system = aside.by.system
     return View(system if has_text(system) else None, (Message("user", "\n\n".join(parts)),))
+
+
+def with_role(one: Participant) -> str:
+    """The label of a side, with its role where that is another name."""
+    return one.role if one.label == one.role else f"{one.label} ({one.role})"
+
+
+def next_may_speak(names: Sequence[str]) -> str:
+    """What stands below the question to a moderator."""
+    return f"Next may speak: {', '.join(names)}. Answer with one name."
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,6 +519,7 @@ class Note:
     seconds: float | None = None
     attempts: int = 0
     spent: Nanos = 0
+    """Of who comments on the whole: all attempts. Of who was passed over: those without an answer."""
     request: str | None = None
     error: Mapping[str, Any] | None = None
     heard: str | None = None

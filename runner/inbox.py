@@ -34,6 +34,8 @@ class Inboxes:
     disk: Disk
     programs: Programs
     folder: Path
+    root: Path
+    """The project, outside of which nothing is read."""
     secret: tuple[str, ...] = ()
     """The variables that the job names."""
 
@@ -41,16 +43,15 @@ class Inboxes:
         """The text of a line, or why there is none yet."""
         inbox = talk.conversation.participant(line.role).inbox
         assert inbox is not None
-        before = [one for one in talk.conversation.lines[: line.number - 1] if one.role == line.role]
-        earlier = sum(one.given is None and not _read_in(talk, one) for one in before)
         if inbox.file is not None:
-            return self._from_file(inbox.file, earlier)
+            before = [one for one in talk.conversation.lines[: line.number - 1] if one.role == line.role]
+            return self._from_file(inbox.file, sum(_was_in(inbox.file, talk, one) for one in before))
         return await self._from_command(inbox.command, talk, line)
 
     def _from_file(self, name: str, earlier: int) -> Letter | NotYet:
         path = self.folder / name
         try:
-            data = self.disk.read(path, 0, _MOST_BYTES + 1)
+            data = self.disk.read_inside(self.root, path, _MOST_BYTES + 1)
             if len(data) > _MOST_BYTES:
                 return NotYet(f"{path} is too large: {_MOST_BYTES:,} bytes are read at most")
             text = data.decode("utf-8-sig")
@@ -62,9 +63,7 @@ class Inboxes:
             return NotYet(f"{path} is not UTF-8")
         parts = [part.text for part in parted(Written(normal(text)))]
         if len(parts) <= earlier or not has_text(parts[earlier]):
-            return NotYet(
-                f"{path} has {len([part for part in parts if has_text(part)])}, and this is its {earlier + 1}."
-            )
+            return NotYet(f"{path} {_lacks(parts, earlier + 1)}")
         return Letter(parts[earlier], name)
 
     async def _from_command(self, command: tuple[str, ...], talk: Talk, line: Line) -> Letter | NotYet:
@@ -98,7 +97,21 @@ class Inboxes:
         return Letter(text, shown) if has_text(text) else NotYet(f"`{shown}` gave none")
 
 
-def _read_in(talk: Talk, line: Line) -> bool:
-    """True for a line that came with its conversation out of a file: no drop-box has ever held it."""
+def _lacks(parts: list[str], sought: int) -> str:
+    """How far a drop-box has come that does not hold the line that is sought."""
+    held = sum(map(has_text, parts))
+    if not held:
+        return "holds no line yet"
+    if sought <= len(parts):
+        return f"holds nothing as its line {sought}"
+    return f"holds {'1 line' if held == 1 else f'{held:,} lines'}, and line {sought} is waited for"
+
+
+def _was_in(file: str, talk: Talk, line: Line) -> bool:
+    """True for a line that this drop-box has held."""
     said = talk.said.get(line.number)
-    return said is not None and isinstance(said.event, Heard) and said.event.when is not None
+    if line.given is not None or said is None or not isinstance(said.event, Heard) or said.event.when is not None:
+        return False  # what was read in with its conversation has been in none
+    origin = talk.conversation.origin
+    # A branch begins with a box of its own, but for one that has taken the name of its origin, or shares its box.
+    return origin is None or line.number > origin.through or said.event.source == file

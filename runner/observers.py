@@ -16,8 +16,11 @@ import orjson
 from runner.conversation import Aside
 
 _FENCE: Final = re.compile(r"[ \t]*```[\w-]*[ \t]*")
-_YES: Final = re.compile(r"\W*(?:yes|true|stop|end)\b", re.IGNORECASE)
-_NO: Final = re.compile(r"\W*(?:no|false|continue|go on)\b", re.IGNORECASE)
+_WORD: Final = r"(?:(yes|true|stop|end)|no|false|continue|go\s+on)"
+_APART: Final = r"(?=[ \t]*(?:\Z|[\r\n]|_|(?![-'’]\w)[^\w\s?]))"
+"""Behind a word that stands by itself, neither the first of several nor in a question."""
+_FIRST: Final = re.compile(rf"(?:[^\w{{]|_)*{_WORD}{_APART}", re.IGNORECASE)
+_LATER: Final = re.compile(rf"(?:[.,;:!?()\n–—]|\b(?:and|but|or)\b)[\W_]{{0,8}}{_WORD}{_APART}", re.IGNORECASE)
 _LONGEST_TITLE: Final = 200
 
 
@@ -46,10 +49,11 @@ def understood(aside: Aside, text: str, lines: int) -> Understood:
 
 
 def _vote(text: str) -> bool | None:
-    if _YES.match(text):
-        return True
-    if _NO.match(text):
-        return False
+    """For the end, against it, or None where that is not clear."""
+    first = _FIRST.match(text)
+    if first is not None:
+        said = {bool(word[1]) for word in (first, *_LATER.finditer(text))}
+        return said.pop() if len(said) == 1 else None
     found = _json(text).data
     words = [value for value in found.values() if isinstance(value, bool)] if isinstance(found, dict) else []
     return words[0] if len(words) == 1 else None

@@ -154,7 +154,7 @@ class Talk:
         """The role that the moderator named for a line; None where he named nobody who may speak."""
         if number not in self.picks or number > len(self.conversation.lines):
             return None
-        return picked(self.picks[number], may_speak(self.conversation, number))
+        return picked(self.picks[number], may_speak(self.conversation, number), self.conversation.participants)
 
     @property
     def rounds_done(self) -> int:

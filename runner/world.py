@@ -7,12 +7,14 @@ starts a thread or draws a random number. Durations are not here: they follow th
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
+import stat
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -80,6 +82,20 @@ class Lock(Protocol):
     def release(self) -> None: ...
 
 
+class Outside(PermissionError):
+    """A file that was to be in a folder is not in it, once its links are followed."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(errno.EPERM, f"it lies outside the project ({root})")
+
+
+class NotRegular(OSError):
+    """A folder, a pipe or a device stands where a file should."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EINVAL, "it is no regular file")
+
+
 class Appender(Protocol):
     """One file that only grows. At most one `append` is under way at a time."""
 
@@ -102,6 +118,10 @@ class Disk(Protocol):
     def size(self, path: Path) -> int: ...
 
     def read(self, path: Path, offset: int = 0, size: int | None = None) -> bytes: ...
+
+    def read_inside(self, root: Path, path: Path, size: int) -> bytes:
+        """The first `size` bytes of a file; OSError where links lead out of `root`, or to what is no regular file."""
+        ...
 
     def make_dirs(self, path: Path) -> None:
         """Make a folder and those it is in, their names durable."""
@@ -208,7 +228,8 @@ class Programs(Protocol):
     ) -> Ran:
         """Run a command there, with this on its standard input and these variables besides our own, None without.
 
-        OSError when it cannot be started, TimeoutError when it takes longer; it is then ended, with all that it began.
+        OSError when it cannot be started, TimeoutError when it takes longer. However it ends, what it began ends with
+        it, but for what has left its session (`setsid`, a daemon): nobody knows any more whose that is.
         """
         ...
 
@@ -320,6 +341,12 @@ class RealDisk:
             file.seek(offset)
             return file.read()
 
+    def read_inside(self, root: Path, path: Path, size: int) -> bytes:
+        with _opened_inside(root, path) as descriptor:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise NotRegular
+            return _read_at(descriptor, 0, size)
+
     def make_dirs(self, path: Path) -> None:
         _make_dirs(path)
 
@@ -395,6 +422,25 @@ def _descriptor(path: Path, flags: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _opened_inside(root: Path, path: Path) -> Iterator[int]:
+    # Links are followed first, and then the way is gone step by step without any: one that somebody puts there between
+    # the two leads nowhere.
+    root, found = Path(os.path.realpath(root)), Path(os.path.realpath(path))
+    if not found.is_relative_to(root):
+        raise Outside(root)
+    *folders, name = (root, *found.relative_to(root).parts)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with ExitStack() as stack:
+        at: int | None = None
+        for folder in folders:
+            at = os.open(folder, flags | os.O_DIRECTORY, dir_fd=at)
+            stack.callback(os.close, at)
+        descriptor = os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=at)
+        stack.callback(os.close, descriptor)
+        yield descriptor
 
 
 def _is_empty(folder: Path) -> bool:
@@ -521,8 +567,21 @@ class RealPrograms:
             code = process.returncode
             assert code is not None
         finally:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _end_session(process.pid)
             with anyio.CancelScope(shield=True):
                 await process.aclose()
         return Ran(code, bytes(output), bytes(errors))
+
+
+def _end_session(leader: int) -> None:
+    """Kill a command and all that it began, also what a shell has put into a group of its own."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+    try:
+        running = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return  # where the system has no such list, the group is all that can be named
+    for process in running:
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(process) == leader:
+                os.kill(process, signal.SIGKILL)

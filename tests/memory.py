@@ -25,7 +25,7 @@ from typing import Final, Literal, TypeAlias
 import anyio
 import anyio.lowlevel
 
-from runner.world import LockHeld
+from runner.world import LockHeld, NotRegular, Outside
 from tests.virtual import Kill, PowerLoss, kill, killed
 
 Name: TypeAlias = Literal[
@@ -417,6 +417,18 @@ class MemoryDisk:
     def read(self, path: Path, offset: int = 0, size: int | None = None) -> bytes:
         self._operation("read", path)
         return bytes(self._platter.file(path).content[offset : None if size is None else offset + size])
+
+    def read_inside(self, root: Path, path: Path, size: int) -> bytes:
+        # There are no links here, but a path can lead out by itself.
+        self._operation("read", path)
+        where = os.path.abspath(path)
+        if not Path(where).is_relative_to(os.path.abspath(root)):
+            raise Outside(root)
+        if path not in self._platter.now:
+            path = Path(where)
+        if isinstance(self._platter.now.get(path), _Folder):
+            raise NotRegular
+        return bytes(self._platter.file(path).content[:size])
 
     def make_dirs(self, path: Path) -> None:
         if path in self._platter.now:

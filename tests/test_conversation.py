@@ -367,7 +367,34 @@ def test_without_a_moderator_lines_stay_as_they_are_planned() -> None:
 )  # fmt: skip
 def test_a_name_is_picked_when_it_is_the_only_one(answer: str, role: str | None) -> None:
     """As a whole word, in any case, and no other that may speak beside it."""
-    assert picked(answer, ["one", "two", "a.b"]) == role
+    sides = [replace(side("a"), role=name, label="Model") for name in ("one", "two", "a.b", "three")]
+    assert picked(answer, ["one", "two", "a.b"], sides) == role
+
+
+LABELLED = {"a": "Ann", "b": "Opus-4", "c": "Opus-4.6", "d": "Twin", "e": "Twin", "f": "a", "g": "Gus (old)", "h": "f"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed", "role"),
+    [
+        ("Ann", "abc", "a"), ("**ann.**", "abc", "a"), ("Ann (a)", "abc", "a"), ("I call on Ann: a it is.", "abc", "a"),
+        ("b", "abc", "b"), ("Opus-4", "abc", "b"), ("opus-4.6", "abc", "c"), ("Opus-4.6", "ab", None),
+        ("Ann or Opus-4", "abc", None), ("Ann, not b", "abc", None), ("Anne", "abc", None), ("Ann-Opus-4", "abc", None),
+        ("Twin", "bde", None), ("Twin (e)", "bde", "e"), ("Twin", "bd", "d"), ("Gus (old)", "bg", "g"),
+        ("a", "af", "a"), ("a", "bf", "f"), ("f", "bh", "h"), ("f", "fh", "f"), ("Ann", "bc", None),
+    ],
+)  # fmt: skip
+def test_who_may_speak_is_named_by_role_or_by_label(answer: str, allowed: str, role: str | None) -> None:
+    """By a label where only one of them has it; the name of a role is that role's, and the longest name counts."""
+    sides = [replace(side("a"), role=name, label=label) for name, label in LABELLED.items()]
+    assert picked(answer, list(allowed), sides) == role
+
+
+def test_a_round_is_spoken_in_the_order_of_the_labels_that_were_named() -> None:
+    """What a moderator is shown he may answer."""
+    sides = tuple(replace(side(role), label=label) for role, label in {"a": "Ann", "b": "Ben", "c": "Cy"}.items())
+    one = replace(table("abc", "abc"), participants=sides)
+    assert order(one, n1="Cy", n2="ben.", n4="Ben (b)") == "cbabac"
 
 
 def test_lines_are_found_in_the_order_in_which_they_were_said() -> None:
@@ -432,10 +459,14 @@ def test_who_listens_is_shown_all_and_asked_below_it() -> None:
 
 
 def test_a_moderator_is_told_who_may_speak() -> None:
-    """Below his question, for the line that is to be said."""
+    """Below his question, for the line that is to be said; of each the label and the role, here and above each line."""
     one = arranged(table("abc"), {})
     assert aside_view(one, aside("pick"), ["x"]).messages[0].text == (
-        "[1] A:\nx\n\nWell?\n\nNext may speak: b, c. Answer with one name."
+        "[1] A (a):\nx\n\nWell?\n\nNext may speak: B (b), C (c). Answer with one name."
+    )
+    bare = replace(one, participants=tuple(replace(p, label=p.role) for p in one.participants))
+    assert aside_view(bare, aside("pick"), ["x"]).messages[0].text == (
+        "[1] a:\nx\n\nWell?\n\nNext may speak: b, c. Answer with one name."
     )
     assert (floor_of(one, aside("pick"), ["x"]).turn, floor_of(one, aside("vote"), ["x"]).turn) == (2, 1)
     assert floor_of(one, aside("pick"), ["x"]).cell == "aside"

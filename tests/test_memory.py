@@ -76,6 +76,8 @@ async def session(disk: Disk, root: Path) -> list[object]:
     await disk.replace(folder / "g", b"second")
     await disk.replace(root / "new" / "h", b"third")
     attempt(lambda: (disk.read(folder / "g"), disk.read(root / "new" / "h"), disk.listdir(root), disk.listdir(folder)))
+    for path in (folder / "g", folder / "z", folder, folder / ".." / "f", folder / ".." / "b" / "g"):
+        attempt(lambda path=path: disk.read_inside(folder, path, 3))  # type: ignore[misc]
     attempt(lambda: disk.make_dirs(file))
     attempt(lambda: disk.make_dirs(file / "under"))
     attempt(lambda: disk.exists(folder) and disk.exists(file) and not disk.exists(root / "z"))

@@ -27,15 +27,23 @@ def aside(kind: AsideKind, schema: dict[str, Any] | None = None) -> Aside:
 @pytest.mark.parametrize(
     ("text", "vote"),
     [
-        ("yes", True), ("Yes.", True), ("**YES** - it is over", True), ("stop", True), ("End it here", True),
+        ("yes", True), ("Yes.", True), ("**YES** - it is over", True), ("stop", True), ("End.", True), ("_Yes_", True),
         ("no", False), ("No, go on.", False), ("> no", False), ("Continue", False), ("go on", False),
+        ("Yes. There is no more to say, and nobody would go on.", True), ("Yes, no doubt.", True),
+        ("Yes\n\nStop.", True), ("No. Neither has come to an end; it is not true that they stop.", False),
+        ("No—they disagree.", False),
         ('{"over": true}', True), ('```json\n{"over": false, "why": "more to say"}\n```', False),
-        ("Nothing would be gained", None), ("yesterday", None), ("perhaps", None), ("", None),
+        ('{"stop": false}', False), ('{"end": false, "why": "no, go on"}', False),
+        ("Nothing would be gained", None), ("yesterday", None), ("perhaps", None), ("", None), ("yes-man", None),
         ('{"a": true, "b": false}', None), ('{"over": "yes"}', None),
+        ("Stop? No, not yet.", None), ("End of round; no, go on.", None), ("No doubt: yes, it is over.", None),
+        ("No doubt they are done", None), ("Stop? ", None), ("Yes and no.", None), ("Yes or no? No.", None),
+        ("Yes, go on.", None), ("No. Stop.", None), ("**No**\n\n**Yes**", None), ('Yes. {"over": false}', None),
+        ("End of round 3", None), ("yes" + "." * 50_000 + " it is", True), ("." * 50_000 + "yes", True),
     ],
 )  # fmt: skip
-def test_a_vote_is_yes_or_no_or_none(text: str, vote: bool | None) -> None:
-    """The first word decides, or the one truth in some JSON; a word that only begins so is no vote."""
+def test_a_vote_is_a_clear_yes_or_no_or_none(text: str, vote: bool | None) -> None:
+    """The first word decides where it stands by itself and the other does not, or else the one truth in some JSON."""
     found = understood(aside("vote"), text, 4)
     assert found == (vote, None if vote is not None else "neither yes nor no")
 

@@ -1,16 +1,18 @@
 """A style of the user's own: one Python file beside the job. It is the user's code, and runs with the user's rights.
 
 Only its time is bounded. It runs in this process, so that it has the real conversation and its mistakes their lines;
-what still works after `LONGEST` seconds is interrupted where it is.
+what still works after `LONGEST` seconds is interrupted where it is. Code in C that never comes back cannot be, and no
+signal is heard meanwhile: it ends the process, after `LAST` seconds.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
@@ -23,6 +25,9 @@ LONGEST: Final = 5.0
 """Seconds for one conversation. No call is answered meanwhile, so it is far below any timeout of one."""
 _AGAIN: Final = 0.5
 """Seconds after which code that went on is interrupted once more."""
+LAST: Final = 30.0
+"""Seconds after which nothing but the end of the process helps; calls in flight may still come home until then."""
+_STDERR: Final = 2
 _MOST_BYTES: Final = 1024 * 1024
 
 
@@ -84,10 +89,14 @@ def _bounded(longest: float) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, ring)
     began = time.monotonic()
     left, every = signal.setitimer(signal.ITIMER_REAL, longest, _AGAIN)
+    with suppress(RuntimeError):  # no thread is to be had, and what is well written needs none
+        # It watches without the interpreter, which belongs to the code that hangs, and tells where that is.
+        faulthandler.dump_traceback_later(LAST, exit=True, file=_STDERR)
     try:
         yield
     finally:
         at_work = False
+        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
         if left:

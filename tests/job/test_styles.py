@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -63,6 +65,33 @@ def test_a_file_that_does_not_come_to_its_end_is_no_style(tmp_path: Path) -> Non
     """Its time counts from its first line."""
     with pytest.raises(StyleError, match=r"^mine\.py:1: TooLong"):
         style(tmp_path, "while True: pass")
+
+
+HANGS: Final = """import itertools
+def render(t, links):
+    return "done" if t is None else str(any(itertools.repeat(0)))
+"""
+HELD: Final = """import sys, time
+from pathlib import Path
+from runner.job import style_module, styles
+styles.LAST = 0.2
+style = style_module(Path(sys.argv[1]), "mine.py", longest=0.1)
+print(style.render(None, None), flush=True)
+time.sleep(0.3)
+print("goes on", flush=True)
+style.render(1, None)
+print("never reached", flush=True)
+"""
+
+
+@pytest.mark.fault(4)
+def test_a_style_that_hears_no_signal_ends_the_process_and_is_told_with_its_line(tmp_path: Path) -> None:
+    """Nobody has to look for it with `kill -9`; one that came back in time ends nothing later."""
+    (tmp_path / "mine.py").write_text(HANGS, encoding="utf-8")
+    command = [sys.executable, "-c", HELD, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "done\ngoes on\n")
+    assert f'File "{tmp_path}/mine.py", line 3 in render' in done.stderr
 
 
 def test_a_style_in_time_is_never_interrupted_and_leaves_the_alarm_of_others(tmp_path: Path) -> None:
