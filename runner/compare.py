@@ -68,7 +68,7 @@ class Facts:
     turns: int
     """Turns that a model has spoken."""
     planned: int
-    """Turns that a model was to speak."""
+    """Turns that a model was to speak. What a person says is none of them, wherever it came from."""
     tokens: int | None
     """What the models wrote, where that is known of each turn."""
     speed: float | None
@@ -76,7 +76,7 @@ class Facts:
     truncated: int
     refused: int
     bought: bool
-    """True when all that was said was paid for here: nothing carried over, dropped in or read from a file."""
+    """True when all that the models said was paid for here: nothing carried over, or read from a file."""
 
     @property
     def is_complete(self) -> bool:
@@ -201,7 +201,7 @@ def facts(t: Transcript) -> Facts:
         reason=t.reason,
         spent=t.spent,
         turns=len(spoken),
-        planned=sum(not turn.given for turn in t.turns),
+        planned=len(_models_own(t)),
         # A sum of some of them cannot be held against a sum of all.
         tokens=None if coverage else tokens,
         speed=sum(output for output, _ in timed) / sum(output / speed for output, speed in timed) if timed else None,
@@ -211,8 +211,13 @@ def facts(t: Transcript) -> Facts:
     )
 
 
+def _models_own(t: Transcript) -> list[Turn]:
+    live = {side.role for side in t.participants if side.live}
+    return [turn for turn in t.turns if turn.role in live and not turn.given]
+
+
 def _spoken(t: Transcript) -> list[Turn]:
-    return [turn for turn in t.turns if turn.text is not None and not turn.given]
+    return [turn for turn in _models_own(t) if turn.text is not None]
 
 
 def _texts(t: Transcript) -> list[str]:

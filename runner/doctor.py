@@ -352,7 +352,8 @@ def _unfinished(name: str, reading: Reading) -> Iterator[Finding]:
         yield Finding("ok", name, f"complete: {counted(total, 'conversation')}{early}")
         return
     others = "".join(f", {number:,} {status}" for status, number in counts.items() if number and status != "complete")
-    text = f"{cut}{counts['complete']:,} of {counted(total, 'conversation')} complete{early}{others}"
+    style = "" if reading.style_trouble is None else f"; a style cannot show some: {reading.style_trouble}"
+    text = f"{cut}{counts['complete']:,} of {counted(total, 'conversation')} complete{early}{others}{style}"
     yield Finding("warning", name, text, go_on or command("report", reading.folder))
 
 

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from math import ceil
 from typing import Final, NamedTuple
 
-from runner.conversation import DURING, Aside, Conversation, Participant
+from runner.conversation import DURING, Aside, Conversation, Participant, next_may_speak, with_role
 from runner.limits import Limits
 from runner.money import Nanos, Price, ceiling
 from runner.prices import extra_text, text_bound
@@ -122,7 +122,7 @@ def loads(
 
     said = common
     tops = {role: guess.given(f"[{len(conversation.lines)}] {p.label} ({role}):") for role, p in speakers.items()}
-    names = guess.given(f"Next may speak: {', '.join(speakers)}. Answer with one name.") + guess.per_message
+    names = guess.given(next_may_speak([with_role(p) for p in speakers.values()])) + guess.per_message
     together: dict[int, set[str]] = {}
     for line in conversation.lines:
         together.setdefault(line.round, set()).add(line.role)

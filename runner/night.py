@@ -7,8 +7,8 @@ sent then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from glob import escape as glob_escape
@@ -18,19 +18,19 @@ from typing import Any, Final
 import anyio
 
 from runner import __version__
-from runner.branches import Wish, branched
+from runner.branches import Wish, branched, waited_for_again
 from runner.catalogue import PriceList, Sources, kept
 from runner.events import Branched, Failed, HistoryError, Opened, Replied, Sent, State
 from runner.foreign import command, in_words
 from runner.gate import Gate
 from runner.inbox import Inboxes
-from runner.job import Job, style_module
+from runner.job import Files, Job, style_module
 from runner.journal import FILE, LOCK_FILE, Journal, said_in, scan
 from runner.ledger import Known, Ledger, Purse, Scope, Spender, Told, frozen_day, month_of, run_id, told_by
 from runner.limits import MINUTE, Lane
 from runner.lines import Damaged, StorageError, TooNew
 from runner.lookups import LookUps
-from runner.money import Nanos, Price, shown
+from runner.money import FREE, Nanos, Price, shown
 from runner.notify import End, send
 from runner.outputs import STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, reading_of
 from runner.plan import Cell, Plan, make_plan, slug
@@ -46,17 +46,18 @@ from runner.preflight import (
     prices,
 )
 from runner.providers import Endpoint
-from runner.render import STYLES, StyleError
 from runner.render.figures import counted
 from runner.roster import Roster
 from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, SPOILED, Session, Watcher, run, worst
 from runner.selection import (
     Found,
     Options,
+    called_for,
     date_of,
     first_of,
     key_of,
     look_through,
+    must_fit,
     overran_before,
     select,
     unfinished_elsewhere,
@@ -70,6 +71,8 @@ from runner.world import Clock, Disk, LockHeld, Wire, World
 
 VERSION: Final = __version__
 EXIT_HELD: Final = 7
+UNWRITTEN: Final = "views"
+"""Why a life whose conversations are all well ends with another exit code than 0: some view could not be written."""
 _STALE_SECONDS: Final = 20 * 3600.0
 
 
@@ -201,7 +204,7 @@ def _end(one: Ready, code: int) -> End:
     reading, state = one.views.reading, one.journal.state
     reasons: tuple[str, ...] = ()
     if state.lives == one.opened.life:
-        closed = state.closed[-1][1] if not state.is_open else None
+        closed = reading.closed
         code, reasons = (EXIT_STORAGE, ("storage",)) if closed is None else (closed.exit, closed.reasons)
     return End(
         job=reading.job,
@@ -232,15 +235,19 @@ async def _notify(world: World, place: Place, source: Source, end: End, tell: Te
 
 def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
     closed = one.journal.state.closed
-    failed = sum(one.journal.state.of(cell.id).status == "failed" for cell in one.selected)
-    listeners = (aside for cell in one.selected for aside in one.plan.after(cell))
-    silent = sum(one.journal.state.of(aside.id).status == "failed" for aside in listeners)
+    failed, silent = _failed(one)
     if failed or silent:
         observers = [f"{counted(silent, 'observer')} failed"] if silent else []
         what = ", ".join([*([f"{failed} failed"] if failed else []), *observers])
         tell(f"{one.name}: 0 calls; {what}, and nothing else is missing")
         tell(f"  to take them up again: {one.views.reading.command()}")
         return EXIT_UNFINISHED
+    counts = one.views.reading.counts()
+    if left := sum(count for status, count in counts.items() if status != "complete"):
+        of = f"{left:,} of the {sum(counts.values()):,} conversations of the run"
+        tell(f"{one.name}: nothing to do in what was asked for, 0 calls; not complete: {of}")
+        tell(f"  to go on with them: {one.views.reading.command()}")
+        return 0
     since = closed[-1][0] if closed else clock.wall()
     early = one.views.reading.stopped_early()
     parted = f", {early:,} of them stopped early (the index says why)" if early else ""
@@ -250,11 +257,24 @@ def _say_complete(clock: Clock, one: Ready, tell: Tell) -> int:
     return 0
 
 
+def _failed(one: Ready) -> tuple[int, int]:
+    """How many conversations of those that are meant have failed, and how many observers of them."""
+    state = one.journal.state
+    failed = sum(state.of(cell.id).status == "failed" for cell in one.selected)
+    listeners = (aside for cell in one.selected for aside in one.plan.after(cell))
+    return failed, sum(state.of(aside.id).status == "failed" for aside in listeners)
+
+
 def _has_news(one: Ready) -> bool:
-    """True when something is to be kept that the journal file has not: a label, a price, a style mended."""
+    """True when something is to be kept that the journal file has not: a label, a price, a style mended.
+
+    Also when the last life was about a part that is well, and the whole is not: all that tells of the run says so then.
+    """
     closed = one.journal.state.closed
-    was_spoiled = bool(closed) and SPOILED in closed[-1][1].reasons
-    return (one.opened.job is not None and one.journal.seq > 0) or one.journal.is_ahead or was_spoiled
+    was_spoiled = bool(closed) and (closed[-1][1].style_trouble is not None or SPOILED in closed[-1][1].reasons)
+    is_whole = len(one.selected) == len(one.plan.cells)
+    was_part = bool(closed) and closed[-1][1].exit == 0 and is_whole and any(_failed(one))
+    return (one.opened.job is not None and one.journal.seq > 0) or one.journal.is_ahead or was_spoiled or was_part
 
 
 async def _work(
@@ -339,6 +359,15 @@ async def _write_views(one: Ready, tell: Tell) -> int:
     except OSError as error:
         remedy = f"the journal is sound: {command('report', one.journal.folder)}"
         tell(f"{one.name}: the views could not be written ({error.strerror}); {remedy}")
+        closed = views.reading.closed
+        if closed is not None:
+            code = worst((closed.exit, EXIT_STORAGE))
+            reasons = (*closed.reasons, UNWRITTEN) if code == closed.exit else (UNWRITTEN, *closed.reasons)
+            # The record of the end is there by now: what can be written of it tells the code that a process ends with.
+            one.views.reading.ended = views.reading.ended = replace(closed, exit=code, reasons=reasons)
+            for write in (views.night, views.status):
+                with suppress(OSError):
+                    await write(records)
         return EXIT_STORAGE
     return 0
 
@@ -404,13 +433,24 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
     key = key_of(world.disk, home, job, today, options)
     folder = home / key
     plan = make_plan(job, today)
-    endpoints = endpoints_of(plan, source.environ, place.built_in)
     lists = kept(world.disk, place.state, map(at, plan.providers.values()), tell)
-    sources = Sources({}, lists, place.price_list)
+    listed = plan.providers.keys()
+
+    def reached(plan: Plan, state: State, needed: Collection[str]) -> tuple[dict[str, Endpoint], dict[str, Price]]:
+        nonlocal lists, listed
+        endpoints = endpoints_of(plan, source.environ, place.built_in, needed)
+        if not plan.providers.keys() <= listed:
+            # Who was asked to join in may be the only one of a provider.
+            lists, listed = kept(world.disk, place.state, map(at, plan.providers.values()), tell), plan.providers.keys()
+        sources = Sources(frozen(plan, state), lists, place.price_list)
+        return endpoints, prices(plan, sources, source.file, needed)
+
     # Looked through before there is a journal, so that a night that cannot begin leaves nothing behind.
     found = None
     if not world.disk.exists(folder / FILE):
-        found = look_through(plan, State(), options, prices(plan, sources, source.file))
+        found = look_through(plan, State(), options)
+        _, known = reached(plan, State(), called_for(plan, State(), found.missing))
+        must_fit(plan, found, State(), known)
     journal = await _open(world, folder, f"{job.name}/{key}", place.holder)
     try:
         state = journal.state
@@ -424,6 +464,8 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
             journal.record(options.engaged)
             plan = make_plan(job, date, state.additions)
         if options.wish is not None:
+            # What refuses the life does so before the wish is kept.
+            look_through(plan, state, replace(options, only=()))
             known_before = set(state.branches)
             added = _branch(options.wish, plan, journal)
             plan = make_plan(job, date, state.additions)
@@ -432,14 +474,13 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
                 its, before = plan.by_id[one.cell].name, plan.name_of(one.origin)
                 again = ", as was asked for before" if one.cell in known_before else ""
                 tell(f"{its} goes on with {before} from turn {one.through + 1}{again}")
-        if not plan.providers.keys() <= endpoints.keys():
-            # Who was asked to join in may be the only one of a provider.
-            endpoints = endpoints_of(plan, source.environ, place.built_in)
-            lists = kept(world.disk, place.state, map(at, plan.providers.values()), tell)
-            sources = replace(sources, lists=lists)
-        known = prices(plan, replace(sources, frozen=frozen(plan, state)), source.file)
+                origin = next(cell for cell in (*plan.cells, *plan.superseded) if cell.id == one.origin)
+                for line in waited_for_again(plan, plan.by_id[one.cell], _talk(plan, journal, origin)):
+                    tell(f"{its}: {line}")
         if found is None or state.lives:
-            found = look_through(plan, state, options, known)
+            found = look_through(plan, state, options)
+        endpoints, known = reached(plan, state, called_for(plan, state, found.missing, found.reopened))
+        must_fit(plan, found, state, known)
         if journal.torn is not None:
             tell(f"{folder}: the last lines of the journal were torn by a crash; they were moved to {journal.torn}")
         for line in left_out(plan):
@@ -475,27 +516,23 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
 def _branch(wish: Wish, plan: Plan, journal: Journal) -> list[Branched]:
     """Add to a run the branches that it has not yet; they are in its journal when its next life begins."""
 
-    def talk(cell: Cell) -> Talk:
-        return talk_of(plan.conversation(cell), journal.state, lambda place: said_in(journal.read(place)))
-
-    added = branched(wish, plan, journal.state, talk)
+    added = branched(wish, plan, journal.state, partial(_talk, plan, journal))
     for one in added:
         if one.cell not in journal.state.branches:
             journal.record(one)
     return added
 
 
+def _talk(plan: Plan, journal: Journal, cell: Cell) -> Talk:
+    return talk_of(plan.conversation(cell), journal.state, lambda place: said_in(journal.read(place)))
+
+
 def _shown_by(world: World, source: Source, folder: Path, journal: Journal, plan: Plan, key: str) -> Reading:
     """What shows a run; CannotBegin where a style of the user's own cannot be used."""
-    load = partial(style_module, Path(source.file).parent)
-    reading = Reading(world.disk, folder, journal.state, plan, key, journal, load)
-    try:
-        for name, prompt in plan.job.prompts.items():
-            cell = next((cell for cell in plan.cells if cell.prompt == name), None)
-            if cell is not None and prompt.look.style not in STYLES:
-                reading.style(cell)
-    except StyleError as error:
-        raise CannotBegin(EXIT_JOB, str(error)) from None
+    reading = Reading(world.disk, folder, journal.state, plan, key, journal)
+    troubles = reading.lend(partial(style_module, Path(source.file).parent))
+    if troubles:
+        raise CannotBegin(EXIT_JOB, *troubles.values())
     return reading
 
 
@@ -758,13 +795,15 @@ def _session(
     lanes: Mapping[str, Lane],
     gate: Gate,
 ) -> Session:
-    known = one.prices
-    for alias, overran in overran_before(one.plan, one.journal.state, known).items():
+    # Whom nobody is to call needs no price: what it said was read in, and paid for elsewhere.
+    known = {alias: one.prices.get(alias, FREE) for alias in one.plan.models}
+    for alias, overran in overran_before(one.plan, one.journal.state, one.prices).items():
         gate.park_model(alias, overran)
     # Reopened conversations are missing, although the state will say so only when the life has begun.
     roster = Roster(one.plan, one.journal, known, lanes, one.missing, gate, one.purse.ceiling)
     transport = HttpTransport(world.wire, world.clock, one.endpoints)
-    inboxes = Inboxes(world.disk, world.programs, Path(one.source.file).parent, one.source.job.variables())
+    job = Path(one.source.file)
+    inboxes = Inboxes(world.disk, world.programs, job.parent, Files().root(job), one.source.job.variables())
     return Session(
         plan=one.plan,
         journal=one.journal,
@@ -777,8 +816,8 @@ def _session(
         opened=one.opened,
         ended=partial(_write_transcript, one),
         inbox=inboxes.look,
-        look_ups=LookUps(one.journal, transport, known, partial(_extra, one.plan), partial(_overran, one, gate)),
+        look_ups=LookUps(one.journal, transport, one.prices, partial(_extra, one.plan), partial(_overran, one, gate)),
         purse=one.purse,
         deadline=one.plan.job.ends(world.clock.wall()),
-        spoiled=one.views.are_spoiled,
+        style_trouble=one.views.find_trouble,
     )

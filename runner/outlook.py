@@ -384,6 +384,7 @@ def differences(before: Conversation, after: Conversation) -> list[str]:
         *_value("roles", *(", ".join(p.role for p in c.participants) for c in (before, after))),
     ]
     then = {p.role: p for p in before.participants}
+    renamed = len(then) == len(after.participants) and then.keys() != {p.role for p in after.participants}
     for now in after.participants:
         if now.role in then:
             found += _sides(then[now.role], now)
@@ -394,7 +395,7 @@ def differences(before: Conversation, after: Conversation) -> list[str]:
         if old != new:
             told = list(_value(what, *(", ".join(map(_listener, some)) or None for some in (old, new))))
             found += told or [f"{what}: asked otherwise"]
-    if before.rounds == after.rounds and [x.role for x in before.lines] != [x.role for x in after.lines]:
+    if before.rounds == after.rounds and _order(before, renamed=renamed) != _order(after, renamed=renamed):
         found.append("turns: another order of speaking")
     for role in (p.role for p in after.participants if p.role in then):
         own = ([x for x in c.lines if x.role == role] for c in (before, after))
@@ -407,6 +408,13 @@ def differences(before: Conversation, after: Conversation) -> list[str]:
     elif (before.send_seed is None) != (after.send_seed is None):
         found.append(f"send_seed: {_yes(before.send_seed is not None)} -> {_yes(after.send_seed is not None)}")
     return found
+
+
+def _order(conversation: Conversation, *, renamed: bool) -> list[str] | list[int]:
+    """Who speaks when: by role, or by who spoke first, where the roles are called otherwise on the other side."""
+    roles = [line.role for line in conversation.lines]
+    places = {role: place for place, role in enumerate(dict.fromkeys(roles))}
+    return [places[role] for role in roles] if renamed else roles
 
 
 def _rule(rule: Rule) -> str:

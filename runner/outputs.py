@@ -8,7 +8,7 @@ Every view is a function of it, so two processes that read the same journal writ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ import orjson
 
 from runner.census import Census, standing_of
 from runner.conversation import DURING, STATUSES, Aside, Conversation, Status, Transcript
-from runner.events import LASTING, Account, Place, Progress, State
+from runner.events import LASTING, Account, Closed, Place, Progress, State
 from runner.forecast import AT_MOST, expecting, loads
 from runner.foreign import one_line
 from runner.job import Job, JobError
@@ -29,7 +29,7 @@ from runner.ledger import BUDGETS, Scope
 from runner.limits import RUN_BUDGET, Lane
 from runner.money import Nanos, Price, dollars
 from runner.plan import Cell, Plan, make_plan, who_of
-from runner.render import DEFAULT, STYLES, Links, Style, jsonl, own_style, summary
+from runner.render import DEFAULT, STYLES, Links, Style, StyleError, jsonl, own_style, summary
 from runner.talk import Talk, rounds_done
 from runner.transcripts import Scribe, last_view
 from runner.world import Disk
@@ -85,12 +85,13 @@ class Reading:
     key: str
     journal: Journal | None = None
     """Where this process writes the run itself: the state is then ahead of the file."""
-    load: Callable[[str], ModuleType] | None = None
-    """Loads a style of the user's own. Its code is only run where the user names the job or the style: without this,
-    transcripts in such a style are left as they are."""
+    ended: Closed | None = None
+    """How the last life ended, where something went wrong after that was recorded."""
     _census: Census | None = None
     _not_begun: dict[Hashable, Callable[[str, str, int], bytes]] = field(default_factory=dict)
-    _own: dict[str, Style | None] = field(default_factory=dict)
+    _own: dict[str, Style] = field(default_factory=dict)
+    """The styles of the user's own. Their code is only run where he asks for it: transcripts in others are left as they
+    are."""
     _looked_up: set[str] = field(default_factory=set)
     _listeners: set[str] = field(default_factory=set)
     """Of the ids that were looked up in earlier versions of the job, those of somebody who listened."""
@@ -103,6 +104,13 @@ class Reading:
         """How a conversation stands, and why."""
         standing = standing_of(self.state.of(cell.id))
         return standing.status, standing.reason
+
+    @property
+    def closed(self) -> Closed | None:
+        """How the last life ended; None while it goes on, or where none began."""
+        if self.ended is not None:
+            return self.ended
+        return self.state.closed[-1][1] if self.state.closed and not self.state.is_open else None
 
     @property
     def census(self) -> Census:
@@ -250,12 +258,26 @@ class Reading:
 
     def style(self, cell: Cell) -> Style | None:
         """How a conversation's transcript is to look; None where that is a style of the user's own, unknown here."""
-        look = self.plan.look(cell)
-        if look.style in STYLES:
-            return STYLES[look.style]
-        if look.style not in self._own:
-            self._own[look.style] = None if self.load is None else own_style(look, self.load)
-        return self._own[look.style]
+        name = self.plan.look(cell).style
+        return STYLES.get(name) or self._own.get(name)
+
+    def lend(self, load: Callable[[str], ModuleType]) -> dict[str, str]:
+        """Run the styles of the user's own that conversations are shown in; by style, why one of them is no use."""
+        troubles: dict[str, str] = {}
+        prompts = {cell.prompt for cell in self.plan.cells}
+        for name, prompt in self.plan.job.prompts.items():
+            look = prompt.look
+            if name in prompts and look.style not in STYLES and look.style not in self._own | troubles:
+                try:
+                    self._own[look.style] = own_style(look, load)
+                except StyleError as error:
+                    troubles[look.style] = str(error)
+        return troubles
+
+    @property
+    def style_trouble(self) -> str | None:
+        """What the last life found wrong with a style of the user's own; None once another one is under way."""
+        return None if self.closed is None else self.closed.style_trouble
 
     def markdown(self, cell: Cell, style: Style | None = None, transcript: Transcript | None = None) -> str:
         """The transcript of a conversation: in its own style, or in another one."""
@@ -293,7 +315,7 @@ class Reading:
     def night(self, records: int) -> summary.Night:
         """The whole run, as its index shows it."""
         state = self.state
-        closed = state.closed[-1][1] if state.closed and not state.is_open else None
+        closed = self.closed
         ends = {event.life: (at, event.exit) for at, event in state.closed}
         replaced, redone = self.replaced(), self.redone()
         observers = list(self.observers())
@@ -302,6 +324,7 @@ class Reading:
             run=self.key,
             exit_code=None if closed is None else closed.exit,
             reasons=() if closed is None else closed.reasons,
+            style_trouble=self.style_trouble,
             records=records,
             conversations=tuple(self.row(cell) for cell in self.plan.cells),
             spend=self._spend(),
@@ -330,6 +353,7 @@ class Reading:
                 if one.status != "complete"
             ),
             command=self.command(),
+            too_low=tuple(self.too_low()),
             refused_parameters=self.refused_parameters(),
         )
 
@@ -337,7 +361,7 @@ class Reading:
         """The command that goes on with the run; None when nothing is left to do."""
         left = set(self.census.statuses)
         left |= {one.status for one in self.observers() if one.aside.kind not in DURING}
-        if left <= {"complete"}:
+        if left <= {"complete"} and self.style_trouble is None:
             return None
         # Where not even the first record could be kept, the command is that of any run.
         options = self.state.opened[-1][1].options if self.state.opened else {}
@@ -365,16 +389,19 @@ class Reading:
         most, state, plan = self.plan.budget.run, self.state, self.plan
         silent = [one for one in self.observers() if one.aside.kind not in DURING and one.status not in LASTING]
         reasons = set(self.census.standings) | {(one.status, one.reason) for one in silent}
-        if most is None or ("budget", RUN_BUDGET) not in reasons:
+        is_short = ("budget", RUN_BUDGET) in reasons
+        if most is None or not (is_short or any(map(_has_too_little, silent))):
             return None
         left = [cell for cell in plan.cells if self.status(cell)[0] not in ("complete", "failed")]
         if state.run.held > 2 * most and any(tally.overrun for tally in state.tallies.values()):
             return None  # so much more than was foreseen may be a wrong figure: first it wants to be looked at
-        left += dict.fromkeys(one.cell for one in silent)
+        left += {one.cell.id: one.cell for one in silent}.values()
         prices = {alias: Price.of(figures) for alias, figures in state.opened[-1][1].prices.items()}
         listeners = {prompt.name: [one.model for one in prompt.listeners] for prompt in plan.job.prompts.values()}
         if not all({*dict(cell.models).values(), *listeners[cell.prompt]} <= prices.keys() for cell in left):
             return None  # the job has a model that no life has known
+        if not is_short and not self._would_be_short(silent, most, prices):
+            return None
         tallies = state.tallies
         # A model that has not answered yet may use all of its limit, and too little money would end in the same way.
         guess = expecting(lambda alias: (tallies[alias].mean_output if alias in tallies else None) or inf)
@@ -389,6 +416,25 @@ class Reading:
             largest = max(largest, *dearest, 0)
         cent = 10_000_000
         return -(max(state.run.held + rest * 5 // 4 + largest, most + largest) // -cent) * cent
+
+    def _would_be_short(self, silent: Iterable[Observer], most: Nanos, prices: Mapping[str, Price]) -> bool:
+        """True where the run has no room either for the comment of somebody whose own ceiling is too low."""
+        alike = {(self._scene(one.cell), one.aside.prompt, one.aside.by): one for one in silent if _has_too_little(one)}
+        for one in alike.values():
+            conversation = self.plan.conversation(one.cell)
+            others = {aside.id for aside in conversation.after} - {one.aside.id}
+            load = loads(conversation, prices.__getitem__, AT_MOST, self.state.done(conversation).turns, others)
+            if self.state.run.held + load[one.aside.by.alias].largest > most:
+                return True
+        return False
+
+    def too_low(self) -> list[str]:
+        """The ceilings that keep observers from commenting, and that neither `--budget` nor a new day raises.
+
+        Of those of models and providers as well: only the job file has them.
+        """
+        silent = (one for one in self.observers() if one.aside.kind not in DURING and _has_too_little(one))
+        return sorted({one.reason for one in silent if one.reason is not None})
 
     def _scene(self, cell: Cell) -> tuple[object, ...]:
         """What conversations have in common whose rest costs the same."""
@@ -492,15 +538,16 @@ class Reading:
         """How those stand who comment on what is complete, and why some have not."""
         observers = [one for one in self.observers() if one.aside.kind not in DURING]
         counts = Counter(one.status for one in observers)
-        why = Counter((one.status, who_of(one.aside), one.reason) for one in observers if one.status != "complete")
+        silent = [one for one in observers if one.status != "complete"]
         return {
             **{status: counts[status] for status in STATUSES},
             "total": len(observers),
-            "why": [
-                {"status": status, "observer": who, "reason": one_line(reason or "", 300), "conversations": number}
-                for (status, who, reason), number in why.most_common(_MOST_WHYS)
-            ],
+            "why": _whys(silent),
         }
+
+    def _passed_over(self) -> list[dict[str, Any]]:
+        """Who gave no answer that was asked while conversations went on, and why."""
+        return _whys(one for one in self.observers() if one.aside.kind in DURING and one.status != "complete")
 
     def is_shown(self, records: int) -> bool:
         """False when something came after the views were written: a crash, a repair; the status is the last of them."""
@@ -516,7 +563,7 @@ class Reading:
     ) -> dict[str, Any]:
         """`status.json` but for its heartbeat: how the run stands, for programs."""
         state = self.state
-        closed = state.closed[-1][1] if state.closed and not state.is_open else None
+        closed = self.closed
         census, spend = self.census, self._spend()
         replaced, redone = self.replaced(), self.redone()
         return {
@@ -526,10 +573,12 @@ class Reading:
             "state": "closed" if closed is not None else "running" if state.is_open else "never began",
             "exit": None if closed is None else closed.exit,
             "reasons": [] if closed is None else list(closed.reasons),
+            "style_trouble": self.style_trouble,
             "conversations": {**self.counts(), "total": len(self.plan.cells)},
             "stopped_early": self.stopped_early(),
             "why": self.whys(),
             "observers": self._observers(),
+            "passed_over": self._passed_over(),
             "refused_parameters": self.refused_parameters(),
             "turns": census.turns,
             "flags": {"truncated": census.truncated, "refused": census.refused},
@@ -554,6 +603,7 @@ class Reading:
             },
             "lanes": [_lane(lane, now) for lane in lanes],
             "waits_for": waits_for,
+            "too_low": self.too_low(),
             "continue": self.command(),
             "records": records,
         }
@@ -577,11 +627,24 @@ def reading_of(disk: Disk, folder: Path, found: Scan) -> Reading:
     return Reading(disk, folder, state, plan, state.jobs[-1].key)
 
 
+def _has_too_little(one: Observer) -> bool:
+    """True where a ceiling stopped somebody who listens that is not over the run, the day or the month."""
+    return one.status == "budget" and one.reason not in (None, RUN_BUDGET, *BUDGETS.values())
+
+
 def _spoken(conversation: Conversation, progress: Progress) -> int:
     return next(
         (i for i, line in enumerate(conversation.lines) if line.given is None and line.number not in progress.replies),
         len(conversation.lines),
     )
+
+
+def _whys(silent: Iterable[Observer]) -> list[dict[str, Any]]:
+    found = Counter((one.status, who_of(one.aside), one.reason) for one in silent)
+    return [
+        {"status": status, "observer": who, "reason": one_line(reason or "", 300), "conversations": number}
+        for (status, who, reason), number in found.most_common(_MOST_WHYS)
+    ]
 
 
 def _account(name: str, aliases: list[str], state: State) -> summary.Account:

@@ -5,7 +5,7 @@ What is missing is a `CannotBegin`, with everything that is missing of its kind 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from hashlib import sha256
@@ -21,7 +21,7 @@ from runner.job.environment import hidden
 from runner.job.problem import listed
 from runner.limits import Lane, Limits
 from runner.money import FREE, Nanos, Price, ceiling, dollars
-from runner.plan import Model, Plan
+from runner.plan import Cell, Model, Plan
 from runner.prices import input_bound, view_bound
 from runner.providers import DIALECTS, Endpoint
 from runner.sim.config import SimConfig, load_config, price_of
@@ -79,10 +79,13 @@ def frozen(plan: Plan, state: State) -> dict[str, Price]:
     return found
 
 
-def prices(plan: Plan, sources: Sources = NOWHERE, file: str = "JOB") -> dict[str, Price]:
+def prices(
+    plan: Plan, sources: Sources = NOWHERE, file: str = "JOB", needed: Collection[str] | None = None
+) -> dict[str, Price]:
     """What each model charges, and who says so: the job, else the nearest source; CannotBegin where none tells.
 
-    `file` is where the job stands, for commands to copy.
+    `file` is where the job stands, for commands to copy. Where only the models of these aliases are `needed`, another
+    one whose price nobody tells is left out.
     """
     found: dict[str, Price] = {}
     unknown: list[str] = []
@@ -90,6 +93,8 @@ def prices(plan: Plan, sources: Sources = NOWHERE, file: str = "JOB") -> dict[st
     for alias, model in plan.models.items():
         provider = plan.providers[model.provider]
         price = price_for(model, provider, sources)
+        if price is None and needed is not None and alias not in needed:
+            continue
         if price is None and provider.base_url == BUILT_IN:
             known = ", ".join(sim_config(provider).models)
             what = f"{provider.name}: the built-in provider has no model {model.id}, but {known}"
@@ -169,12 +174,12 @@ def sim_config(provider: Provider) -> SimConfig:
     return load_config(provider.sim or {}).config
 
 
-def first_calls_that_do_not_fit(plan: Plan, known: Mapping[str, Price]) -> dict[str, str]:
-    """A line for each cell, by id, of which not even one turn fits its ceilings."""
+def first_calls_that_do_not_fit(plan: Plan, cells: Sequence[Cell], known: Mapping[str, Price]) -> dict[str, str]:
+    """A line for each of these cells, by id, of which not even one turn fits its ceilings."""
     budget = plan.budget
     found: dict[str, str] = {}
     worst_by_scene: dict[tuple[str, int, tuple[tuple[str, str], ...]], tuple[Nanos, str]] = {}
-    for cell in plan.cells:
+    for cell in cells:
         scene = (cell.prompt, cell.pairing, cell.models)
         if scene not in worst_by_scene:
             worst_by_scene[scene] = _first_call(plan.conversation(cell), known)
@@ -280,12 +285,21 @@ def _header(value: str, environ: Mapping[str, str]) -> str | Secret:
 
 
 def endpoints_of(
-    plan: Plan, environ: Mapping[str, str], built_in: Mapping[tuple[str, str], str]
+    plan: Plan,
+    environ: Mapping[str, str],
+    built_in: Mapping[tuple[str, str], str],
+    needed: Collection[str] | None = None,
 ) -> dict[str, Endpoint]:
-    """Where the providers of a plan are; CannotBegin with every key that is missing and every unsafe address."""
+    """Where the providers of a plan are; CannotBegin with every key that is missing and every unsafe address.
+
+    Where only the models of these aliases are `needed`, other providers are left out.
+    """
     found: dict[str, Endpoint] = {}
     troubles: dict[str, list[str]] = {}
+    called = {model.provider for alias, model in plan.models.items() if needed is None or alias in needed}
     for name, provider in plan.providers.items():
+        if name not in called:
+            continue
         here = built_in.get((plan.job.name, name))
         try:
             found[name] = endpoint(provider, environ, here)
@@ -321,7 +335,8 @@ def lanes_of(
 ) -> list[dict[str, Lane]]:
     """The lane of each model of each plan: one for a provider and key, whichever job uses it, at the tighter limits.
 
-    What the built-in provider serves belongs to this process; any other account may be used by another one as well.
+    What the built-in provider serves belongs to this process; any other account may be used by another one as well. A
+    provider without an endpoint is one that is not called, and its lane is for the figures alone.
     All together have no more slots than `most_calls`, and `tell` is told where that is less than the jobs allow;
     CannotBegin when it is not one for each.
     """
@@ -332,10 +347,12 @@ def lanes_of(
     for plan, endpoints in plans:
         mine: dict[str, _Identity] = {}
         for alias, model in plan.models.items():
-            provider, end = plan.providers[model.provider], endpoints[model.provider]
+            provider, end = plan.providers[model.provider], endpoints.get(model.provider)
             own = provider.limits.per == "model"
-            identity = mine[alias] = (end.base_url.rstrip("/"), _key(end), model.id if own else "")
-            if provider.base_url == BUILT_IN:
+            account = (plan.job.name, provider.name) if end is None else (end.base_url.rstrip("/"), _key(end))
+            identity = mine[alias] = (*account, model.id if own else "")
+            # Where nobody is called, nothing is shared with another process.
+            if provider.base_url == BUILT_IN or end is None:
                 ours.add(identity)
             said = replace(provider.limits, concurrency=provider.limits.concurrency or DEFAULT_CONCURRENCY)
             limits[identity] = tighter(limits[identity], said) if identity in limits else said

@@ -255,9 +255,13 @@ class Roster:
 
     def over(self, cell: Cell, speaker: Participant, aside: Aside | None = None) -> list[Ceiling]:
         """Every ceiling that a call of this speaker must fit; who comments on the whole has a budget of his own."""
-        names = ["run", "shared", f"model:{speaker.alias}", f"provider:{speaker.provider}"]
         comments = aside is not None and aside.kind not in DURING
-        names.append(f"observer:{aside.budget}" if aside is not None and comments else f"pairing:{cell.pairing}")
+        names = ["run", "shared", f"model:{speaker.alias}", f"provider:{speaker.provider}"]
+        if aside is not None and comments:
+            # The narrowest first: the run is told of only where more money for it would help.
+            names = [f"observer:{aside.budget}", *names[2:], *names[:2]]
+        else:
+            names.append(f"pairing:{cell.pairing}")
         found = [self.ceilings[name] for name in names if name in self.ceilings]
         own = None if comments else self._own_ceiling(cell)
         return found if own is None else [*found, own]

@@ -47,6 +47,8 @@ _CLOCK_SECONDS: Final = 60.0
 """How often a run with a deadline looks at the clock."""
 _SHORTEST_WAIT: Final = 1.0
 """So soon after a look into an inbox no other one is worth it."""
+_LAST_LOOK_SECONDS: Final = 5.0
+"""What an inbox asks has so much longer when nothing is begun any more: it may have taken a letter out already."""
 _REFUSES_ALL_AFTER: Final = 3
 """A model that turns down the requests of so many conversations, and answers none, gets no more of them."""
 
@@ -146,7 +148,7 @@ class Session:
     """The money of the day and the month, where it is counted."""
     deadline: float | None = None
     """When this run may begin no more calls, by the wall clock."""
-    spoiled: Callable[[], bool] = lambda: False
+    style_trouble: Callable[[], str | None] = lambda: None
     """True when what was said cannot be shown as the job wants it."""
     _turned_down: dict[str, int] = field(default_factory=dict)
     _doubted: dict[str, _Doubt] = field(default_factory=dict)
@@ -229,7 +231,7 @@ class Session:
     async def _hear(self, held: Held, line: Line) -> None:
         """Take a line out of its inbox; Refused when there is none, and nobody else has anything to do."""
         held.beginning.arrived()
-        heard = await self.inbox(held.talk, line)
+        heard = await self._look(held, line)
         if isinstance(heard, NotYet):
             heard = await self._wait_for(held, line, heard)
         if isinstance(heard, NotYet):
@@ -248,10 +250,25 @@ class Session:
                 is_new = anyio.current_time() >= looked + _SHORTEST_WAIT
                 if self.gate.why_closed(self.journal) is not None or not (others_talk or is_new):
                     return heard
-                looked, found = anyio.current_time(), await self.inbox(held.talk, line)
+                looked, found = anyio.current_time(), await self._look(held, line)
                 if isinstance(found, Letter) or not others_talk:
                     return found
                 heard = found
+
+    async def _look(self, held: Held, line: Line) -> Letter | NotYet:
+        """Look into an inbox, and no longer than the end of the run allows."""
+        found: Letter | NotYet = NotYet("it was still asked for when the run ended")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end_look, tasks.cancel_scope)
+            found = await self.inbox(held.talk, line)
+            tasks.cancel_scope.cancel()
+        return found
+
+    async def _end_look(self, look: anyio.CancelScope) -> None:
+        while self.gate.why_closed(self.journal) is None:
+            await self.gate.rest(_SHORTEST_WAIT)  # the end of one run among several wakes nobody
+        await anyio.sleep(_LAST_LOOK_SECONDS)
+        look.cancel()
 
     async def _ask_aside(self, held: Held, aside: Aside, turn: int) -> None:
         """Ask somebody who only listens. Who gives no answer is passed over, and the conversation goes on without.
@@ -569,8 +586,9 @@ class Session:
             stopped = doubt.resolved(id_)
             if stopped.status != self.journal.state.of(id_).status:
                 self.journal.record(stopped)
-        code, reasons = self._exit(signalled)
-        self.journal.record(Closed(self.opened.life, code, reasons))
+        trouble = None if signalled or self.journal.failing is not None else self.style_trouble()
+        code, reasons = self._exit(signalled, trouble)
+        self.journal.record(Closed(self.opened.life, code, reasons, trouble))
         return code
 
     def _unfinished(self, cell: Cell) -> list[str]:
@@ -580,7 +598,7 @@ class Session:
             return [cell.id]
         return [aside.id for aside in self.plan.after(cell) if not state.of(aside.id).lasting]
 
-    def _exit(self, signalled: int) -> tuple[int, tuple[str, ...]]:
+    def _exit(self, signalled: int, trouble: str | None) -> tuple[int, tuple[str, ...]]:
         state = self.journal.state
         statuses = {state.of(cell.id).status or "pending" for cell in self.selected}
         found: dict[int, str] = {}
@@ -602,7 +620,7 @@ class Session:
             found[EXIT_UNFINISHED] = "pending"
         elif silent - {"pending", "interrupted"} or (silent and not signalled):
             found[EXIT_UNFINISHED] = "observers"
-        elif not signalled and self.journal.failing is None and self.spoiled():
+        elif trouble is not None:
             found[EXIT_UNFINISHED] = SPOILED
         return worst(list(found)), tuple(found[code] for code in sorted(found, key=_WORST_FIRST.index))
 

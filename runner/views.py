@@ -46,6 +46,10 @@ class Views:
         self._clock = clock
         self.style_trouble: str | None = None
         """What went wrong first in a style of the user's own; what it could not show is shown in the usual one."""
+        self._trouble: OSError | None = None
+        """What went wrong first with a transcript of those that are written one after another."""
+        self.written = 0
+        """How many transcripts were written."""
         self._tried: set[str] = set()
         self._changed = reading.state.follow()
         self._transcripts: set[str] = set()
@@ -101,6 +105,7 @@ class Views:
         except BaseException:
             self._transcripts.discard(cell.id)
             raise
+        self.written += 1
 
     def _shown(self, cell: Cell, transcript: Transcript | None = None) -> str:
         self._tried.add(cell.id)
@@ -110,14 +115,14 @@ class Views:
             self.style_trouble = self.style_trouble or str(error)
             return self.reading.markdown(cell, STYLES[DEFAULT], transcript)
 
-    def are_spoiled(self) -> bool:
-        """True when a style of the user's own cannot show some conversation, whichever life has held it."""
+    def find_trouble(self) -> str | None:
+        """Why a style of the user's own cannot show some conversation, whichever life held it; None where all can."""
         prompts = self.reading.plan.job.prompts
         own = {name for name, prompt in prompts.items() if prompt.look.style not in STYLES}
         for cell in self.reading.written() if own else ():
             if cell.prompt in own and cell.id not in self._tried:
                 self._shown(cell)
-        return self.style_trouble is not None
+        return self.style_trouble
 
     async def status(
         self, records: int, lanes: tuple[Lane, ...] = (), now: float = 0.0, waits_for: str | None = None
@@ -175,23 +180,33 @@ class Views:
     async def _written(self, cell: Cell) -> bytes:
         """The line of a conversation whose transcript is written on the way."""
         transcript = self.reading.transcript(cell)
-        await self.conversation(cell, transcript)
+        await self._tried_to_write(cell, transcript)
         return self.reading.line(cell, transcript)
+
+    async def _tried_to_write(self, cell: Cell, transcript: Transcript | None = None) -> None:
+        """One transcript that cannot be written does not cost the others."""
+        try:
+            await self.conversation(cell, transcript)
+        except OSError as error:
+            self._trouble = self._trouble or error
 
     def _copy(self, piece: _Piece) -> bytes:
         return self.disk.read(self.reading.folder / LINES, piece.offset, piece.size)
 
     async def all(self, records: int) -> None:
-        """Every view, and none that belongs to no conversation any more."""
+        """Every view, and none that belongs to no conversation any more; OSError when all but some are written."""
         kept: set[Path] = set()
+        self._trouble = None
         self._follow()
         for cell in self.reading.written():
             kept.add(self.reading.folder / self.reading.file(cell))
             # The others are written with their lines.
             if self._is_due(cell) and (cell.id in self._lines or cell.id not in self.reading.plan.by_id):
-                await self.conversation(cell)
+                await self._tried_to_write(cell)
         self._clear(lambda path: path not in kept)
         await self.night(records, transcripts=True)
+        if self._trouble is not None:
+            raise self._trouble
         await self.status(records)
 
     def _is_due(self, cell: Cell) -> bool:

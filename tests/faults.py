@@ -44,7 +44,8 @@ SUBJECTS: Final[Mapping[str, Mapping[int, Fault]]] = {
         ),
         4: Fault(
             "A stop is asked for a third time, because the process hangs",
-            "It ends at once. The journal is as sound as after a kill.",
+            "It ends at once. The journal is as sound as after a kill. While a style of the user's own hangs in code "
+            "that hears no signal, it ends by itself after 30 seconds.",
         ),
         5: Fault(
             "A service manager or cron sends SIGTERM",
@@ -414,8 +415,8 @@ SUBJECTS: Final[Mapping[str, Mapping[int, Fault]]] = {
         ),
         84: Fault(
             "A reply that a spreadsheet would take for a formula",
-            "",
-            "nothing is exported to CSV yet; `conversations.jsonl` has texts as JSON strings",
+            "In an export to CSV an apostrophe stands before it, so that it is shown and not computed; it can be taken "
+            "away again by rule. In all other files texts are what was said.",
         ),
         85: Fault(
             "One model gives orders to the other",

@@ -15,7 +15,7 @@ from runner.conversation import Origin, Transcript
 from runner.plan import make_plan
 from tests.nights import TALK as JOB
 from tests.nights import job_of
-from tests.render.samples import conversation, turn
+from tests.render.samples import BASIL, HOST, conversation, turn
 
 CENT = 10_000_000
 PAIR = (("a", "sim/ada"), ("b", "sim/basil"))
@@ -195,6 +195,28 @@ def test_what_was_asked_otherwise_is_said_part_by_part_and_of_a_branch_from_wher
     redone = replace(before, id="other", origin=Origin(before.id, before.name, "redo", 3))
     assert difference(TALK, changed, (before, redone)).changes == ("redo from turn 4 on",)
     assert difference(TALK, TALK, (before, before)).changes == ()
+
+
+def with_a_person(**heard: Any) -> Transcript:
+    """Two letters and their answers; what the person wrote came from a file or out of a script."""
+    person = {"role": "host", "speaker": "Host", "alias": None, "provider": None, "model": None} | heard
+    lines = [
+        turn(n, text, **({"usage": Usage(output=20)} if n % 2 == 0 else person))
+        for n, text in enumerate(("Dear friend", "I keep the question.", "Which one?", "The first."), 1)
+    ]
+    return conversation(lines, participants=(HOST, BASIL), spent=CENT)
+
+
+@pytest.mark.parametrize("heard", [{"given": True}, {"heard": "letter.md"}])
+def test_the_lines_of_a_person_are_no_turns_of_a_model_wherever_they_come_from(heard: dict[str, Any]) -> None:
+    """Scripted on one side and read from a file or an inbox on the other, they count alike: on neither."""
+    found = facts(with_a_person(**heard))
+    assert (found.turns, found.planned, found.tokens, found.bought) == (2, 2, 40, True)
+    shorter = with_a_person(**heard)
+    shorter = replace(shorter, turns=(*shorter.turns[:3], replace(shorter.turns[3], text=None)))
+    told = difference(with_a_person(heard="letter.md"), shorter)
+    assert told.worse == ("turns: 2 -> 1",)
+    assert told.other == ("tokens written: 40 -> 20",)
 
 
 # --- texts -------------------------------------------------------------------------------------------------------

@@ -757,13 +757,12 @@ def dies(disk: MemoryDisk, *groups: Sequence[Event]) -> int:
     return durable[-1]
 
 
-@pytest.mark.fault(1)
-def test_death_in_any_operation_loses_nothing_that_was_durable() -> None:
-    """Killed in each operation of a life, then in each of the next one's opening: a prefix survives, and goes on."""
+def holds_through_two_deaths(step: int) -> None:
+    """Killed in each operation of a life, then in every so-manieth of the next one's opening."""
     whole = new_disk()
     dies(whole, *SCRIPT)
     for number in range(1, len(whole.operations) + 1):
-        for again in range(1, 9):
+        for again in range(1 + number % step, 9, step):
             disk = new_disk(at(number, Kill("here")))
             disk.random.seed(number)
             durable = dies(disk, *SCRIPT)
@@ -776,6 +775,18 @@ def test_death_in_any_operation_loses_nothing_that_was_durable() -> None:
             disk = disk.survivor()
             run_virtual(write, disk, [Stopped("new", "pending")])
             assert events_on(disk) == [*EVENTS[: journal.seq], Stopped("new", "pending")]
+
+
+@pytest.mark.fault(1)
+def test_death_in_any_operation_loses_nothing_that_was_durable() -> None:
+    """A prefix survives, and goes on; and does so when the opening of the next life is killed as well."""
+    holds_through_two_deaths(4)
+
+
+@pytest.mark.prove
+def test_death_in_any_two_operations_loses_nothing_that_was_durable() -> None:
+    """The same with each operation of the next life's opening."""
+    holds_through_two_deaths(1)
 
 
 def test_death_in_any_operation_of_a_repair_leaves_one_to_be_made(small: bytes) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from signal import SIGINT
+from signal import SIGINT, Signals
 from typing import Any
 
+import anyio
 import orjson
 import pytest
 
@@ -116,8 +117,11 @@ def test_a_moderator_says_who_speaks_and_each_is_shown_what_was_said_before() ->
         [("user", "Talk.\n\nthree: C1"), ("assistant", "A1"), ("user", "two: B1")],
     ]
     first, second = (shown[0][1] for shown in sent_to(one, "mod")[:2])
-    assert first.startswith("Talk.\n\n") and first.endswith("Next may speak: one, two, three. Answer with one name.")
-    assert "[1] cleo:\nC1" in second and second.endswith("Next may speak: one, two. Answer with one name.")
+    assert first.startswith("Talk.\n\n") and first.endswith(
+        "Next may speak: ada (one), basil (two), cleo (three). Answer with one name."
+    )
+    assert "[1] cleo (three):\nC1" in second
+    assert second.endswith("Next may speak: ada (one), basil (two). Answer with one name.")
 
 
 def test_nobody_speaks_twice_in_a_row_where_there_is_a_choice() -> None:
@@ -126,7 +130,14 @@ def test_nobody_speaks_twice_in_a_row_where_there_is_a_choice() -> None:
     lived(one, 0)
     assert roles_of(line_of(one, "table/ada~basil~cleo")) == IN_ORDER
     fourth = sent_to(one, "mod")[2][0][1]
-    assert fourth.endswith("Next may speak: one, two. Answer with one name.")
+    assert fourth.endswith("Next may speak: ada (one), basil (two). Answer with one name.")
+
+
+def test_a_moderator_may_answer_with_a_label() -> None:
+    """Of what he is shown each name will do, in any case."""
+    one = night(TABLE, SPEAKERS, picks("cleo", "Ada (one)", "-", "CLEO", "It is basil's turn."))
+    lived(one, 0)
+    assert roles_of(line_of(one, "table/ada~basil~cleo")).startswith("threeonetwo" + "threetwoone")
 
 
 @pytest.mark.parametrize("answer", ["nobody", "one or two", "the moderator", "onetwo", "four"])
@@ -198,7 +209,10 @@ def test_a_dead_voter_is_a_vote_not_cast(kind: str) -> None:
     one = night(apart({"duo": prompt}, PAIR, "judge"), sim("ada", "basil", "cleo", "judge", faults=faults), says)
     life = lived(one, 0, looked_on=True)
     assert line_of(one, DUO)["reason"] == "vote: 1 of 1 for the end, after round 2"
-    assert len(sent_to(one, "judge")) == 1 and "1 failed: vote by judge: " in life.screen
+    assert len(sent_to(one, "judge")) == 1 and "\n  passed over: 1 failed: vote by judge: " in life.screen
+    [told] = one.status()["passed_over"]
+    assert (told["status"], told["observer"], told["conversations"]) == ("failed", "vote by judge", 1)
+    assert told["reason"] and one.status()["observers"]["total"] == 0
 
 
 def test_who_could_not_be_reached_is_asked_again_in_the_next_night_while_the_talk_goes_on() -> None:
@@ -301,6 +315,16 @@ def test_who_votes_neither_yes_nor_no_abstains_from_then_on() -> None:
     line = line_of(one, DUO)
     assert (line["status"], line["reason"], line["rounds"]["done"]) == ("complete", None, 4)
     assert "vote by judge" in one.text("index.md")
+
+
+def test_an_unclear_vote_is_asked_for_once_more() -> None:
+    """It ends nothing and keeps nothing going by its first word; what is said then counts."""
+    answers = iter(["Stop? No, not yet.", "No, not yet.", "No doubt: yes, it is over.", "Yes."])
+    one = night(VOTED, sim("ada", "basil", "judge"), lambda model, texts: next(answers) if model == "judge" else None)
+    lived(one, 0)
+    line = line_of(one, DUO)
+    assert line["reason"] == "vote: 1 of 1 for the end, after round 2" and len(sent_to(one, "judge")) == 4
+    assert [turn["weighed"]["vote"] for turn in line["turns"][:4]] == [None, 0.0, None, 1.0]
 
 
 @pytest.mark.parametrize("number", range(10, 130, 15))
@@ -406,6 +430,20 @@ def test_a_silent_observer_is_asked_again_by_retry_failed_and_nobody_else_is() -
     assert one.status()["continue"] is None and "observers" not in lived(one, 0).told[0]
 
 
+def test_a_life_about_a_part_that_is_well_does_not_hide_an_observer_who_failed() -> None:
+    """The whole run ends with the code that its status and its index tell; once it is told, nothing is added."""
+    one = night(duo([NOTES]), sim("ada", "basil", "judge", faults=[{"kind": "server_error", "model": "judge"}]))
+    lived(one, 3)
+    one.change(sim("ada", "basil", "judge"))
+    assert branch(one, "extend", DUO, more_rounds=1).exit == 0 == one.status()["exit"]
+    lived(one, 3)
+    assert (one.status()["exit"], one.status()["reasons"]) == (3, ["observers"])
+    assert "exit code 3" in one.text("index.md")
+    records = len(one.records())
+    lived(one, 3)
+    assert len(one.records()) == records
+
+
 def test_a_dead_observer_waits_for_the_next_night() -> None:
     """Its model is gone: pending, not failed, and the next run asks it without a flag."""
     fails = {**SCORES, "observer": "ada"}
@@ -437,6 +475,54 @@ def test_an_observer_without_money_leaves_the_dialogue_complete(
     assert (status["observers"]["budget"], status["observers"]["why"][0]["reason"]) == (1, most)
     assert sent_to(one, "judge") == []
     sound(one)
+
+
+def means(one: Night) -> dict[str, Any]:
+    """What the run needs before it goes on, as it says itself."""
+    status = one.status()
+    return {"reason": status["observers"]["why"][0]["reason"], "raise": status["too_low"], "with": status["continue"]}
+
+
+OWN = "the budget of observer duo.after.1"
+
+
+@pytest.mark.parametrize("whose", ["observer", "model", "provider"])
+def test_an_observer_whose_own_money_is_short_is_not_sent_to_the_budget_of_the_run(whose: str) -> None:
+    """More for the run would not help: what is named is what has to be raised, and the run where that is short, too."""
+    own = {"budget": 0.0001} if whose == "observer" else {}
+    name = {"observer": OWN, "model": "the budget of model judge", "provider": "the budget of provider other"}[whose]
+    caps = {"model": {"models": {"judge": 0.0001}}, "provider": {"providers": {"other": 0.0001}}}.get(whose, {})
+    prompt = {"opening": "What survives?", "rounds": 2, "after": [{**NOTES, **own}]}
+    short = apart({"duo": prompt}, PAIR, "judge", budget={"run": 0.0014, **caps})
+    one = night(short, sim("ada", "basil", "judge"))
+    life = one.live(looked_on=True)
+    command = one.status()["continue"]
+    assert means(one)["reason"] == name and means(one)["raise"] == [name]
+    assert command.startswith("tertulia run job.yaml --budget "), "the run has too little for it, too"
+    lines = life.screen.splitlines()
+    first = lines.index(f"  first raise {name} in the job file: it is too low for an observer")
+    assert lines[first + 1] == f"  what is missing goes on with: {command}"
+    assert f"First raise {name} in the job file" in one.text("index.md")
+    enough = apart({"duo": {**prompt, "after": [NOTES]}}, PAIR, "judge", budget=float(command.split()[-1]))
+    one.job = enough
+    lived(one, 0)
+    assert one.status()["too_low"] == [] and one.status()["observers"]["complete"] == 1
+
+
+def test_an_observer_with_too_little_of_his_own_needs_no_more_for_the_run() -> None:
+    """Where the run has room for him nothing is said of its budget."""
+    one = night(duo([{**NOTES, "budget": 0.0001}], budget=5), sim("ada", "basil", "judge"))
+    one.live()
+    assert means(one) == {"reason": OWN, "raise": [OWN], "with": "tertulia run job.yaml"}
+
+
+def test_an_observer_for_whom_the_run_is_short_is_sent_to_its_budget_alone() -> None:
+    """His own reaches."""
+    one = night(duo([{**NOTES, "budget": 4}], budget=0.0014), sim("ada", "basil", "judge"))
+    one.live()
+    found = means(one)
+    assert (found["reason"], found["raise"]) == ("the budget of the run", [])
+    lived(one, 0, Options(budget=round(float(found["with"].split()[-1]) * 1e9)))
 
 
 def test_the_ceiling_of_a_conversation_or_a_pairing_is_not_for_who_comments_on_it() -> None:
@@ -596,7 +682,7 @@ def test_a_letter_is_waited_for_at_no_cost_and_goes_on_when_it_is_there() -> Non
     assert BOX in life.screen and BOX in one.text("index.md")
     drop(one, BOX, "Dear Ada,\nhow are you?\n")
     lived(one, 3)
-    assert f"{BOX} has 1, and this is its 2" in one.status()["why"][0]["reason"]
+    assert f"{BOX} holds 1 line, and line 2 is waited for" in one.status()["why"][0]["reason"]
     drop(one, BOX, "Another text.\n\n<!-- turn -->\n\nThank you.\n")
     lived(one, 0)
     line = line_of(one, "letters/ada")
@@ -609,9 +695,26 @@ def test_a_letter_is_waited_for_at_no_cost_and_goes_on_when_it_is_there() -> Non
     assert "Edited" not in one.text("conversations/letters/ada.md")
 
 
+def test_the_box_of_a_branch_holds_what_is_new_and_a_redo_goes_on_in_that_of_its_origin() -> None:
+    """Nobody repeats his earlier letters, and none is taken twice for want of that."""
+    one = night(LETTERS, sim("ada"))
+    drop(one, BOX, "First.\n\n<!-- turn -->\n\nSecond.")
+    lived(one, 0)
+    assert branch(one, "extend", "letters/ada", more_rounds=1).exit == 3
+    drop(one, "inbox/letters/ada.extend1.md", "Third.")
+    lived(one, 0)
+    assert texts_of(line_of(one, "letters/ada.extend1"))[::2] == ["First.", "Second.", "Third."]
+    drop(one, BOX, "First.\n\n<!-- turn -->\n\nAnother second.")
+    assert branch(one, "redo", "letters/ada", turn=3).exit == 0
+    assert texts_of(line_of(one, "letters/ada"))[::2] == ["First.", "Another second."]
+    assert branch(one, "redo", "letters/ada.extend1", turn=6).exit == 0
+    assert texts_of(line_of(one, "letters/ada.extend1"))[::2] == ["First.", "Second.", "Third."]
+    sound(one)
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(b" \n", "has 0, and this is its 1"), (b"\xff\xfe", "is not UTF-8"), ("\u200b".encode(), "has 0")],
+    [(b" \n", "holds no line yet"), (b"\xff\xfe", "is not UTF-8"), ("\u200b".encode(), "holds no line yet")],
 )
 def test_a_letter_that_is_none_is_waited_for(content: bytes, why: str) -> None:
     """Blank, or not UTF-8: said with the place, and never sent."""
@@ -705,6 +808,18 @@ def when_asked(one: Night, model: str, number: int, do: Any) -> Any:
     return before
 
 
+@pytest.mark.parametrize("options", [Options(observers_only=True), Options(only=(DUO,))])
+def test_a_run_of_which_a_part_waits_is_not_told_as_complete(options: Options) -> None:
+    """Nothing is left to do in the part that was named, of which the exit code speaks; the line speaks of the rest."""
+    prompts = {**LETTERS["prompts"], "duo": {"opening": "What survives?", "rounds": 1, "after": [NOTES]}}
+    one = night(job(prompts, [*LETTERS["pairings"], PAIR], "ada", "basil", "judge"), sim("ada", "basil", "judge"))
+    lived(one, 3)
+    assert lived(one, 0, options).told == [
+        "kinds/main: nothing to do in what was asked for, 0 calls; not complete: 1 of the 2 conversations of the run",
+        "  to go on with them: tertulia run job.yaml",
+    ]
+
+
 @pytest.mark.parametrize("budget", [5, 0.0045])
 def test_a_letter_that_comes_while_others_talk_is_taken_in_the_same_night(budget: float) -> None:
     """Both of its lines; the one that never comes holds back no model and no money, and is told at the end."""
@@ -737,6 +852,34 @@ def test_a_command_is_run_as_often_as_the_job_says_and_once_more_at_the_end() ->
     lived(one, 3)
     assert isinstance(one.programs, ScriptedPrograms)
     assert len(one.programs.ran) == 2 * 6
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "--max-time", "deadline"])
+def test_a_command_that_hangs_ends_soon_after_the_night_is_to_end(how: str) -> None:
+    """Nobody waits out its minute; it has a few seconds, and its conversation goes on with the next run."""
+    asked = {**COMMAND, "deadline": "10s"} if how == "deadline" else COMMAND
+    one = night(asked, sim("ada"), programs=ScriptedPrograms(lambda command, given, environ: None))
+    signals = [(10.0, Signals[how])] if how.startswith("SIG") else []
+    life = one.live(Options(max_time=10.0 if how == "--max-time" else None), signals=signals)
+    assert 10 <= life.seconds < 17
+    assert life.exit == {"SIGINT": 130, "SIGTERM": 143}.get(how, 3)
+    assert one.status()["why"][0]["reason"] == "waits for a line of me: it was still asked for when the run ended"
+    one.programs = ScriptedPrograms(lambda command, given, environ: Ran(0, b"A line.", b""))
+    lived(one, 0)
+
+
+def test_a_line_that_a_command_gives_while_the_night_ends_is_kept() -> None:
+    """It may have been the only copy: the command has a few seconds more."""
+
+    class Slow(ScriptedPrograms):
+        async def run(self, *given: Any) -> Ran:
+            await anyio.sleep(13.0)
+            return Ran(0, b"A line.", b"")
+
+    one = night(COMMAND, sim("ada"), programs=Slow())
+    life = one.live(signals=[(10.0, SIGINT)])
+    assert (life.exit, texts_of(line_of(one, "letters/ada"))[0]) == (130, "A line.")
 
 
 def test_commands_that_hang_do_not_keep_each_other_waiting() -> None:
@@ -921,7 +1064,7 @@ def test_a_wish_that_was_killed_goes_on_when_it_is_wished_again_and_is_not_held_
         if len(one.replies()) > said:
             break
     again = lived(one, 0, wish)
-    assert again.told == [f"{DUO}.fork1 goes on with {DUO} from turn 2, as was asked for before"]
+    assert again.told[0] == f"{DUO}.fork1 goes on with {DUO} from turn 2, as was asked for before"
     assert statuses(one) == {DUO: "complete", f"{DUO}.fork1": "complete"}
     records = one.records()[-1].seq
     assert "nothing to do" in lived(one, 0, wish).told[-1]
@@ -935,12 +1078,55 @@ def test_a_fork_under_a_prompt_whose_words_have_changed_is_another_conversation(
     lived(one, 0)
     assert branch(one, "fork", DUO, turn=0, prompt="other").exit == 0
     one.job = job({**prompts, "other": {"opening": "What is found?", "rounds": 1}}, [PAIR], "ada", "basil")
-    lived(one, 0)
+    assert one.live().told[1:2] == [f"  {DUO}.fork1"], "what is complete is not left behind unasked"
+    records, refused = len(one.records()), branch(one, "extend", DUO, more_rounds=1)
+    assert (refused.exit, refused.told[1], len(one.records())) == (2, f"  {DUO}.fork1", records), "nor a wish kept"
+    renamed = {"talk": prompts["duo"], "other": {"opening": "What is found?", "rounds": 1}}
+    also = one.live(job=job(renamed, [PAIR | {"prompt": "talk"}], "ada", "basil"))
+    assert (also.exit, also.told[1]) == (2, f"  {DUO}.fork1"), "nor where its origin is called otherwise"
+    lived(one, 0, Options(accept_changes=True))
     assert statuses(one) == {DUO: "complete"} and one.status()["replaced"]["conversations"] == 1
     assert branch(one, "fork", DUO, turn=0, prompt="other").exit == 0
     assert statuses(one) == {DUO: "complete", f"{DUO}.fork2": "complete"}
     assert sent_to(one, "ada")[-1] == [("user", "What is found?")]
     sound(one)
+
+
+def test_no_edit_lets_a_branch_pass_the_ceiling_of_its_pairing() -> None:
+    """A pairing before it makes another one the first; the extension stays where its origin is, and stopped."""
+    one = night(duo(), sim("ada", "basil"))
+    lived(one, 0)
+    dear = {**PAIR, "budget": round(one.reading().state.run.held * 3 / 10**9, 6)}
+    one.job = duo() | {"pairings": [dear]}
+    assert branch(one, "extend", DUO, more_rounds=20).exit == 4
+    records = one.records()[-1].seq
+    first = {"prompt": "duo", "a": "basil", "b": "ada", "budget": 1}
+    one.job = duo() | {"pairings": [first, dear]}
+    lived(one, 4)
+    plan, extended = one.reading().plan, f"{DUO}.extend1"
+    assert {cell.name: cell.pairing for cell in plan.cells} == {"duo/basil~ada": 1, DUO: 2, extended: 2}
+    assert statuses(one)[extended] == "budget"
+    assert {plan.by_id[sent.cell].name for sent in asked_since(one, records)} == {"duo/basil~ada"}
+
+
+def test_what_was_mended_stays_so_when_a_model_is_called_otherwise() -> None:
+    """Nothing is bought again, by `run` or by the same wish; a change of what is sent is told of before it is made."""
+    one = night(duo(defaults={"max_tokens": 20}), sim("basil", ada={"reply": {"mean": 60, "spread": 0}}))
+    lived(one, 0)
+    one.change(sim(ada={"reply": {"texts": ["Short."]}}, basil={"reply": {"texts": ["Shorter."]}}))
+    assert branch(one, "redo", DUO).exit == 0
+    calls = len(one.replies())
+    prompt = {"opening": "What survives?", "rounds": 2}
+    renamed = {"prompt": "talk", "a": "eve", "b": "basil"}
+    other = job({"talk": prompt}, [renamed], "basil", defaults={"max_tokens": 20})
+    one.job = other | {"models": {**other["models"], "eve": {"use": "sim/ada"}}}
+    lived(one, 0)
+    assert statuses(one) == {"talk/eve~basil": "complete"} and one.status()["mended"]["conversations"] == 1
+    told = branch(one, "redo", "talk/eve~basil").told
+    assert "none of its turns failed, was cut or refused" in told[-1] and len(one.replies()) == calls
+    one.job = other | {"models": {**other["models"], "eve": {"use": "sim/eve"}}}
+    refused = one.live()
+    assert (refused.exit, refused.told[1]) == (2, "  talk/eve~basil") and len(one.replies()) == calls
 
 
 def test_a_name_is_given_to_one_branch_only() -> None:

@@ -278,6 +278,19 @@ def test_a_script_and_a_cast_are_compared_line_by_line() -> None:
     assert found[0] == "roles: a, b -> a, b, c"
 
 
+def test_roles_that_are_called_otherwise_do_not_speak_in_another_order_for_that() -> None:
+    """Where each name has another owner, who spoke first is held against who spoke first."""
+    prompt = '"What survives of a conversation?", rounds: 2'
+
+    def told(order: str) -> list[str]:
+        new = text((prompt, f"{prompt}, roles: {{x: {{}}, y: {{}}}}{order}"), ("a: ada, b: bo", "x: ada, y: bo"))
+        before, after = (make_plan(job_of(job), "2026-11-21") for job in (text(), new))
+        return differences(before.conversation(before.cells[0]), after.conversation(after.cells[0]))
+
+    assert told("") == ["roles: a, b -> x, y"]
+    assert "turns: another order of speaking" in told(", turns: [{by: x}, {by: x}, {by: y}, {by: y}]")
+
+
 def test_the_day_and_the_month_are_ceilings_beside_the_others_and_count_what_all_runs_have_spent() -> None:
     """What the whole job is expected to need is held against what is left of them; a job without them has none."""
     from runner.events import State

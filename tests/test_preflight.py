@@ -285,5 +285,5 @@ def test_the_first_call_of_a_conversation_is_that_of_its_first_live_side() -> No
     """Lines out of an inbox are no calls: what comes after them must fit."""
     plan = make_plan(job_of(HEARD), "2026-11-21")
     known = {alias: Price(Decimal(1), Decimal(1)) for alias in plan.models}
-    [line] = first_calls_that_do_not_fit(plan, known).values()
+    [line] = first_calls_that_do_not_fit(plan, plan.cells, known).values()
     assert line.startswith("t/ada: its first call may cost $0.0")

@@ -187,7 +187,7 @@ def test_who_listens_is_shown_what_was_said_when_it_was_asked() -> None:
     moderator, observer = aside("pick"), aside("notes")
     talk = Talk(planned("a", "b", moderator=moderator, after=(observer,)))
     say(talk, "one", "two", "three")
-    assert "[2] B:\ntwo" in talk.floor_of(moderator, 3).view.messages[0].text
+    assert "[2] B (b):\ntwo" in talk.floor_of(moderator, 3).view.messages[0].text
     assert "three" not in talk.floor_of(moderator, 3).view.messages[0].text
     assert "three" in talk.floor_of(observer, 3).view.messages[0].text
     assert talk.floor_of(moderator, 3).turn == 3 and talk.floor_of(observer, 3).turn == 3

@@ -17,7 +17,7 @@ from runner.plan import Cell
 from runner.render import jsonl
 from runner.selection import Options
 from runner.views import Views
-from tests.memory import MemoryDisk, at
+from tests.memory import MemoryDisk, Operation, at
 from tests.nights import TALK, TALK_SIM, Night
 from tests.virtual import FixedClock
 
@@ -64,6 +64,48 @@ def test_a_later_life_leaves_alone_what_stands_there() -> None:
     assert len(written(night, since)) == 2
     assert copied(night, since) >= 2  # once to see where they stand
     assert_as_anew(night)
+
+
+def test_a_transcript_that_cannot_be_written_costs_no_other_and_is_told_everywhere() -> None:
+    """The exit code, the last line, the status and the index say the same; the next life writes what it can by then."""
+    night = Night(TALK, TALK_SIM)
+
+    def full(operation: Operation) -> None:
+        if operation.name == "rename" and operation.path.name == "bo.md":
+            raise OSError(errno.ENAMETOOLONG, "File name too long")
+
+    life = night.live(fault=full, looked_on=True)
+    assert life.exit == 8
+    last = next(line for line in life.screen.splitlines() if "; exit " in line)
+    assert last.endswith("exit 8: views") and "the views could not be written (File name too long)" in life.screen
+    status = orjson.loads(night.disk.files[night.folder / STATUS])
+    assert (status["state"], status["exit"], status["reasons"]) == ("closed", 8, ["views"])
+    assert b"exit code 8" in night.disk.files[night.folder / INDEX]
+    there = {path.name for path in night.disk.files if "conversations" in path.parts}
+    assert there == {"ada.md", "ada~bo.md"}
+    again = night.live(fault=full)
+    assert again.exit == 8 and orjson.loads(night.disk.files[night.folder / STATUS])["exit"] == 8
+    assert night.live().exit == 0
+    assert orjson.loads(night.disk.files[night.folder / STATUS])["exit"] == 0
+    assert_as_anew(night)
+
+
+def test_all_files_but_the_one_that_cannot_be_written_are_written_anew() -> None:
+    """The first that goes wrong keeps nobody after it from being written, and is told at the end."""
+    night = Night(TALK, TALK_SIM)
+    assert night.live().exit == 0
+    names = [str(night.reading().file(cell)) for cell in night.reading().plan.cells]
+
+    def full(operation: Operation) -> None:
+        if operation.name == "rename" and operation.path.name == Path(names[0]).name:
+            raise OSError(errno.EIO, "Input/output error")
+
+    disk = night.disk.survivor(full)
+    for name in names:
+        disk.remove(night.folder / name)
+    with pytest.raises(OSError, match="Input/output error"):
+        anyio.run(Views(read(night.folder, disk), FixedClock()).all, len(night.records()))
+    assert [disk.exists(night.folder / name) for name in names] == [False, True, True]
 
 
 def test_a_life_writes_each_transcript_once() -> None:

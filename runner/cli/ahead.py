@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -213,7 +213,7 @@ def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list
     from runner.cli.models import origins, sources_of
     from runner.outlook import outlook
     from runner.preflight import DEFAULT_CONCURRENCY, EXIT_JOB, CannotBegin, prices
-    from runner.selection import bought_again, select
+    from runner.selection import bought_again, called_for, missing_of, select
 
     standing = stand(source, asked.options, asked.outputs)
     job, plan, state = standing.plan.job, standing.plan, standing.state
@@ -221,8 +221,9 @@ def _looked_ahead(source: Source, asked: Asked) -> tuple[Standing, Outlook, list
     selected = select(plan, only)
     if not selected:
         raise CannotBegin(EXIT_JOB, f"--only {' '.join(only)} names no conversation of {job.name}")
-    known = prices(plan, sources_of(plan, state), source.file)
-    misfits = _misfits(standing.source.file, plan, selected, known)
+    missing = missing_of(plan, state, selected)
+    known = prices(plan, sources_of(plan, state), source.file, called_for(plan, state, missing))
+    misfits = _misfits(standing.source.file, plan, [cell for cell in missing if not state.of(cell.id).lasting], known)
     if misfits:
         raise CannotBegin(EXIT_JOB, *misfits)
     counted = _counted_today(standing, asked.outputs)
@@ -272,12 +273,11 @@ def _counted_today(standing: Standing, outputs: Path) -> Counted:
     return Counted(whole[day], whole[month_of(day)])
 
 
-def _misfits(file: str, plan: Plan, selected: Sequence[Cell], known: Mapping[str, Price]) -> list[str]:
+def _misfits(file: str, plan: Plan, unsaid: Sequence[Cell], known: Mapping[str, Price]) -> list[str]:
     """The conversations of which not even one turn fits its ceilings, and what to do; nothing when all fit."""
     from runner.preflight import first_calls_that_do_not_fit
 
-    misfits = first_calls_that_do_not_fit(plan, known)
-    lines = [misfits[cell.id] for cell in selected if cell.id in misfits]
+    lines = list(first_calls_that_do_not_fit(plan, unsaid, known).values())
     if not lines:
         return []
     whole = f"{file}: not even one turn of {_counted(len(lines), 'conversation')} fits its ceilings:"
@@ -654,18 +654,20 @@ def _check_job(findings: _Findings, path: Path, sets: Sequence[str], outputs: Pa
         return None
     before = findings.problems
     sources = sources_of(standing.plan, standing.state)
-    for trouble in troubles(source, standing.plan, sources):
+    left = Left.of(standing.plan, standing.state)
+    for trouble in troubles(source, standing.plan, sources, left):
         if trouble.alone:
             findings.mistake(trouble.text)
         else:
             findings.problem(trouble.code, trouble.text)
     _check_changes(findings, standing)
-    for line in (*left_out(standing.plan), *_unheard(source)):
+    unneeded = _not_needed(source, standing.plan, left)
+    for line in (*unneeded, *left_out(standing.plan), *_unheard(source), *_unread(source, standing.plan)):
         findings.warning(f"{path}: {line}")
     for finding in () if online else said_by_lists(standing.plan, sources):
         findings.heard(finding)
     if findings.problems == before:
-        findings.ok(good_news(standing.plan, sources))
+        findings.ok(good_news(standing.plan, sources, left))
     if online:
         for finding in said_by_providers(source, standing.plan, sources):
             findings.heard(finding)
@@ -684,7 +686,22 @@ def source_of(path: Path, sets: Sequence[str] = ()) -> tuple[Source, tuple[str, 
     return Source(job, str(path), known.values, tuple(sets)), known.warnings
 
 
-def good_news(plan: Plan, sources: Sources) -> str:
+class Left(NamedTuple):
+    """What of a job is still to be said, and by which models."""
+
+    unsaid: Sequence[Cell]
+    models: Collection[str]
+    """By their aliases."""
+
+    @classmethod
+    def of(cls, plan: Plan, state: State) -> Left:
+        from runner.selection import called_for, missing_of
+
+        missing = missing_of(plan, state, plan.cells)
+        return cls([cell for cell in missing if not state.of(cell.id).lasting], called_for(plan, state, missing))
+
+
+def good_news(plan: Plan, sources: Sources, left: Left) -> str:
     """What was found in order, in one line."""
     from runner.cli.models import origins
     from runner.preflight import NO_LISTS, prices, taking_turns
@@ -692,12 +709,17 @@ def good_news(plan: Plan, sources: Sources) -> str:
     budget = plan.budget
     spans = ((budget.run, ""), (budget.day, " a day"), (budget.month, " a month"))
     amounts = [f"{_money(most)}{span}" for most, span in spans if most is not None]
-    paid = sorted({name for provider in plan.job.providers.values() for name in _variables(provider.api_key)})
-    lists = [origin for origin in origins(prices(plan, sources).values()) if origin not in NO_LISTS]
+    if not left.models:
+        return f"{_counted(len(plan.cells), 'conversation')}, nothing is left to be called"
+    known = prices(plan, sources, needed=left.models)
+    needed = {plan.models[alias].provider: plan.job.providers[plan.models[alias].provider] for alias in left.models}
+    paid = sorted({name for provider in needed.values() for name in _variables(provider.api_key)})
+    from_them = origins(known[alias] for alias in known if alias in left.models)
+    lists = [origin for origin in from_them if origin not in NO_LISTS]
     return ", ".join(
         [
             _counted(len(plan.cells), "conversation"),
-            f"{_counted(len(plan.models), 'model')} with known prices" + (f" ({'; '.join(lists)})" if lists else ""),
+            f"{_counted(len(left.models), 'model')} with known prices" + (f" ({'; '.join(lists)})" if lists else ""),
             "no key needed" if not paid else f"keys there ({' '.join(paid)})",
             f"budget {', '.join(amounts)}" if amounts else "no budget for the run",
             *taking_turns(plan),
@@ -720,28 +742,39 @@ class Trouble(NamedTuple):
     """True when the text says itself of which file it speaks."""
 
 
-def troubles(source: Source, plan: Plan, sources: Sources) -> Iterator[Trouble]:
-    """The keys, prices and ceilings without which this job cannot run."""
-    from runner.preflight import CannotBegin, prices
+def troubles(source: Source, plan: Plan, sources: Sources, left: Left) -> Iterator[Trouble]:
+    """The keys, prices and ceilings without which what is left of this job cannot run."""
+    from runner.preflight import EXIT_PREFLIGHT, CannotBegin, prices
 
-    yield from _missing_keys(source, plan)
+    for line in _missing_keys(source, plan, {plan.models[alias].provider for alias in left.models}):
+        yield Trouble(EXIT_PREFLIGHT, line)
     try:
-        known = prices(plan, sources, source.file)
+        known = prices(plan, sources, source.file, left.models)
     except CannotBegin as cannot:
         yield Trouble(cannot.code, "\n".join(cannot.lines))
         return
-    misfits = _misfits(source.file, plan, plan.cells, known)
+    misfits = _misfits(source.file, plan, left.unsaid, known)
     if misfits:
         yield Trouble(2, "\n".join(misfits), alone=True)
 
 
-def _missing_keys(source: Source, plan: Plan) -> Iterator[Trouble]:
+def _not_needed(source: Source, plan: Plan, left: Left) -> Iterator[str]:
+    """What is missing for models that nobody is to call: it keeps nothing from being done now."""
+    called = {plan.models[alias].provider for alias in left.models}
+    for line in _missing_keys(source, plan, plan.providers.keys() - called):
+        yield f"{line} (nothing that is left to be said needs it)"
+
+
+def _missing_keys(source: Source, plan: Plan, providers: Collection[str]) -> Iterator[str]:
+    """A line for each key that these providers lack, and each of their addresses that is not safe."""
     from runner.job import MissingVariable, resolve, unsafe
-    from runner.preflight import BUILT_IN, EXIT_PREFLIGHT, by_providers
+    from runner.preflight import BUILT_IN, by_providers
 
     environ = source.environ
     troubles: dict[str, list[str]] = {}
     for name, provider in plan.providers.items():
+        if name not in providers:
+            continue
         texts = [provider.base_url, provider.api_key or "", *provider.headers.values()]
         missing: dict[str, str] = {}
         for text in texts:
@@ -757,27 +790,49 @@ def _missing_keys(source: Source, plan: Plan) -> Iterator[Trouble]:
         danger = unsafe(resolve(provider.base_url, environ), keyed=keyed)
         if danger is not None:
             troubles.setdefault(danger, []).append(name)
-    for line in by_providers(troubles):
-        yield Trouble(EXIT_PREFLIGHT, line)
+    yield from by_providers(troubles)
 
 
 def _unheard(source: Source) -> Iterator[str]:
     """What keeps those from being told who want to know how a night ended; it keeps no night from being held."""
-    from shutil import which
-
     from runner.notify import unreachable
 
-    notify, folder = source.job.notify, Path(source.file).parent
+    notify = source.job.notify
     if notify is None:
         return
     if notify.webhook is not None and (trouble := unreachable(notify.webhook, source.environ)) is not None:
         yield f"`notify` would reach nobody by its webhook: {trouble}"
-    if notify.command:
-        # It is run in the folder of the job, from which a path in it goes.
-        name = notify.command[0]
-        found = which(str((folder / name).absolute())) if "/" in name else which(name)
-        if found is None:
-            yield f"`notify` would reach nobody by its command: {name} is not there, or may not be run"
+    if notify.command and (trouble := _not_runnable(source, notify.command[0])) is not None:
+        yield f"`notify` would reach nobody by its command: {trouble}"
+
+
+def _unread(source: Source, plan: Plan) -> Iterator[str]:
+    """The commands that would give no line of an inbox; what they give today says nothing of the night."""
+    programs = {
+        prompt.name: [(role.name, role.inbox.command[0]) for role in prompt.roles if role.inbox and role.inbox.command]
+        for prompt in source.job.prompts.values()
+    }
+    told: set[tuple[str, str, str]] = set()
+    for cell in plan.cells:
+        for role, written in programs[cell.prompt]:
+            # Its fields are filled in for each conversation anew.
+            inbox = plan.conversation(cell).participant(role).inbox if "{{" in written else None
+            program = written if inbox is None else inbox.command[0]
+            if (one := (cell.prompt, role, program)) in told:
+                continue
+            told.add(one)
+            if (trouble := _not_runnable(source, program)) is not None:
+                yield f"`{role}` of {cell.prompt} would get no line from the command of its inbox: {trouble}"
+
+
+def _not_runnable(source: Source, name: str) -> str | None:
+    """Why a program of the job cannot be run; None when it can."""
+    from shutil import which
+
+    # It is run in the folder of the job, from which a path in it goes.
+    folder = Path(source.file).parent
+    found = which(str((folder / name).absolute())) if "/" in name else which(name)
+    return f"{name} is not there, or may not be run" if found is None else None
 
 
 def said_by_providers(source: Source, plan: Plan, sources: Sources) -> Iterator[Finding]:

@@ -38,7 +38,7 @@ class _Side(NamedTuple):
     "--fail-on",
     multiple=True,
     type=click.Choice(_KINDS),
-    help="End with exit code 3 when a conversation is so; may be given several times.",
+    help="End with exit code 3 when a conversation is so; once for each kind.",
 )
 @json_option
 @answered

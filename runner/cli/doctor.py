@@ -75,7 +75,7 @@ def _examined(jobs: Sequence[Path], outputs: Path, *, online: bool) -> Iterator[
     from runner.cli.runs import all_runs, may_be_held
     from runner.doctor import of_folder, of_ledger, of_machine
 
-    patients = [_patient(path) for path in jobs]
+    patients = [_patient(path, outputs) for path in jobs]
     plans = [patient.plan for patient in patients if patient.plan is not None]
     runs = all_runs(outputs)
     book = _ledger(outputs)
@@ -100,20 +100,21 @@ def _examined(jobs: Sequence[Path], outputs: Path, *, online: bool) -> Iterator[
             yield "run", finding
 
 
-def _patient(path: Path) -> _Patient:
-    """A job, and whether it could be run."""
+def _patient(path: Path, outputs: Path) -> _Patient:
+    """A job, and whether what is left of it could be run."""
     import time
     from functools import partial
 
-    from runner.cli.ahead import good_news, said_by_providers, source_of, troubles
+    from runner.cli.ahead import Left, good_news, said_by_providers, source_of, stand, troubles
     from runner.cli.models import sources_of
     from runner.doctor import Finding
+    from runner.events import State
     from runner.foreign import command
     from runner.job import JobError
     from runner.plan import make_plan
-    from runner.preflight import left_out
+    from runner.preflight import CannotBegin, left_out
     from runner.render.figures import counted
-    from runner.selection import date_of
+    from runner.selection import Options, date_of
 
     name = str(path)
     remedy = command("check", path)
@@ -124,9 +125,13 @@ def _patient(path: Path) -> _Patient:
         return _Patient(None, (Finding("problem", name, counted(len(error.problems), "mistake"), remedy),))
     found = [Finding("warning", name, warning) for warning in warnings]
     sources = sources_of(plan)
-    wrong = [Finding("problem", name, trouble.text, remedy) for trouble in troubles(source, plan, sources)]
+    try:
+        left = Left.of(plan, stand(source, Options(), outputs).state)
+    except CannotBegin:
+        left = Left.of(plan, State())  # what is wrong with the run is told of the run
+    wrong = [Finding("problem", name, trouble.text, remedy) for trouble in troubles(source, plan, sources, left)]
     found += [Finding("warning", name, line) for line in left_out(plan)]
-    found += wrong or [Finding("ok", name, good_news(plan, sources))]
+    found += wrong or [Finding("ok", name, good_news(plan, sources, left))]
     return _Patient(plan, tuple(found), partial(said_by_providers, source, plan, sources))
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from runner.outputs import Reading
     from runner.render import Style
     from runner.verify import Verified
+    from runner.views import Views
+    from runner.world import Disk
 
 T = TypeVar("T")
 
@@ -122,7 +124,10 @@ class _Then:
 def report(runs: tuple[str, ...], outputs: Path, style: str | None, folder: Path | None) -> int:
     """Write every view of a run anew from its journal: transcripts, conversations.jsonl, index.md and status.json.
 
-    RUN is a run's folder, `job/key`, or a job, which means its newest run. They come out as the run itself wrote them.
+    RUN is a run's folder, `job/key`, or a job, which means its newest run. They come out as the run itself would write
+    them: as the job was when it was last run, in whose texts, labels and styles a change is taken in by `tertulia run`.
+    A style of your own, a Python file that the job names, is run as it is now; the job is read from the file that was
+    last run, seen from this folder. Where that cannot be, transcripts in that style are left, and the exit code is 3.
 
     With --style the run's own files stay as they are, and its transcripts are written once more beside them: in a style
     that comes with Tertulia, or in that of a Python file, which is your own code and is run.
@@ -149,8 +154,6 @@ def _part(folder: Path, run: Run, every: list[Run]) -> Path:
 
 def _style(asked: str) -> tuple[str, Style]:
     """The style that is meant, and what its folder is called. UsageError when there is none."""
-    from functools import partial
-
     from runner.conversation import Look
     from runner.job import style_module
     from runner.job.problem import did_you_mean, listed
@@ -168,7 +171,7 @@ def _style(asked: str) -> tuple[str, Style]:
         hint = hint or f"there are {listed(list(STYLES))}, or a Python file of your own"
         raise click.BadParameter(f"there is no {kind} {asked}; {hint}", param_hint="--style")
     try:
-        return slug(path.stem), own_style(Look(path.name), partial(style_module, path.parent))
+        return slug(path.stem), own_style(Look(asked), lambda _: style_module(path.parent, path.name))
     except StyleError as error:
         raise click.BadParameter(str(error), param_hint="--style") from None
 
@@ -187,27 +190,43 @@ def _restyle(run: Run, style: Style, folder: Path) -> int:
     if told is None:
         say(f"{run.name}: the journal is empty, so there is nothing to show")
         return 0
+    written: list[Path] = []
     try:
-        written = anyio.run(_write_styled, told, style, folder)
+        anyio.run(_write_styled, told, style, folder, written)
     except StyleError as error:
         say(f"{run.name}: {error}")
+        if written:
+            say(f"  {counted(len(written), 'transcript')} written before that, and left in {folder}")
         return EXIT_STYLE
     except OSError as error:
         say(f"{run.name}: {error.filename or folder}: {error.strerror}")
         return EXIT_DAMAGED
-    click.echo(f"{run.name}: {counted(written, 'transcript')} written")
+    if folder.is_relative_to(run.folder):
+        _clear_older(told.disk, written)
+    click.echo(f"{run.name}: {counted(len(written), 'transcript')} written")
     click.echo(f"  {folder}")
     return 0
 
 
-async def _write_styled(told: Reading, style: Style, folder: Path) -> int:
+async def _write_styled(told: Reading, style: Style, folder: Path, written: list[Path]) -> None:
+    """Write every transcript in a style; `written` is told of each."""
     from runner.outputs import CONVERSATIONS
 
-    cells = list(told.written())
-    for cell in cells:
+    for cell in told.written():
         path = folder / told.file(cell, style).relative_to(CONVERSATIONS)
         await told.disk.replace(path, told.markdown(cell, style).encode())
-    return len(cells)
+        written.append(path)
+
+
+def _clear_older(disk: Disk, written: list[Path]) -> None:
+    """Remove what a style of this name has written in the run's own folder with another suffix."""
+    kept = set(written)
+    names = {path.with_suffix("") for path in written}
+    for folder in {path.parent for path in written}:
+        for name in disk.listdir(folder):
+            path = folder / name
+            if path not in kept and path.with_suffix("") in names:
+                disk.remove(path)
 
 
 def _report(run: Run) -> int:
@@ -241,23 +260,70 @@ def _report(run: Run) -> int:
         if told is None:
             say(f"{run.name}: the journal is empty, so there is nothing to show")
             return 0
-        anyio.run(write_views, run, told, found)
+        loaded, missing = _own_styles(run, told)
+        views = anyio.run(write_views, run, told, found)
     except OSError as error:
         say(f"{run.name}: {error.filename or run.folder}: {error.strerror}")
         return EXIT_DAMAGED
     finally:
         lock.release()
-    transcripts = counted(sum(1 for _ in told.written()), "transcript")
+    transcripts = counted(views.written, "transcript")
     click.echo(f"{run.name}: {transcripts} and three pages written from {counted(found.last, 'record')}")
+    for path in loaded:
+        click.echo(f"  in the style of {path}")
     click.echo(f"  {run.folder / INDEX}")
-    return 0
+    left = sum(told.style(cell) is None for cell in told.written())
+    if left:
+        say(f"{run.name}: {counted(left, 'transcript')} not written anew: {'; '.join(missing)}")
+    if views.style_trouble is not None:
+        say(f"{run.name}: {views.style_trouble}; what it could not show is in the usual style")
+    return EXIT_DIFFERENT if left or views.style_trouble is not None else 0
 
 
-async def write_views(run: Run, told: Reading, found: Scan) -> None:
+def _own_styles(run: Run, told: Reading) -> tuple[list[Path], list[str]]:
+    """Run the styles of the job's own, as they are now: the files of those that can be used, and why others cannot.
+
+    A journal names them, and may come from anywhere: none is run that its job does not name here, too.
+    """
+    from functools import partial
+
+    from runner.job import JobError, load, style_module
+    from runner.plan import slug
+    from runner.render import STYLES
+
+    asked = list(dict.fromkeys(prompt.look.style for prompt in told.plan.job.prompts.values()))
+    asked = [style for style in asked if style not in STYLES]
+    if not asked:
+        return [], []
+    options = told.state.opened[-1][1].options
+    path = Path(str(options.get("file", "")))
+    if not path.is_file():
+        return [], [f"its job was {path}, which is not there from this folder"]
+    try:
+        job = load(path, sets=[str(one) for one in options.get("sets", ())])
+    except JobError as error:
+        return [], [error.problems[0].render().partition("\n")[0]]
+    if slug(job.name) != run.folder.parent.name:
+        return [], [f"{path} is another job by now, {job.name}"]
+    named = {prompt.look.style for prompt in job.prompts.values()}
+    gone = [
+        f"{path} names {style} no more; `tertulia run {path}` takes in how it is now"
+        for style in asked
+        if style not in named
+    ]
+    if gone:
+        return [], gone
+    troubles = told.lend(partial(style_module, path.parent))
+    return [path.parent / style for style in asked if style not in troubles], list(troubles.values())
+
+
+async def write_views(run: Run, told: Reading, found: Scan) -> Views:
     """Write every view of a run that nobody works on."""
     from runner.views import Views
 
-    await Views(told, _Then(_heartbeat(run, found.last_at))).all(found.last)
+    views = Views(told, _Then(_heartbeat(run, found.last_at)))
+    await views.all(found.last)
+    return views
 
 
 def _heartbeat(run: Run, otherwise: float) -> float:

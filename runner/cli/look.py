@@ -157,6 +157,9 @@ def _screen(look: _Look) -> Iterator[str]:
         yield f"  {'':13}  {why['conversations']:,} {why['status']}: {one_line(str(why['reason']), 300)}"
     if len(whys) > _MOST_NAMES:
         yield f"  {'':13}  ... and {counted(len(whys) - _MOST_NAMES, 'more reason')}"
+    if figures.get("style_trouble") is not None:
+        yield f"  style          {one_line(str(figures['style_trouble']), 300)}"
+        yield f"  {'':13}  what it could not show is in the usual style; mend it, and the command below shows it anew"
     for alias, names in figures.get("refused_parameters", {}).items():
         yield f"  left out       {one_line(', '.join(names))}: {one_line(alias)} refuses it"
     flags = ", ".join(f"{number:,} {flag}" for flag, number in figures["flags"].items() if number)
@@ -183,11 +186,16 @@ def _screen(look: _Look) -> Iterator[str]:
         for why in observers["why"]:
             said = f"{why['observer']}: {why['reason'] or 'not asked yet'}"
             yield f"  {'':13}  {why['conversations']:,} {why['status']}: {one_line(said, 300)}"
+    for why in figures.get("passed_over", []):
+        said = f"{why['observer']}: {why['reason']}"
+        yield f"  passed over    {why['conversations']:,} {why['status']}: {one_line(said, 300)}"
     for lane in figures["lanes"]:
         yield f"  lane           {one_line(_lane(lane))}"
     if figures.get("waits_for"):
         yield f"  waits for      {one_line(str(figures['waits_for']))}, of which others hold the rest"
     if figures["continue"] and look.standing != "running":
+        for name in figures.get("too_low", []):
+            yield f"  first raise    {one_line(str(name))}, in the job file"
         yield f"  go on with     {one_line(figures['continue'], 1000)}"
     if (look.run.folder / INDEX).exists():
         yield f"  more in        {look.run.folder / INDEX}"

@@ -67,6 +67,11 @@ class Model:
     context: int | None = None
     settings: Overrides = field(default_factory=dict, hash=False)
 
+    @property
+    def use(self) -> str:
+        """`provider/model-id`, as a job file says it."""
+        return f"{self.provider}/{self.id}"
+
 
 @dataclass(frozen=True, slots=True)
 class Role:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,9 +25,8 @@ from runner.job.schema import (
     given_settings,
 )
 from runner.job.section import Section, Where
-from runner.job.styles import style_module
 from runner.job.texts import Library
-from runner.render import STYLES, StyleError, own_style
+from runner.render import STYLES, StyleError
 from runner.render.style import OwnStyle, Style
 from runner.stops import Rule
 
@@ -184,8 +182,7 @@ class Listeners(Section):
         """A style of the user's own; None where it cannot be used."""
         files, folder = self.library.files, self.library.folder
         try:
-            self.library.read(self.library.path(style))
-            return own_style(Look(style), partial(style_module, folder, files=files))
+            return self.library.style(style)
         except Misread as error:
             beside = PurePosixPath(style).parent
             there = [str(beside / path.name) for path in files.glob(folder / beside, "*.py")]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from runner.conversation import Look
 from runner.job.files import Files, Misread
+from runner.job.styles import style_module
+from runner.render import StyleError, own_style
+from runner.render.style import OwnStyle
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 _MARK_LINE: Final = re.compile(r"^[ \t]*<!--[ \t]*turn[ \t]*-->[ \t]*$", re.MULTILINE)
@@ -22,13 +27,14 @@ class Written(NamedTuple):
 
 
 class Library:
-    """Reads the texts of one job, each file once."""
+    """Reads the texts of one job and runs its styles, each file once."""
 
     def __init__(self, files: Files, job: Path) -> None:
         self.files = files
         self.folder = job.parent
         self.root = files.root(job)
         self._read: dict[Path, str | Misread] = {}
+        self._styles: dict[str, OwnStyle | StyleError] = {}
 
     def shown(self, path: Path) -> str:
         """The path as messages name it: beside the job file where possible."""
@@ -48,6 +54,19 @@ class Library:
                 self._read[path] = error
         found = self._read[path]
         if isinstance(found, Misread):
+            raise found
+        return found
+
+    def style(self, name: str) -> OwnStyle:
+        """The style of the user's own in a file, whose code is run once. Raises Misread, StyleError."""
+        self.read(self.path(name))
+        if name not in self._styles:
+            try:
+                self._styles[name] = own_style(Look(name), partial(style_module, self.folder, files=self.files))
+            except StyleError as error:
+                self._styles[name] = error
+        found = self._styles[name]
+        if isinstance(found, StyleError):
             raise found
         return found
 

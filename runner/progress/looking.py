@@ -153,7 +153,8 @@ class Progress:
         self._display.close()
         for run in self._runs:
             reading, _ = _kept(run.reading, run.session.journal)
-            for line in last_lines(reading, run.reading.state.closed[-1][1]):
+            shown, _ = self._found[run.session.journal.folder]
+            for line in last_lines(reading, shown.closed or run.reading.state.closed[-1][1]):
                 self._tell_of(run, line)
         if len(self._found) > 1:
             self.tell(f"{len(self._found)} runs: exit {code}")

@@ -114,21 +114,32 @@ def last_lines(reading: Reading, closed: Closed) -> list[str]:
     ]
     command = reading.command()
     if command is not None:
+        too_low = "in the job file: it is too low for an observer"
+        lines += [f"  first raise {short(name)} {too_low}" for name in reading.too_low()]
         lines.append(f"  what is missing goes on{_when(reading)} with: {command}")
     return lines
 
 
 def observers_text(observers: Sequence[Observer]) -> str:
-    """`observers: 11 of 12; 1 failed: notes by Eli: refused answer`; nothing where nobody listens in vain."""
-    silent = [one for one in observers if one.status != "complete"]
-    if not silent:
-        return ""
+    """`observers: 11 of 12; 1 failed: notes by Eli: refused answer`; nothing where nobody listens in vain.
+
+    Who was asked while a conversation went on, and is not asked any more, is told apart: `passed over: ...`.
+    """
     comments = [one for one in observers if one.aside.kind not in DURING]
-    heard = sum(one.status == "complete" for one in comments)
+    silent = [one for one in comments if one.status != "complete"]
+    passed_over = [one for one in observers if one.aside.kind in DURING and one.status != "complete"]
+    heard = len(comments) - len(silent)
+    parts = [f"observers: {heard:,} of {len(comments):,}; {_silent_text(silent)}"] if silent else []
+    parts += [f"passed over: {_silent_text(passed_over)}"] if passed_over else []
+    return "; ".join(parts)
+
+
+def _silent_text(silent: Sequence[Observer]) -> str:
     found = Counter((one.status, f"{who_of(one.aside)}: {one.reason or 'not asked yet'}") for one in silent)
-    named = [f"{number:,} {status}: {short(why)}" for (status, why), number in found.most_common(_MOST_NAMED)]
-    rest = len(silent) - sum(number for _, number in found.most_common(_MOST_NAMED))
-    return "; ".join([f"observers: {heard:,} of {len(comments):,}", *named, *([f"{rest:,} more"] if rest else [])])
+    named = found.most_common(_MOST_NAMED)
+    rest = len(silent) - sum(number for _, number in named)
+    more = [f"{rest:,} more"] if rest else []
+    return "; ".join([*(f"{number:,} {status}: {short(why)}" for (status, why), number in named), *more])
 
 
 def waiting_text(status: Status, reason: str, number: int) -> str:

@@ -358,6 +358,34 @@ def test_check_warns_where_nobody_would_be_told_of_the_end(monkeypatch: pytest.M
     assert "https://" in said.out and "s3cret" not in said.out + said.err
 
 
+def test_check_warns_where_the_command_of_an_inbox_cannot_be_run() -> None:
+    """Once for each side and program, also where a field of the pairing names it; the night could be held."""
+    job = write(
+        "post.yaml",
+        """\
+name: post
+models: {ada: {use: sim/ada}, bo: {use: sim/basil}}
+prompts:
+  gone: {roles: {friend: {inbox: {command: [nonesuch-program, x]}}, a: {}}, rounds: 1}
+  here: {roles: {friend: {inbox: {command: [sh, -c, "echo one"]}}, a: {}}, rounds: 1}
+  told: {roles: {friend: {inbox: {command: ["./{{who}}.sh"]}}, a: {}}, rounds: 1}
+pairings:
+  - {prompt: [gone, here], a: [ada, bo]}
+  - {prompt: told, a: [ada, bo], vars: {who: eve}}
+  - {prompt: told, a: ada, vars: {who: max}}
+""",
+    )
+    Path("max.sh").write_text("#!/bin/sh\n", encoding="utf-8")
+    Path("max.sh").chmod(0o755)
+    said = tertulia("check", job)
+    assert said.code == 0
+    assert [line for line in said.out.splitlines() if line.startswith("warning")] == [
+        f"warning  post.yaml: `friend` of {prompt} would get no line from the command of its inbox: "
+        f"{program} is not there, or may not be run"
+        for prompt, program in (("gone", "nonesuch-program"), ("told", "./eve.sh"))
+    ]
+
+
 @pytest.mark.fault(78)
 def test_check_warns_of_a_readable_env_file() -> None:
     """Keys that other users can read are worth a line, and no failure."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,14 @@ def test_a_night_that_has_become_worse_ends_with_3_only_where_that_is_asked_for(
     assert tertulia("compare", "talk/next", "talk/main", "--fail-on", "worse").code == 0
     assert tertulia("compare", "talk/next", "talk/main", "--fail-on", "worse", "--fail-on", "better").code == 3
     assert tertulia("compare", "talk", "talk", "--fail-on", "changed", "--fail-on", "gone").code == 0
+
+
+def test_several_kinds_are_asked_for_as_the_guide_writes_it(worse: None) -> None:
+    """The option is written once for each of them."""
+    guide = (Path(__file__).parents[2] / "docs/after.md").read_text(encoding="utf-8")
+    [several] = re.findall(r"^`(--fail-on [^`]* [^`]*)`", guide, re.MULTILINE)
+    assert tertulia("compare", "talk/main", "talk/next", *several.split()).code == 0
+    assert tertulia("compare", "talk/main", "talk/next", "--fail-on", "worse", *several.split()).code == 3
 
 
 def test_the_end_for_programs_bears_the_exit_code(worse: None) -> None:

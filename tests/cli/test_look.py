@@ -118,6 +118,23 @@ def test_status_of_a_closed_run_says_why_and_until_when(tmp_path: Path, monkeypa
     assert said[3] == "  left out       temperature: ada refuses it"
 
 
+def test_status_tells_of_a_vote_that_failed_and_of_what_has_to_be_raised_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside talks that are complete, and above the command, which without that would be of no use."""
+    heard = "stop: [{vote: {observer: bo}}], after: [{observer: ada, prompt: What?, heading: Notes, budget: 0.0001}]"
+    voter = {**SIM["models"]["n"], "faults": [{"kind": "server_error", "contains": "one word: yes or no"}]}
+    one = Night(JOB.replace("rounds: 2}", f"rounds: 2, {heard}}}"), {"models": {**SIM["models"], "n": voter}})
+    assert one.live().exit == 3
+    landed(one, tmp_path / "outputs")
+    monkeypatch.chdir(tmp_path)
+    said = tertulia("status", "talk").out.splitlines()
+    [passed_over] = [line for line in said if line.startswith("  passed over    1 failed: vote by Bo: ")]
+    assert "HTTP 50" in passed_over
+    first = said.index("  first raise    the budget of observer memory.after.1, in the job file")
+    assert said[first + 1].startswith("  go on with     tertulia run ")
+
+
 def test_status_says_which_of_the_complete_stopped_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full window is no failure, and no whole conversation."""
     small = {"price": {"input": 1, "output": 3}, "context": 600, "reply": {"mean": 40}}

@@ -424,7 +424,7 @@ def test_a_run_takes_its_prices_from_the_list_that_is_kept_and_then_from_its_jou
     first = Catalogue.of(next((state_folder() / FOLDER).iterdir()).read_bytes()).source
     server.body = DEARER
     assert "glm" in tertulia("models", "--fetch", "--job", job).out
-    for said in (tertulia("plan", job), tertulia("check", job), tertulia("models", "--job", job)):
+    for said in (tertulia("plan", job), tertulia("models", "--job", job)):
         assert (said.code, first in said.out) == (0, True)
     assert len(server.asked) == 2
     assert tertulia("verify", "job/main").code == 0

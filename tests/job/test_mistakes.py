@@ -722,7 +722,7 @@ _SOUND: dict[str, Any] = {
 }
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(st.sampled_from(KEYS), _WILD, max_size=4), _WILD, st.sampled_from(["models", "prompts", "pairings"])
 )
