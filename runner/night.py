@@ -492,9 +492,6 @@ async def _ready(world: World, source: Source, options: Options, place: Place, l
         options_given = _options_data(options, source, place.root)
         opened = _opened(job, plan, known, key, state, found, options_given)
         views = Views(_shown_by(world, source, folder, journal, plan, key), world.clock)
-        was_written_so = opened.job is None and state.live is not None and state.live.version == opened.version
-        if was_written_so and not state.is_open and views.reading.is_shown(journal.seq):
-            views.trust()
         return Ready(
             source=source,
             plan=plan,

@@ -1,7 +1,8 @@
 """The files of a run, written: a transcript as each conversation ends, the rest now and then and at the end.
 
-What has not changed since it was written is not made again: transcripts stay as they are, and the lines of
-`conversations.jsonl` are copied from the file that is there.
+What has not changed since this process has written it is not made again: transcripts stay as they are, and the lines of
+`conversations.jsonl` are copied from the file that is there. What an earlier one wrote is not relied upon: no view is
+ever synced, and a loss of power may have taken a part of it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ import orjson
 
 from runner.conversation import Transcript
 from runner.limits import Lane
-from runner.lines import split
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Reading
 from runner.plan import Cell
-from runner.render import DEFAULT, STYLES, StyleError, jsonl, summary
+from runner.render import DEFAULT, STYLES, StyleError, summary
 from runner.world import Clock
 
 _MOST_READY_BYTES: Final = 32 * 1024 * 1024
@@ -61,20 +61,6 @@ class Views:
         self._ready_bytes = 0
         self._since: set[str] = set()
         """What has changed since the lines were begun to be written last."""
-
-    def trust(self) -> None:
-        """Take what the last life has written for what this one would write, where it is still there."""
-        reading, folder = self.reading, self.reading.folder
-        there = {name: set(self.disk.listdir(folder / CONVERSATIONS / name)) for name in self._folders()}
-        for cell in reading.written():
-            path = reading.file(cell)
-            if path.name in there.get(path.parent.name, ()) and reading.plan.look(cell).style in STYLES:
-                self._transcripts.add(cell.id)
-        if self.disk.exists(folder / LINES):
-            for offset, line, _ in split(self.disk, folder / LINES):
-                id_ = jsonl.id_in(line)
-                if id_ in reading.plan.by_id:
-                    self._lines[id_] = _Piece(offset, len(line) + 1)
 
     def _follow(self) -> None:
         """Forget what was written of all that has changed since."""
@@ -217,12 +203,9 @@ class Views:
         """Remove what a crash left half written among the transcripts."""
         self._clear(lambda path: path.name.startswith(".") and path.suffix == ".tmp")
 
-    def _folders(self) -> list[str]:
-        return self.disk.listdir(self.reading.folder / CONVERSATIONS)
-
     def _clear(self, is_litter: Callable[[Path], bool]) -> None:
         root = self.reading.folder / CONVERSATIONS
-        for folder in self._folders():
+        for folder in self.disk.listdir(root):
             for name in self.disk.listdir(root / folder):
                 if is_litter(root / folder / name):
                     self.disk.remove(root / folder / name)

@@ -41,16 +41,6 @@ def line_of_many(t: Transcript) -> Callable[[str, str, int], bytes]:
     return line
 
 
-_HEAD: Final = f'{{"schema":{SCHEMA},"id":"'.encode()
-
-
-def id_in(line: bytes) -> str:
-    """The id in a line that was written here; an empty one for any other."""
-    if not line.startswith(_HEAD):
-        return ""
-    return line[len(_HEAD) : line.index(b'"', len(_HEAD))].decode("utf-8", "replace")
-
-
 def _row(t: Transcript) -> dict[str, Any]:
     said = generated(t.turns)
     covered = sum(turn.usage.output is not None for turn in said)
