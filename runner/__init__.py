@@ -67,8 +67,8 @@ says, and that stands above it:
 | `outputs`       | the files of a run, computed from its journal      | census, conversation, events, forecast,
 |                 |                                                    | foreign, job, journal, ledger, limits, money,
 |                 |                                                    | plan, render, talk, transcripts, world
-| `views`         | the same files, written; what has not changed is   | conversation, limits, outputs, plan, render,
-|                 | not made again                                     | world
+| `views`         | the same files, written; what has not changed is   | conversation, events, limits, outputs, plan,
+|                 | not made again                                     | render, world
 | `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
 |                 | what is new or changed, its cost, its time         | limits, money, plan, stops
 | `compare`       | two runs held against each other: what is new,     | conversation, foreign, money, outlook, render

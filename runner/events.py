@@ -376,7 +376,7 @@ def _written(event: Replied | Failed) -> int:
 
 
 class Place(NamedTuple):
-    """Where a record stands in the journal."""
+    """Where a line stands in its file: a record in the journal, a conversation among its views."""
 
     offset: int
     size: int

@@ -235,11 +235,11 @@ class Journal:
         # Stamps never go back, so that a clock that is set during a run cannot reopen a minute or a day.
         self._at = max(self._at, round(self.clock.wall(), 3))
         line = encode(self._seq + 1, self._at, event, None if self._queue else self._synced)
-        self.state.apply(event, self._at, Place(self._end, len(line)))
+        place = Place(self._end, len(line))
+        self.state.apply(event, self._at, place)
         self._seq += 1
         self._unwritten[self._end] = line
         if isinstance(event, Sent | Replied | Heard | Failed):
-            place = Place(self._end, len(line))
             self._kept[self._end] = Record(self._seq, self._at, None, event, place)
             self._kept_of.setdefault(event.cell, []).append(self._end)
         self._end += len(line)

@@ -8,7 +8,7 @@ sent then.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from glob import escape as glob_escape
@@ -32,7 +32,7 @@ from runner.lines import Damaged, StorageError, TooNew
 from runner.lookups import LookUps
 from runner.money import FREE, Nanos, Price, shown
 from runner.notify import End, send
-from runner.outputs import STATUS_SECONDS, VIEW_SECONDS, VIEW_SHARE, Reading, reading_of
+from runner.outputs import STATUS_SECONDS, UNWRITTEN, VIEW_SECONDS, VIEW_SHARE, Reading, reading_of
 from runner.plan import Cell, Plan, make_plan, slug
 from runner.preflight import (
     EXIT_JOB,
@@ -71,7 +71,6 @@ from runner.world import Clock, Disk, LockHeld, Wire, World
 
 VERSION: Final = __version__
 EXIT_HELD: Final = 7
-UNWRITTEN: Final = "views"
 """Why a life whose conversations are all well ends with another exit code than 0: some view could not be written."""
 _STALE_SECONDS: Final = 20 * 3600.0
 
@@ -365,9 +364,7 @@ async def _write_views(one: Ready, tell: Tell) -> int:
             reasons = (*closed.reasons, UNWRITTEN) if code == closed.exit else (UNWRITTEN, *closed.reasons)
             # The record of the end is there by now: what can be written of it tells the code that a process ends with.
             one.views.reading.ended = views.reading.ended = replace(closed, exit=code, reasons=reasons)
-            for write in (views.night, views.status):
-                with suppress(OSError):
-                    await write(records)
+            await views.what_can_be(records)
         return EXIT_STORAGE
     return 0
 

@@ -393,7 +393,7 @@ def _rates(price: Price) -> str:
 def _longest_prompts(plan: Plan) -> Mapping[str, int]:
     """The most tokens that the first call to each model of the plan is sent, what others said before it aside."""
     found: dict[str, int] = {}
-    for cell in {(cell.prompt, cell.pairing, cell.models): cell for cell in plan.cells}.values():
+    for cell in {cell.kind: cell for cell in plan.cells}.values():
         conversation = plan.conversation(cell)
         for speaker in (side for side in conversation.participants if side.live):
             first = next((line for line in conversation.lines if line.role == speaker.role and not line.given), None)
@@ -407,7 +407,7 @@ def _longest_prompts(plan: Plan) -> Mapping[str, int]:
 def _max_tokens(plan: Plan) -> Mapping[str, int]:
     """The largest output limit of each model of the plan."""
     found: dict[str, int] = {}
-    for cell in {(cell.prompt, cell.pairing, cell.models): cell for cell in plan.cells}.values():
+    for cell in {cell.kind: cell for cell in plan.cells}.values():
         for speaker in (side for side in plan.conversation(cell).participants if side.live):
             found[speaker.alias] = max(found.get(speaker.alias, 0), speaker.max_tokens)
     return found

@@ -195,7 +195,7 @@ def outlook(
         is_silent = tuple(observer.id not in done.observers for observer in conversation.after)
         # Of what is complete those are left who are to comment on it and have not.
         if standing in TO_HOLD or (standing == "done" and any(is_silent)):
-            key = (cell.prompt, cell.pairing, cell.models, done.turns, is_silent)
+            key = (*cell.kind, done.turns, is_silent)
             if key not in worked:
                 worked[key] = (
                     loads(conversation, prices.__getitem__, guess, *done),

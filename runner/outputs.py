@@ -40,6 +40,8 @@ CONVERSATIONS: Final = "conversations"
 LINES: Final = "conversations.jsonl"
 INDEX: Final = "index.md"
 STATUS: Final = "status.json"
+UNWRITTEN: Final = "views"
+"""The reason of a life after which some of these could not be written."""
 
 STATUS_SECONDS: Final = 2.0
 VIEW_SECONDS: Final = 60.0
@@ -86,7 +88,7 @@ class Reading:
     journal: Journal | None = None
     """Where this process writes the run itself: the state is then ahead of the file."""
     ended: Closed | None = None
-    """How the last life ended, where something went wrong after that was recorded."""
+    """How the last life ended, where its views could not be written after that was recorded."""
     _census: Census | None = None
     _not_begun: dict[Hashable, Callable[[str, str, int], bytes]] = field(default_factory=dict)
     _own: dict[str, Style] = field(default_factory=dict)
@@ -440,7 +442,7 @@ class Reading:
         """What conversations have in common whose rest costs the same."""
         progress = self.state.of(cell.id)
         heard = tuple(self.state.of(aside.id).lasting for aside in self.plan.after(cell))
-        return cell.prompt, cell.pairing, cell.models, frozenset(progress.replies), progress.status == "complete", heard
+        return *cell.kind, frozenset(progress.replies), progress.status == "complete", heard
 
     def waits_for_the_job(self) -> bool:
         """True when all that is missing waits for models that used more than was reserved for them."""
@@ -516,13 +518,13 @@ class Reading:
 
     def line(self, cell: Cell, transcript: Transcript | None = None) -> bytes:
         """The line of a conversation in `conversations.jsonl`."""
-        alone = cell.branch is not None or self.plan.job.prompts[cell.prompt].order == "random"
-        if alone or cell.id in self.state.cells:
+        likeness = self.plan.likeness(cell, self.state.cells)
+        if likeness == cell.id:
             return jsonl.line(transcript or self.transcript(cell)) + b"\n"
         # Of those that have not begun all of a kind are alike.
-        alike = self._not_begun.get(cell.kind)
+        alike = self._not_begun.get(likeness)
         if alike is None:
-            alike = self._not_begun[cell.kind] = jsonl.line_of_many(self.transcript(cell))
+            alike = self._not_begun[likeness] = jsonl.line_of_many(self.transcript(cell))
         return alike(cell.id, cell.name, cell.repeat) + b"\n"
 
     def whys(self) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
@@ -97,6 +97,21 @@ class Plan:
     def scene(self, cell: Cell) -> Scene:
         """The prompt and the pairing of a conversation, with the rounds that it has."""
         return self._scenes[cell.prompt, cell.pairing, _rounds(self.job, cell)]
+
+    def likeness(self, cell: Cell, begun: Container[str]) -> Hashable:
+        """The same for all conversations that differ by their repeat alone: none has begun, and nothing is drawn."""
+        drawn = self.job.prompts[cell.prompt].order == "random"
+        return cell.id if drawn or cell.branch is not None or cell.id in begun else cell.kind
+
+    def alike(self, cells: Iterable[Cell], begun: Container[str]) -> list[tuple[Cell, int]]:
+        """The first of each that are alike, and how many they are."""
+        firsts: dict[Hashable, Cell] = {}
+        numbers: Counter[Hashable] = Counter()
+        for cell in cells:
+            likeness = self.likeness(cell, begun)
+            firsts.setdefault(likeness, cell)
+            numbers[likeness] += 1
+        return [(cell, numbers[likeness]) for likeness, cell in firsts.items()]
 
     def conversation(self, cell: Cell) -> Conversation:
         """The conversation in full; equal each time it is asked for."""
@@ -245,10 +260,9 @@ def make_plan(job: Job, date: str, additions: Additions = Additions()) -> Plan: 
         found: dict[str, tuple[Cell, int]] = {}
         for cell in (*cells, *grown.superseded):
             if (scene := by_rounds[cell.prompt, cell.pairing, _rounds(job, cell)]).prompt.listeners:
-                key = (cell.prompt, cell.pairing, cell.models)
-                if key not in posed:
-                    posed[key] = scene.posed(cell.models)
-                heard_by = enumerate(listening(posed[key], cell.id))
+                if cell.kind not in posed:
+                    posed[cell.kind] = scene.posed(cell.models)
+                heard_by = enumerate(listening(posed[cell.kind], cell.id))
                 found |= {aside_id(cell.id, one): (cell, place) for place, one in heard_by}
         return found
 

@@ -123,7 +123,7 @@ def called_for(plan: Plan, state: State, missing: Sequence[Cell], reopened: Sequ
             after = plan.after(cell)
             found |= {aside.by.alias for aside in after if aside.id in again or not state.of(aside.id).lasting}
         else:
-            talks[cell.prompt, cell.pairing, cell.models] = cell
+            talks[cell.kind] = cell
     for conversation in map(plan.conversation, talks.values()):
         found |= {side.alias for side in conversation.participants if side.live}
         found |= {aside.by.alias for aside in conversation.asides}
@@ -214,7 +214,7 @@ def _is_raised(plan: Plan, state: State, alias: str, price: Price, then: Opened)
 
 def _longest(plan: Plan, alias: str) -> int:
     """The largest output limit of a model in a plan."""
-    scenes = {(cell.prompt, cell.pairing, cell.models): cell for cell in plan.cells}
+    scenes = {cell.kind: cell for cell in plan.cells}
     speakers = (speaker for cell in scenes.values() for speaker in plan.conversation(cell).participants)
     return max((speaker.max_tokens for speaker in speakers if speaker.alias == alias), default=0)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
@@ -47,7 +47,7 @@ from runner.ledger import Book, Entry, run_id, truths_of
 from runner.ledger import read as read_ledger
 from runner.lines import Damaged, TooNew, split
 from runner.money import Nanos, Price, ceiling, cost, dollars
-from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Reading
+from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, UNWRITTEN, Reading
 from runner.plan import Cell, Plan, make_plan
 from runner.prices import unknown_cost
 from runner.providers import DIALECTS
@@ -496,6 +496,7 @@ class _Check:
         self._transcripts(standing, readings, resting)
         if resting:
             self._sums(readings[0])
+            self._say_what_was_unwritten(readings[0])
             for name, compare in ((LINES, self._lines), (INDEX, self._index), (STATUS, self._status)):
                 if name in whole:
                     compare(readings[0])
@@ -508,6 +509,24 @@ class _Check:
                 f"not checked: {', '.join(whole)}; {why}"
                 + ("" if self.running else ", and `tertulia report` writes all views anew")
             )
+
+    def _say_what_was_unwritten(self, reading: Reading) -> None:
+        """That views could not be written comes after the end is on record: only the status knows of it."""
+        status, closed = self._told(), reading.closed
+        reasons, code = status.get("reasons"), status.get("exit")
+        if closed is None or not isinstance(reasons, list) or not isinstance(code, int) or UNWRITTEN not in reasons:
+            return
+        if [reason for reason in reasons if reason != UNWRITTEN] == list(closed.reasons):
+            reading.ended = replace(closed, exit=code, reasons=tuple(reasons))
+            self.notes.append("some views could not be written at the end; `tertulia report` writes them anew")
+
+    def _told(self) -> dict[str, Any]:
+        """What the status says; nothing where there is none that can be read."""
+        try:
+            found = orjson.loads(self.disk.read(self.folder / STATUS))
+        except (OSError, orjson.JSONDecodeError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _reading(self, plan: Plan) -> Reading:
         return Reading(self.disk, self.folder, self.state, plan, self.state.jobs[-1].key)
@@ -586,12 +605,9 @@ class _Check:
     def _status(self, reading: Reading) -> None:
         """All of it but when it was written, and how the lanes stood."""
         there = self.disk.read(self.folder / STATUS)
-        try:
-            passing = orjson.loads(there)
-        except orjson.JSONDecodeError:
-            passing = None
+        passing = self._told()
         figures: dict[str, Any] = reading.figures(self.last)
-        if isinstance(passing, dict):
+        if passing:
             figures["lanes"] = passing.get("lanes", [])
             figures["heartbeat"] = passing.get("heartbeat")
         self._compare(STATUS, there, orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")

@@ -8,13 +8,15 @@ ever synced, and a loss of power may have taken a part of it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import anyio.lowlevel
 import orjson
 
 from runner.conversation import Transcript
+from runner.events import Place
 from runner.limits import Lane
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Reading
 from runner.plan import Cell
@@ -22,19 +24,9 @@ from runner.render import DEFAULT, STYLES, StyleError, summary
 from runner.world import Clock
 
 _MOST_READY_BYTES: Final = 32 * 1024 * 1024
+"""So much of lines that are still to be put down is held."""
 _PIECE_BYTES: Final = 1024 * 1024
 """So much of a large view is put down at once."""
-
-
-class _Piece(NamedTuple):
-    """Where something stands in a file."""
-
-    offset: int
-    size: int
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.size
 
 
 class Views:
@@ -54,7 +46,7 @@ class Views:
         self._changed = reading.state.follow()
         self._transcripts: set[str] = set()
         """The conversations whose transcripts are as they would be written now."""
-        self._lines: dict[str, _Piece] = {}
+        self._lines: dict[str, Place] = {}
         """Where the lines stand in `conversations.jsonl` that are as they would be written now."""
         self._ready: dict[str, bytes] = {}
         """Lines of conversations that have ended and stand in no file yet, as long as there is room for them."""
@@ -120,7 +112,7 @@ class Views:
     async def night(self, records: int, transcripts: bool = False) -> None:
         """The index, and a line for each conversation; and on the way the transcripts that are still to be written."""
         index = summary.render(self.reading.night(records))
-        places: dict[str, _Piece] = {}
+        places: dict[str, Place] = {}
         self._follow()
         self._since.clear()
         await self.disk.replace(self.reading.folder / LINES, self._pieces(dict(self._lines), places, transcripts))
@@ -131,19 +123,20 @@ class Views:
         await self._put(INDEX, index.encode())
 
     async def _pieces(
-        self, old: Mapping[str, _Piece], places: dict[str, _Piece], transcripts: bool
+        self, old: Mapping[str, Place], places: dict[str, Place], transcripts: bool
     ) -> AsyncIterator[bytes]:
         """`conversations.jsonl` in plan order, as far as it has not changed from the old one.
 
         `places` is told where each line stands.
         """
         held, size, offset = [], 0, 0
-        copied = _Piece(0, 0)
+        copied = Place(0, 0)
         for cell in self.reading.plan.cells:
             piece = old.get(cell.id)
-            if copied.size and (piece is None or piece.offset != copied.end or copied.size > _PIECE_BYTES):
+            follows = piece is not None and piece.offset == copied.offset + copied.size and copied.size <= _PIECE_BYTES
+            if copied.size and not follows:
                 held.append(self._copy(copied))
-                copied = _Piece(0, 0)
+                copied = Place(0, 0)
             if piece is None:
                 due = transcripts and self._is_due(cell)
                 line = await self._written(cell) if due else self._ready.get(cell.id) or self.reading.line(cell)
@@ -151,8 +144,8 @@ class Views:
                 length = len(line)
             else:
                 length = piece.size
-                copied = _Piece(copied.offset if copied.size else piece.offset, copied.size + length)
-            places[cell.id] = _Piece(offset, length)
+                copied = Place(copied.offset if copied.size else piece.offset, copied.size + length)
+            places[cell.id] = Place(offset, length)
             offset, size = offset + length, size + length
             if size > _PIECE_BYTES:
                 yield b"".join(held)
@@ -170,13 +163,14 @@ class Views:
         return self.reading.line(cell, transcript)
 
     async def _tried_to_write(self, cell: Cell, transcript: Transcript | None = None) -> None:
-        """One transcript that cannot be written does not cost the others."""
+        """One transcript that cannot be written does not cost the others, and an older one of it does not stand on."""
         try:
             await self.conversation(cell, transcript)
         except OSError as error:
             self._trouble = self._trouble or error
+            self._remove(self.reading.folder / self.reading.file(cell))
 
-    def _copy(self, piece: _Piece) -> bytes:
+    def _copy(self, piece: Place) -> bytes:
         return self.disk.read(self.reading.folder / LINES, piece.offset, piece.size)
 
     async def all(self, records: int) -> None:
@@ -194,6 +188,27 @@ class Views:
         if self._trouble is not None:
             raise self._trouble
         await self.status(records)
+
+    async def what_can_be(self, records: int) -> None:
+        """After trouble with the disk: whatever there is room for; the rest tells of an earlier moment, and is removed.
+
+        Without the status nobody could tell from the others that some are missing.
+        """
+        for cell in self.reading.written():
+            if self._is_due(cell):
+                await self._tried_to_write(cell)
+        stale = [STATUS, LINES, INDEX]
+        with suppress(OSError):
+            await self.status(records)
+            stale.remove(STATUS)
+            await self.night(records)
+            stale.clear()
+        for name in stale:
+            self._remove(self.reading.folder / name)
+
+    def _remove(self, path: Path) -> None:
+        with suppress(OSError):  # whatever keeps it from being removed, it has been told of
+            self.disk.remove(path)
 
     def _is_due(self, cell: Cell) -> bool:
         """True when there is a transcript to be written."""

@@ -395,7 +395,6 @@ class RealDisk:
             if isinstance(data, bytes):
                 await _aside(_replace, path, temporary, data, durable)
                 return
-            await _aside(_make_dirs, path.parent)
             await _aside(_put, temporary, b"")
             async for piece in data:
                 await _aside(_add, temporary, piece)
@@ -501,24 +500,28 @@ def _rewrite(path: Path, start: int, end: int) -> None:
         _sync(descriptor)
 
 
-def _put(path: Path, data: bytes) -> None:
-    with _descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
-        _write_all(descriptor, data)
-
-
 def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:
     if durable:
         _make_dirs(path.parent)
-    try:
-        _put(temporary, data)
-    except FileNotFoundError:
-        _make_dirs(path.parent)
-        _put(temporary, data)
+    _put(temporary, data)
     _name(temporary, path, durable)
 
 
+def _put(path: Path, data: bytes) -> None:
+    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        _write(path, new, data)
+    except FileNotFoundError:
+        _make_dirs(path.parent)
+        _write(path, new, data)
+
+
 def _add(path: Path, data: bytes) -> None:
-    with _descriptor(path, os.O_WRONLY | os.O_APPEND) as descriptor:
+    _write(path, os.O_WRONLY | os.O_APPEND, data)
+
+
+def _write(path: Path, flags: int, data: bytes) -> None:
+    with _descriptor(path, flags) as descriptor:
         _write_all(descriptor, data)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from errno import ENOSPC
 from typing import Any
 
 import pytest
 
 from runner.events import Replied
 from runner.journal import FILE, LOCK_FILE, SPARE_FILE, repair
+from runner.selection import Options
 from runner.verify import verify
+from tests.memory import Operation
 from tests.nights import Ledger, Night, matrix, provider
 from tests.virtual import FixedClock, run_virtual
 
@@ -123,3 +126,37 @@ def test_views_that_were_half_written_edited_or_deleted_are_whole_again_after_th
     assert verify(night.folder, night.left()).problems == ()
     assert not [path for path in night.disk.files if path.suffix == ".tmp"]
     assert len(night.replies()) == 8
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize(
+    "gone",
+    [
+        ["conversations.jsonl", "index.md", "m0~m1.md", "status.json"],
+        ["conversations.jsonl", "index.md", "status.json"],
+        ["m0~m1.md"],
+        ["conversations.jsonl", "index.md"],
+    ],
+    ids=",".join,
+)
+def test_views_that_find_no_room_do_not_tell_of_an_earlier_moment(gone: list[str]) -> None:
+    """Exit 8; what stands there is true, the others are gone, `verify` finds no fault; then all is whole again."""
+    night = small()
+    assert night.live(Options(limit=1), signals=[(1.0, 2)]).exit == 130
+    before = {path.name for path in night.disk.files}
+    assert {"conversations.jsonl", "index.md", "m0~m1.md", "status.json"} <= before
+
+    def full(operation: Operation) -> None:
+        if operation.name == "temporary" and any(name in operation.path.name for name in gone):
+            raise OSError(ENOSPC, "No space left on device")
+
+    life = night.live(fault=full)
+    assert life.exit == 8 and any("views could not be written" in line for line in life.told)
+    assert sorted(before - {path.name for path in night.disk.files}) == gone
+    found = verify(night.folder, night.left())
+    assert found.problems == ()
+    assert any("`tertulia report` writes" in note for note in found.notes)
+    asked = len(night.engine.received)
+    assert night.live().exit == 0
+    assert verify(night.folder, night.left()).notes == ()
+    assert len(night.engine.received) == asked

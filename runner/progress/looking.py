@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -248,16 +248,15 @@ class Progress:
     async def _begin(self, run: _Run) -> None:
         session, state = run.session, run.session.journal.state
         dearest, calls, prices = 0, 0, session.prices.__getitem__
-        scenes: set[tuple[Any, ...]] = set()
-        for number, cell in enumerate(run.open.values(), 1):
+        kinds: set[Hashable] = set()
+        for looked_at, (cell, number) in enumerate(session.plan.alike(run.open.values(), state.cells), 1):
             conversation = session.plan.conversation(cell)
             load = loads(conversation, prices, AT_MOST, *state.done(conversation))
-            calls += sum(one.calls for one in load.values())
-            scene = (cell.prompt, cell.pairing, cell.models)
-            if scene not in scenes:
-                scenes.add(scene)
+            calls += number * sum(one.calls for one in load.values())
+            if cell.kind not in kinds:
+                kinds.add(cell.kind)
                 dearest = max(dearest, *bills(conversation, prices), 0)
-            if number % _CELLS_AT_ONCE == 0:
+            if looked_at % _CELLS_AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
         self._tell_of(run, begun_text(run.name, session, run.open.values(), calls, dearest))
         self._send(
