@@ -103,6 +103,10 @@ class Roster(Protocol):
         """
         ...
 
+    def lacks(self, ceiling: Ceiling) -> bool:
+        """True when it is for want of this money that one does not begin."""
+        ...
+
 
 @dataclass(slots=True)
 class _Crowd:
@@ -181,15 +185,15 @@ class Gate:
         self._nothing_else = anyio.Event()
         """Set while nobody else has anything to do."""
         self._wanted = {lane.name: anyio.Event() for lane in lanes}
-        self._limiters = {lane.name: _Limiter(0.0, _limiter(lane)) for lane in lanes if lane.paced}
+        self._limiters: dict[str, _Limiter] = {}
         self._crowds: dict[Ceiling, _Crowd] = {}
         """Those who wait, by what their calls have to fit."""
         self._moved: set[Ceiling] = set()
         """The ceilings in which calls have landed since everybody was last looked at."""
         self._doubtful = False
         """True when anybody who waits may have become hopeless."""
-        self._journals: list[Journal] = []
-        """Those of everybody who ever waited."""
+        self._journals: dict[int, Journal] = {}
+        """Those of everybody who ever waited, by their ids."""
         self._short: dict[Ceiling, tuple[Nanos, Nanos] | None] = {}
         """What the next slice must have, and should have, by its ceiling; None to give back what is left."""
         self._money_wanted: dict[Ceiling, anyio.Event] = {}
@@ -235,8 +239,7 @@ class Gate:
             crowd = self._crowds.setdefault(ceiling, _Crowd())
             crowd.number += 1
             crowd.most = max(crowd.most, ask.reserved)
-        if ask.journal not in self._journals:
-            self._journals.append(ask.journal)
+        self._journals[id(ask.journal)] = ask.journal
         self._doubtful = self._doubtful or self._hopeless(ask) is not None or ask.room() is not None
         self.wake()
 
@@ -341,12 +344,12 @@ class Gate:
         look_again = await self._grant_all(now)
         for lane in self.lanes:
             lane.permit = False  # one that nobody could use would let two requests leave together later
-        self._want_money()
         look_again = min(look_again, self._begin(now))
+        self._want_money()
         if self.talking > self._outside:
             if self._nothing_else.is_set() and self.closed is None:
                 self._nothing_else = anyio.Event()
-        elif self.closed is not None or look_again == inf or self._all_shut(now):
+        elif self.closed is not None or (not self._short and (look_again == inf or self._all_shut(now))):
             if self.talking == 0:
                 return None
             self._nothing_else.set()
@@ -406,7 +409,7 @@ class Gate:
         doubtful = (
             self._doubtful
             or any(lane.starving for lane in self.lanes)
-            or any(journal.failing is not None for journal in self._journals)
+            or any(journal.failing is not None for journal in self._journals.values())
             or any(
                 crowd is not None and not ceiling.may_grow and ceiling.account.settled + crowd.most > ceiling.reach
                 for ceiling, crowd in crowds
@@ -500,7 +503,7 @@ class Gate:
         return Refusal("pending", f"{lane.name}: {lane.why_shut(now)}{until}")
 
     def _want_money(self) -> None:
-        """Ask for slices where they would let somebody go who could go now."""
+        """Ask for slices where they would let somebody go who could go now, or begin when nobody talks."""
         self._short.clear()
         if self.closed is not None:
             return
@@ -517,12 +520,18 @@ class Gate:
             least = min(needs, default=0)
             if held + least > ceiling.most and (ceiling.may_grow or held + least <= ceiling.reach):
                 self._short[ceiling] = least, sum(needs)
+        if self.talking <= self._outside:
+            # What keeps anybody from beginning may be what a dead process had drawn, or what a living one gives back.
+            for ceiling in (purse.ceiling for purse in self.purses):
+                if ceiling.may_grow and any(roster.lacks(ceiling) for roster in self.rosters):
+                    beyond = ceiling.reach - ceiling.account.held + 1
+                    self._short.setdefault(ceiling, (beyond, beyond))
         if self._short:
             # The jobs of one process share the day, too: what one of them has no use for now another may have.
             wanted = {ceiling for queue in self._waiting.values() for ask in queue for ceiling in ask.ceilings}
             for ceiling in (purse.ceiling for purse in self.purses):
                 if ceiling not in wanted and not ceiling.account.reserved and ceiling.most > ceiling.account.held:
-                    self._short[ceiling] = None
+                    self._short.setdefault(ceiling, None)
         for ceiling in self._short:
             self._money_wanted[ceiling].set()
 
@@ -566,13 +575,12 @@ class Gate:
 
     async def _limiter(self, lane: Lane) -> AsyncLimiter:
         """The pacer of a lane, which is another one when its share has changed."""
-        share, limiter = self._limiters[lane.name]
-        if lane.share != share:
-            limiter = _limiter(lane)
-            self._limiters[lane.name] = _Limiter(lane.share, limiter)
+        found = self._limiters.get(lane.name)
+        if found is None or found.share != lane.share:
+            found = self._limiters[lane.name] = _Limiter(lane.share, _new_limiter(lane))
             now = anyio.current_time()
-            await limiter.acquire(_level(lane.requests(now), limiter))
-        return limiter
+            await found.limiter.acquire(_level(lane.requests(now), found.limiter))
+        return found.limiter
 
 
 def _moment(wall: float) -> str:
@@ -580,7 +588,7 @@ def _moment(wall: float) -> str:
     return datetime.fromtimestamp(ceil(wall / 60.0) * 60.0, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _limiter(lane: Lane) -> AsyncLimiter:
+def _new_limiter(lane: Lane) -> AsyncLimiter:
     """The pacer of a lane's requests."""
     assert lane.limits.rpm is not None
     rpm = lane.limits.rpm * lane.share

@@ -93,6 +93,9 @@ class Truth:
     parts: tuple[Part, ...]
 
 
+_NOTHING: Final = Truth(0, ())
+
+
 class Told(NamedTuple):
     """What a run's journal says, and how many records it has."""
 
@@ -247,8 +250,9 @@ class Book:
     def is_older(self, run: str, day: str, told: Told) -> bool:
         """True when a journal says less of a day than a longer or a less damaged one, which is believed then."""
         known = self.records(run, day)
-        says = told.truths[day].amount if day in told.truths else 0
-        return says < self.amount(run, day) and (told.records < known or 0 < told.mended >= known)
+        return told.truths.get(day, _NOTHING).amount < self.amount(run, day) and (
+            told.records < known or 0 < told.mended >= known
+        )
 
     def total(self, span: str, play: bool = False) -> Nanos:
         """What counts on a day (`2026-11-21`) or in a month (`2026-11`)."""
@@ -386,7 +390,7 @@ class Ledger:
         """
         async with self._held():
             more: dict[str, Nanos] = {}
-            for day, truth in ({spender.day: Truth(0, ())} | dict(told.truths)).items():
+            for day, truth in ({spender.day: _NOTHING} | dict(told.truths)).items():
                 if day not in beyond and self.book.is_older(spender.run, day, told):
                     more[day] = self.book.amount(spender.run, day) - truth.amount
                     continue
@@ -447,8 +451,8 @@ class Ledger:
             if entry in self._lost or self._alive(entry):
                 continue
             told = None if self._fold is None else await self._fold(entry.run)
-            if told is None or entry.day not in told.truths or self.book.is_older(entry.run, entry.day, told):
-                self._lost.append(entry)  # it may have been the slice of a run whose folder was made anew
+            if told is None or self.book.is_older(entry.run, entry.day, told):
+                self._lost.append(entry)
             else:
                 found.append((entry, told))
         if not found:
@@ -559,7 +563,7 @@ def _counted(runs: Sequence[Known]) -> list[Entry]:
 
 
 def _folded(entry: Entry, told: Told) -> Entry:
-    truth = told.truths[entry.day]
+    truth = told.truths.get(entry.day, _NOTHING)
     known = {"amount": truth.amount, "parts": truth.parts, "records": told.records}
     return replace(entry, kind="counted", **known)  # type: ignore[arg-type]
 

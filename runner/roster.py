@@ -11,8 +11,8 @@ when it has answered. So a wrong name or a missing right fails one call, and not
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from itertools import chain
 from math import ceil, inf, log
 from typing import Final, NamedTuple
@@ -105,8 +105,8 @@ class Roster:
         """True when a ceiling is in reach, so that money decides who begins."""
         rests: dict[Hashable, _Rest] = {}
         for cell in missing:
-            kind = cell.kind if self._is_plain(cell) else cell.id
-            rests[cell.id] = rests.get(kind) or rests.setdefault(kind, self._rest(cell))
+            likeness = plan.likeness(cell, self._state.cells)
+            rests[cell.id] = rests.get(likeness) or rests.setdefault(likeness, self._rest(cell))
         for cell in sorted(missing, key=lambda cell: self._turn(cell, rests[cell.id])):
             speaker = rests[cell.id].first
             lane = self._lanes[speaker.alias]
@@ -128,19 +128,6 @@ class Roster:
     def first_lane(self, cell: Cell) -> Lane:
         """The lane of the first call that is still to be made, as far as can be told before it is."""
         return self._lanes[self._rest(cell).first.alias]
-
-    def _alike(self, cells: Iterable[Cell]) -> Iterator[tuple[Cell, int]]:
-        """The conversations, those as one that differ by their repeat alone and have not begun."""
-        new = Counter(cell.kind for cell in cells if self._is_plain(cell))
-        for cell in cells:
-            number = new.pop(cell.kind, 0) if self._is_plain(cell) else 1
-            if number:
-                yield cell, number
-
-    def _is_plain(self, cell: Cell) -> bool:
-        """True for a conversation that is like all of its kind: nothing was said in it, and nothing in it is drawn."""
-        fixed = self._plan.job.prompts[cell.prompt].order != "random"
-        return fixed and cell.branch is None and cell.id not in self._state.cells
 
     def _turn(self, cell: Cell, rest: _Rest) -> tuple[int | bool, ...]:
         """Smallest first: who has begun; then, where there is money for all, who has most to say; then plan order."""
@@ -232,6 +219,11 @@ class Roster:
                 return ceiling
         return None
 
+    def lacks(self, ceiling: Ceiling) -> bool:
+        """True when it is for want of this money that a conversation does not begin."""
+        cells = self._plan.alike((cell for queue in self._waiting.values() for cell in queue), self._state.cells)
+        return any(self.parked(cell) is None and self.short_of(cell) is ceiling for cell, _ in cells)
+
     def commit(self, cell: Cell) -> None:
         """Count the expected rest of a conversation, in place of what was counted for it before."""
         self._uncount(cell)
@@ -256,12 +248,12 @@ class Roster:
     def over(self, cell: Cell, speaker: Participant, aside: Aside | None = None) -> list[Ceiling]:
         """Every ceiling that a call of this speaker must fit; who comments on the whole has a budget of his own."""
         comments = aside is not None and aside.kind not in DURING
-        names = ["run", "shared", f"model:{speaker.alias}", f"provider:{speaker.provider}"]
+        of_all, of_model = ("run", "shared"), (f"model:{speaker.alias}", f"provider:{speaker.provider}")
         if aside is not None and comments:
             # The narrowest first: the run is told of only where more money for it would help.
-            names = [f"observer:{aside.budget}", *names[2:], *names[:2]]
+            names = (f"observer:{aside.budget}", *of_model, *of_all)
         else:
-            names.append(f"pairing:{cell.pairing}")
+            names = (*of_all, *of_model, f"pairing:{cell.pairing}")
         found = [self.ceilings[name] for name in names if name in self.ceilings]
         own = None if comments else self._own_ceiling(cell)
         return found if own is None else [*found, own]
@@ -284,7 +276,7 @@ class Roster:
         if not self.ceilings:
             return False
         likely = dict.fromkeys(self.ceilings, 0)
-        for cell, number in self._alike(missing):
+        for cell, number in self._plan.alike(missing, self._state.cells):
             for name, amount in self._by_ceiling(cell, guess):
                 likely[name] += number * amount
         return any(likely[name] > c.reach - c.account.settled for name, c in self.ceilings.items())

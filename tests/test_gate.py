@@ -398,6 +398,9 @@ def test_a_conversation_begins_only_where_its_lane_has_room() -> None:
 
                 return begin
 
+            def lacks(self, ceiling: Ceiling) -> bool:
+                return False
+
             async def hold(self, name: str, beginning: Beginning) -> None:
                 await anyio.sleep(0.1)  # reading what was said before
                 beginning.arrived()
@@ -427,6 +430,9 @@ def talks_of_two_models(rows: int, slots: int, seconds: Mapping[str, float]) -> 
                     tasks.start_soon(hold, f"{rows - self.left}", beginning)
 
                 return begin if self.left and (lane.is_loaded("a") if loaded else lane.has_place("a")) else None
+
+            def lacks(self, ceiling: Ceiling) -> bool:
+                return False
 
         async def hold(name: str, beginning: Beginning) -> None:
             bench.log.append(f"{name} begins")

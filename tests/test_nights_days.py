@@ -21,7 +21,7 @@ from runner.sim.engine import Engine
 from runner.sim.wire import SimWire
 from runner.verify import verify
 from runner.world import World
-from tests.memory import MemoryDisk, at
+from tests.memory import MemoryDisk, Operation, at
 from tests.nights import ROOT, START, Night, job_of, matrix, provider, text_of
 from tests.test_nights_lost import death_after
 from tests.virtual import Kill, ScriptedPrograms, ScriptedSignals, VirtualClock, run_virtual
@@ -244,6 +244,37 @@ def test_what_a_crash_left_drawn_is_folded_by_whoever_needs_it_and_by_its_own_ne
     assert book(dead.disk).amount(run_of(dead), TODAY) == dead.counted
     for one in (dead, other):
         assert verify(one.folder, dead.disk).problems == ()
+
+
+@pytest.mark.parametrize("spare", [1.25, 2.0])
+def test_what_a_crash_left_drawn_is_folded_for_the_last_conversation_too(spare: float) -> None:
+    """It does not begin without that, and no call waits that would ask for it: with nothing more drawn, or a rest."""
+    job = named("dead", {"day": 1}, repeat=2, limits={"concurrency": 1})
+    dead = Night({**job, "budget": {"day": dollars_of(3 * need(job))}}, provider(MODELS))
+    assert dead.live(fault=at(40, Kill("here"))).exit is None
+    one = need(job) // len(dead.reading().plan.cells)
+    enough = dead.counted + need(job) + int(spare * one)
+    other = Night({**job, "name": "other", "budget": {"day": dollars_of(enough)}}, provider(MODELS))
+    other.disk = dead.left()
+    assert other.live().exit == 0
+
+
+def test_what_a_run_had_drawn_that_died_before_its_first_call_is_there_for_the_others() -> None:
+    """Its journal tells of no money on that day: it has spent none."""
+    job = named("dead", {"day": 1}, repeat=2)
+    dead = Night(job, provider(MODELS))
+
+    def before_the_first_call(operation: Operation) -> None:
+        if operation.name == "write" and operation.path.name == "journal.jsonl" and book(dead.disk).total(TODAY, True):
+            raise Kill("before anything was sent")
+
+    assert dead.live(fault=before_the_first_call).exit is None
+    drawn = book(dead.left()).total(TODAY, play=True)
+    assert drawn > 0 == dead.billed
+    other = Night({**job, "name": "other", "budget": {"day": dollars_of(drawn + need(job) // 2)}}, provider(MODELS))
+    other.disk = dead.left()
+    assert other.live().exit == 0
+    assert book(other.left()).amount(run_of(dead), TODAY) == 0
 
 
 def run_of(night: Night) -> str:

@@ -144,7 +144,9 @@ def test_faults_at_the_ledger_stop_one_process_and_neither_open_nor_close_the_da
 @pytest.mark.prove
 def test_what_a_killed_process_had_drawn_is_there_for_the_others(day: Day, record_property: Figures) -> None:
     """It is never taken up again: the other counts its journal for it, and spends what it had drawn and not spent."""
-    left, right = day.start("left"), day.start("right")
+    left = day.start("left")
+    day.watched(left, until=lambda billed: billed > day.cap // 6)
+    right = day.start("right")
     day.watched(left, right, until=lambda billed: billed > day.cap // 3)
     left.send(signal.SIGKILL)
     assert left.ended() == -signal.SIGKILL
