@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
-from math import ceil, floor
+from fractions import Fraction
+from math import floor, lcm
 from typing import Any, Final, NamedTuple
 
 Nanos = int
@@ -40,9 +41,12 @@ class Tier:
     @property
     def dearest_input(self) -> Decimal:
         """The highest price one input token can have, a cache write included."""
-        if self.cache_read is None and self.cache_write is None:
-            return self.input
-        return max(self.input, self.cache_read or Decimal(0), self.cache_write or Decimal(0))
+        return self.input if self.cache_read is None is self.cache_write else max(self.inputs)
+
+    @property
+    def inputs(self) -> tuple[Decimal, ...]:
+        """What an input token can cost."""
+        return tuple(one for one in (self.input, self.cache_read, self.cache_write) if one is not None)
 
 
 class Rates(NamedTuple):
@@ -50,6 +54,17 @@ class Rates(NamedTuple):
 
     input: Decimal
     output: Decimal
+
+
+class Whole(NamedTuple):
+    """What a token costs as whole numbers of one unit: what is computed with them is exact, and fast."""
+
+    above: int
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    dearest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +80,48 @@ class Price:
     """What long requests cost instead, by rising `above`."""
     source: str = field(default="", compare=False)
     """Who says so, for those who read it; nothing is computed from it."""
+    free: bool = field(init=False, compare=False, repr=False)
+    """True when no call can cost anything."""
+    _base: Tier = field(init=False, compare=False, repr=False)
+    """What short requests cost."""
+    unit: int = field(init=False, compare=False, repr=False)
+    """So many units of the whole figures are a nano-dollar."""
+    whole: tuple[Whole, ...] = field(init=False, compare=False, repr=False)
+    """What a token costs in short requests, and then in each tier."""
+    whole_request: int = field(init=False, compare=False, repr=False)
 
-    @property
-    def free(self) -> bool:
-        """True when no call can cost anything."""
-        rates = (self.at(0), *self.tiers)
-        return not (self.request or any(rate.output or rate.dearest_input for rate in rates))
+    def __post_init__(self) -> None:
+        base = Tier(-1, self.input, self.output, self.cache_read, self.cache_write)
+        rates = (base, *self.tiers)
+        figures = [self.request, *(figure for rate in rates for figure in (rate.output, *rate.inputs))]
+        unit = lcm(*(Fraction(figure).denominator for figure in figures))
+        per_token = unit * _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION
+
+        def whole(rate: Tier) -> Whole:
+            read, write = (rate.input if one is None else one for one in (rate.cache_read, rate.cache_write))
+            each = (rate.input, rate.output, read, write, rate.dearest_input)
+            return Whole(rate.above, *(int(Fraction(figure) * per_token) for figure in each))
+
+        found = {
+            "free": not (self.request or any(rate.output or rate.dearest_input for rate in rates)),
+            "_base": base,
+            "unit": unit,
+            "whole_request": int(Fraction(self.request) * unit * NANOS_PER_DOLLAR),
+            "whole": tuple(map(whole, rates)),
+        }
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
 
     def at(self, input_tokens: int) -> Tier:
         """What tokens cost in a request with so much input."""
         reached = [tier for tier in self.tiers if input_tokens > tier.above]
-        return reached[-1] if reached else Tier(-1, self.input, self.output, self.cache_read, self.cache_write)
+        return reached[-1] if reached else self._base
 
     def dearest(self, input_bound: int) -> Rates:
         """The most that an input token and an output token can cost in a request with at most so much input."""
-        rates = [self.at(0), *(tier for tier in self.tiers if input_bound > tier.above)]
+        rates = [self._base, *(tier for tier in self.tiers if input_bound > tier.above)]
         if len(rates) == 1:
-            return Rates(rates[0].dearest_input, self.output)
+            return Rates(self._base.dearest_input, self.output)
         return Rates(max(rate.dearest_input for rate in rates), max(rate.output for rate in rates))
 
     def record(self) -> dict[str, Any]:
@@ -115,27 +155,22 @@ FREE: Final = Price(Decimal(0), Decimal(0))
 
 def cost(price: Price, input_tokens: int, output_tokens: int, cached_read: int = 0, cached_write: int = 0) -> Nanos:
     """What these tokens cost, rounded up; cached tokens are part of `input_tokens`."""
-    plain = max(0, input_tokens - cached_read - cached_write)
-    rate = price.at(input_tokens)
-    with localcontext() as exact:
-        exact.prec = 60
-        per_million = (
-            plain * rate.input
-            + cached_read * (rate.input if rate.cache_read is None else rate.cache_read)
-            + cached_write * (rate.input if rate.cache_write is None else rate.cache_write)
-            + output_tokens * rate.output
-        )
-        nanos = per_million * _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION + price.request * NANOS_PER_DOLLAR
-        return ceil(nanos)
+    rate = price.whole[0]
+    for tier in price.whole[1:]:
+        if input_tokens > tier.above:
+            rate = tier
+    units = max(0, input_tokens - cached_read - cached_write) * rate.input + output_tokens * rate.output
+    units += cached_read * rate.cache_read + cached_write * rate.cache_write + price.whole_request
+    return -(-units // price.unit)
 
 
 def ceiling(price: Price, input_bound: int, max_tokens: int) -> Nanos:
     """The most that a call with these bounds can cost: every input token at its dearest, every output token used."""
-    each_input, each_output = price.dearest(input_bound)
-    with localcontext() as exact:
-        exact.prec = 60
-        per_million = input_bound * each_input + max_tokens * each_output
-        return ceil(per_million * _NANOS_PER_TOKEN_AT_ONE_DOLLAR_PER_MILLION + price.request * NANOS_PER_DOLLAR)
+    each_input, each_output = price.whole[0].dearest, price.whole[0].output
+    for tier in price.whole[1:]:
+        if input_bound > tier.above:
+            each_input, each_output = max(each_input, tier.dearest), max(each_output, tier.output)
+    return -(-(input_bound * each_input + max_tokens * each_output + price.whole_request) // price.unit)
 
 
 def tokens_within(price: Price, input_bound: int, room: Nanos) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import anyio
@@ -44,6 +45,7 @@ class HttpTransport:
         self._clock = clock
         self._endpoints = endpoints
         self._cleaners = {name: _Cleaner(endpoint.secrets) for name, endpoint in endpoints.items()}
+        self._headers = {name: DIALECTS[one.type].headers(one) for name, one in endpoints.items()}
 
     def body(self, call: Call) -> bytes:
         endpoint = self._endpoints[call.provider]
@@ -54,23 +56,27 @@ class HttpTransport:
 
     async def send(self, call: Call, body: bytes, started: Callable[[str], None]) -> Answer:
         """The outcome of a call, whatever happens to it on the way."""
-        endpoint = self._endpoints[call.provider]
         begun = anyio.current_time()
-        cleaner = self._cleaners[call.provider]
-        exchange = _Exchange(call, body, endpoint, self._clock, lambda told: started(cleaner.text(told, _LONGEST_NAME)))
-        outcome: Outcome | None = None
+        cleaner, endpoint = self._cleaners[call.provider], self._endpoints[call.provider]
+        exchange = _Exchange(call, endpoint, self._clock, lambda told: started(cleaner.text(told, _LONGEST_NAME)))
+        timeouts = call.timeouts
+        request = HttpRequest(
+            "POST",
+            exchange.dialect.url(endpoint, call.model),
+            self._headers[call.provider],
+            body,
+            min(timeouts.connect, timeouts.first, timeouts.total),
+        )
         try:
-            with anyio.move_on_after(call.timeouts.total):
-                await exchange.hold(self._wire)
-                outcome = exchange.outcome()
+            with anyio.CancelScope(deadline=begun + min(timeouts.first, timeouts.total)) as patience:
+                await exchange.hold(self._wire, request, patience, begun + timeouts.total)
+            late = patience.cancelled_caught and not exchange.complete
+            outcome = exchange.broke(exchange.late(), True) if late else exchange.outcome()
         except WireError as error:
             outcome = exchange.broke(error.what, error.sent, error.lasting)
-        if outcome is None:
-            late = f"timed out: not complete after {call.timeouts.total:g} s, the `total` of its `timeout`"
-            outcome = exchange.broke(late, True)
         first = None if exchange.first_byte is None else round(exchange.first_byte - begun, 6)
         seconds = round(anyio.current_time() - begun, 6)
-        return Answer(cleaner.outcome(outcome, first_byte=first, seconds=seconds), exchange.hints)
+        return Answer(cleaner.outcome(outcome, first, seconds), exchange.hints)
 
     def looks_up(self, provider: str, extra: Mapping[str, Any]) -> bool:
         endpoint = self._endpoints.get(provider)
@@ -117,39 +123,28 @@ async def answer_to(wire: Wire, request: HttpRequest) -> WholeAnswer:
 class _Exchange:
     """One call under way."""
 
-    def __init__(
-        self, call: Call, body: bytes, endpoint: Endpoint, clock: Clock, started: Callable[[str], None]
-    ) -> None:
+    def __init__(self, call: Call, endpoint: Endpoint, clock: Clock, started: Callable[[str], None]) -> None:
+        self.dialect = DIALECTS[endpoint.type]
         self._call = call
-        self._body = body
-        self._endpoint = endpoint
-        self._dialect = DIALECTS[endpoint.type]
         self._clock = clock
         self._started = started
         self._reader: Reader | None = None
         self._failure: Failure | None = None
         self._announced = False
+        self._end = inf
+        """When all of it must have come."""
         self.first_byte: float | None = None
         self.hints: Hints = ()
 
-    async def hold(self, wire: Wire) -> None:
-        timeouts = self._call.timeouts
-        request = HttpRequest(
-            "POST",
-            self._dialect.url(self._endpoint, self._call.model),
-            self._dialect.headers(self._endpoint),
-            self._body,
-            min(timeouts.connect, timeouts.first, timeouts.total),
-        )
-        with anyio.CancelScope(deadline=anyio.current_time() + timeouts.first) as patience:
-            async with wire.exchange(request) as response:
-                self.hints = self._dialect.hints(response.headers, self._clock.wall())
-                if response.status == 200:
-                    await self._read(response, patience)
-                else:
-                    await self._read_error(response, patience)
-        if patience.cancelled_caught and not (self._reader is not None and self._reader.done()):
-            raise WireError(self._late(), sent=True)
+    async def hold(self, wire: Wire, request: HttpRequest, patience: anyio.CancelScope, end: float) -> None:
+        """Send the request and read the answer, as long as `patience` lasts, which new data renews until the `end`."""
+        self._end = end
+        async with wire.exchange(request) as response:
+            self.hints = self.dialect.hints(response.headers, self._clock.wall())
+            if response.status == 200:
+                await self._read(response, patience)
+            else:
+                await self._read_error(response, patience)
 
     async def _read_error(self, response: HttpResponse, patience: anyio.CancelScope) -> None:
         body = b""
@@ -162,10 +157,10 @@ class _Exchange:
         finally:
             # The status has said what matters, even where its words never come.
             wall = self._clock.wall()
-            self._failure = self._dialect.failure(response.status, response.headers, body[:_MOST_ERROR_BYTES], wall)
+            self._failure = self.dialect.failure(response.status, response.headers, body[:_MOST_ERROR_BYTES], wall)
 
     async def _read(self, response: HttpResponse, patience: anyio.CancelScope) -> None:
-        self._reader = reader = self._dialect.reader(self._call)
+        self._reader = reader = self.dialect.reader(self._call)
         reader.begin(response.headers)
         self._announce(reader)
         tokens = self._call.max_tokens
@@ -177,14 +172,13 @@ class _Exchange:
             received += len(piece)
             brought = reader.feed(piece)
             self._announce(reader)
-            if brought and not ended:
-                if self.first_byte is None:
-                    self.first_byte = anyio.current_time()
-                patience.deadline = anyio.current_time() + self._call.timeouts.idle
-            if reader.done() and not ended:
-                ended = True
-                # Only the end of the body can follow; waiting for it lets the connection serve the next call.
-                patience.deadline = anyio.current_time() + _LAST_WORD_SECONDS
+            if not ended and (brought or reader.done()):
+                now = anyio.current_time()
+                if brought and self.first_byte is None:
+                    self.first_byte = now
+                ended = reader.done()
+                # Behind its mark only the end of the body can follow; waiting for it lets the connection serve again.
+                patience.deadline = min(self._end, now + (_LAST_WORD_SECONDS if ended else self._call.timeouts.idle))
             if reader.size > most_held or received > most_received:
                 raise WireError("the answer is far longer than was asked for, and was cut", sent=True)
 
@@ -193,8 +187,16 @@ class _Exchange:
             self._announced = True
             self._started(reader.generation)
 
-    def _late(self) -> str:
+    @property
+    def complete(self) -> bool:
+        """True when nothing of the answer can be missing."""
+        return self._reader is not None and self._reader.done()
+
+    def late(self) -> str:
+        """Which limit is over."""
         timeouts = self._call.timeouts
+        if anyio.current_time() >= self._end:
+            return f"timed out: not complete after {timeouts.total:g} s, the `total` of its `timeout`"
         if self.first_byte is None:
             return f"timed out: no data for {timeouts.first:g} s, the `first` of its `timeout`"
         return f"timed out: no further data for {timeouts.idle:g} s, the `idle` of its `timeout`"
@@ -224,15 +226,31 @@ class _Cleaner:
         self._secrets = secrets
         self._masked = masker(secrets)
 
-    def outcome(self, outcome: Outcome, **figures: float | None) -> Outcome:
+    def outcome(self, outcome: Outcome, first_byte: float | None, seconds: float) -> Outcome:
         """An outcome with nothing in it that must not be told, and with these figures."""
+        cleaned: dict[str, object] = {"first_byte": first_byte, "seconds": seconds}
+        if not self._is_plain(outcome):
+            cleaned |= self._cleaned(outcome)
+        return replace(outcome, **cleaned)  # type: ignore[arg-type]
+
+    def _is_plain(self, outcome: Outcome) -> bool:
+        """True for a whole answer in which there is nothing to mask or to cut, as nearly all are: one look at it all."""
+        if isinstance(outcome, Failure) or outcome.finish == "truncated":
+            return False
+        names = [said for said in (outcome.model, outcome.upstream, outcome.generation, outcome.stop) if said]
+        texts = "\n".join((outcome.text, outcome.reasoning or "", *names))
+        if any(len(name) > _LONGEST_NAME for name in names) or storable(texts) is not texts:
+            return False
+        return self._masked(texts) is texts and (outcome.usage.raw is None or self._is_clean(outcome.usage.raw))
+
+    def _cleaned(self, outcome: Outcome) -> dict[str, object]:
         # What is whole may end in a word that a key begins with.
         is_cut = isinstance(outcome, Failure) or outcome.finish == "truncated"
 
         def clean(text: str | None, most: int | None = None) -> str | None:
             return None if text is None else self.text(text, most, is_cut=is_cut)
 
-        cleaned: dict[str, object] = {**figures, "reasoning": clean(outcome.reasoning)}
+        cleaned: dict[str, object] = {"reasoning": clean(outcome.reasoning)}
         for name in ("model", "upstream", "generation", "stop"):
             said = getattr(outcome, name)
             cleaned[name] = None if said is None else self.text(said, _LONGEST_NAME)
@@ -240,9 +258,8 @@ class _Cleaner:
         if raw is not None and not self._is_clean(raw):
             cleaned["usage"] = replace(outcome.usage, raw=self._value(raw, 0))
         if isinstance(outcome, Failure):
-            detail, partial = clean(outcome.detail, _LONGEST_DETAIL), clean(outcome.partial)
-            return replace(outcome, detail=detail, partial=partial, **cleaned)  # type: ignore[arg-type]
-        return replace(outcome, text=clean(outcome.text), **cleaned)  # type: ignore[arg-type]
+            return cleaned | {"detail": clean(outcome.detail, _LONGEST_DETAIL), "partial": clean(outcome.partial)}
+        return cleaned | {"text": clean(outcome.text)}
 
     def text(self, text: str, most: int | None = None, *, is_cut: bool = False) -> str:
         masked = self._masked(storable(text))

@@ -11,12 +11,12 @@ import os
 import re
 import zlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from io import BytesIO
-from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import BytesIOPayload, BytesPayload, Payload
 
 from runner.world import HttpRequest, HttpResponse, Secret, WireError
 
@@ -25,6 +25,8 @@ _KEEP_ALIVE_SECONDS: Final = 14.0
 _UNSENDABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PIECE: Final = 64 * 1024
 _ERRORS: Final = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+_BEFORE_SENDING: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+_MOST_SHOWN: Final = 64
 
 
 class AiohttpWire:
@@ -32,16 +34,15 @@ class AiohttpWire:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._shown: dict[int, _Shown] = {}
+        """Headers as they are sent, by the ids of those that were asked for."""
 
     async def __aenter__(self) -> AiohttpWire:
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_note_headers_sent)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
-            trace_configs=[trace],
             skip_auto_headers=("User-Agent",),
         )
         return self
@@ -50,39 +51,82 @@ class AiohttpWire:
         if self._session is not None:
             await self._session.close()
 
-    @asynccontextmanager
-    async def exchange(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
-        response = await self._begin(request)
+    def exchange(self, request: HttpRequest) -> _Exchange:
+        assert self._session is not None, "the wire is used outside its context"
+        shown = self._shown.get(id(request.headers))
+        if shown is None:
+            if len(self._shown) == _MOST_SHOWN:
+                self._shown.clear()
+            shown = self._shown[id(request.headers)] = _Shown(request.headers)
+        return _Exchange(self._session, request, shown)
+
+
+class _Exchange:
+    """One request and its answer, as a context."""
+
+    def __init__(self, session: aiohttp.ClientSession, request: HttpRequest, shown: _Shown) -> None:
+        self._session = session
+        self._request = request
+        self._shown = shown
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> HttpResponse:
+        response = await self._begin()
         if isinstance(response, WireError):
             raise response  # out here, where the library's error does not hang on it
-        try:
-            yield _Response(response)
-        finally:
-            response.close()  # a connection whose answer was read to its end was given back before this
+        self._response = response
+        return _Response(response)
 
-    async def _begin(self, request: HttpRequest) -> aiohttp.ClientResponse | WireError:
-        assert self._session is not None, "the wire is used outside its context"
-        sent = SimpleNamespace(headers=False)
-        if any(_UNSENDABLE.search(text) for header in _revealed(request.headers).items() for text in header):
+    async def __aexit__(self, *_: object) -> None:
+        assert self._response is not None
+        self._response.close()  # a connection whose answer was read to its end was given back before this
+
+    async def _begin(self) -> aiohttp.ClientResponse | WireError:
+        request = self._request
+        if not self._shown.sendable:
             # aiohttp would notice too, but only after it has said that they are sent.
             return WireError("a key or a header has a line break or a control character in it", False, lasting=True)
+        # aiohttp sends a stream in pieces; bytes it sends in one, together with the headers if they are few.
+        body = _Bytes(request.body) if len(request.body) <= _PIECE else _Stream(BytesIO(request.body))
         try:
             return await self._session.request(
                 request.method,
                 request.url,
-                # aiohttp sends a stream in pieces; bytes it sends in one, together with the headers if they are few.
-                data=request.body if len(request.body) <= _PIECE else BytesIO(request.body),
-                headers=_revealed(request.headers),
+                data=body if request.body else None,
+                headers=self._shown.headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=request.connect_timeout),
-                trace_request_ctx=sent,
             )
         except _ERRORS as error:
-            return WireError(_what(error), sent.headers, isinstance(error, _DISTRUSTED))
+            sent = body.begun if request.body else not isinstance(error, _BEFORE_SENDING)
+            return WireError(_what(error), sent, isinstance(error, _DISTRUSTED))
 
 
-async def _note_headers_sent(_: object, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.headers = True
+class _Marked(Payload):
+    """A body that knows whether anything was sent: the headers leave with it, and not before."""
+
+    begun = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.begun = True
+        await super().write_with_length(writer, content_length)
+
+
+class _Bytes(_Marked, BytesPayload):
+    pass
+
+
+class _Stream(_Marked, BytesIOPayload):
+    pass
+
+
+class _Shown:
+    """Headers as they are sent, and those that they were made of: it keeps these, so that their id stays theirs."""
+
+    def __init__(self, asked: Mapping[str, str | Secret]) -> None:
+        self.asked = asked
+        self.headers = _revealed(asked)
+        self.sendable = not any(_UNSENDABLE.search(text) for header in self.headers.items() for text in header)
 
 
 def _revealed(headers: Mapping[str, str | Secret]) -> dict[str, str]:
