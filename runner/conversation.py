@@ -23,7 +23,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from runner.call import Call, Message, Reasoning, Sampling, Timeouts, Usage, View, has_text
@@ -196,7 +195,10 @@ class Conversation:
         return (*(() if self.moderator is None else (self.moderator,)), *self.voters, *self.after)
 
     def participant(self, role: str) -> Participant:
-        return next(p for p in self.participants if p.role == role)
+        for one in self.participants:
+            if one.role == role:
+                return one
+        raise KeyError(role)
 
     @property
     def rounds(self) -> int:
@@ -290,46 +292,50 @@ def picked(answer: str, allowed: Sequence[str], participants: Sequence[Participa
     return named.pop() if len(named) == 1 else None
 
 
-def out_of_window(speaker: Participant, history: Sequence[str]) -> int:
-    """How many of the oldest lines a speaker is not shown, by its own policy."""
-    return 0 if speaker.window is None else max(0, len(history) - speaker.window)
+class Perspective:
+    """What one role is shown when it is its turn, without so many of the oldest lines; it grows line by line.
 
-
-def view(
-    conversation: Conversation,
-    role: str,
-    history: Sequence[str],
-    instruct: str | None,
-    left_out: int = 0,
-    thoughts: Mapping[int, str] = MappingProxyType({}),
-) -> View:
-    """What `role` is shown when it is its turn after `history`, without so many of the oldest lines.
-
-    `thoughts` is what it thought at its own lines, where it is shown that, too.
+    With the same lines taken it shows the same, whenever they were.
     """
-    tagged = len({line.role for line in conversation.lines}) > 2
-    messages: list[Message] = []
-    heard = [text for text in (conversation.context, conversation.opening) if text is not None and has_text(text)]
-    if left_out:
-        heard.append(LEFT_OUT)
 
-    def before_own_line(instruct: str | None) -> None:
-        if instruct is not None and has_text(instruct):
-            heard.append(instruct)
-        if not heard:
-            heard.append(GO_ON if messages else BEGINS)
-        messages.append(Message("user", "\n\n".join(heard)))
-        heard.clear()
+    def __init__(self, conversation: Conversation, role: str, left_out: int = 0) -> None:
+        self.taken = left_out
+        """How many lines it has taken, those among them that are left out."""
+        self.left_out = left_out
+        self._role = role
+        self._tagged = len({line.role for line in conversation.lines}) > 2
+        system = conversation.participant(role).system
+        self._system = system if has_text(system) else None
+        self._messages: list[Message] = []
+        self._heard = [text for text in (conversation.context, conversation.opening) if text and has_text(text)]
+        if left_out:
+            self._heard.append(LEFT_OUT)
 
-    for line, text in list(zip(conversation.lines, history, strict=False))[left_out:]:
-        if line.role == role:
-            before_own_line(line.instruct)
-            messages.append(Message("assistant", text, thoughts.get(line.number)))
+    def take(self, line: Line, text: str, thought: str | None = None) -> None:
+        """The next line was said; `thought` is what the role thought at a line of its own, where it is shown that."""
+        self.taken += 1
+        if line.role == self._role:
+            self._messages += (self._asked(line.instruct), Message("assistant", text, thought))
+            self._heard = []
         else:
-            heard.append(f"{line.role}: {text}" if tagged else text)
-    before_own_line(instruct)
-    system = conversation.participant(role).system
-    return View(system if has_text(system) else None, tuple(messages))
+            self._heard.append(f"{line.role}: {text}" if self._tagged else text)
+
+    def view(self, instruct: str | None) -> View:
+        """What it is shown now."""
+        return View(self._system, (*self._messages, self._asked(instruct)))
+
+    def _asked(self, instruct: str | None) -> Message:
+        """What stands before a line of its own."""
+        texts = [*self._heard, instruct] if instruct and has_text(instruct) else self._heard
+        return Message("user", "\n\n".join(texts) if texts else GO_ON if self._messages else BEGINS)
+
+
+def view(conversation: Conversation, role: str, history: Sequence[str], instruct: str | None) -> View:
+    """What `role` is shown when it is its turn after `history`."""
+    shown = Perspective(conversation, role)
+    for line, text in zip(conversation.lines, history, strict=False):
+        shown.take(line, text)
+    return shown.view(instruct)
 
 
 def aside_view(conversation: Conversation, aside: Aside, history: Sequence[str]) -> View:
@@ -399,26 +405,6 @@ def call_for(
         extra=who.speaker.extra,
         rates=rates,
     )
-
-
-def floor(
-    conversation: Conversation,
-    line: Line,
-    history: Sequence[str],
-    left_out: int = 0,
-    thoughts: Mapping[int, str] = MappingProxyType({}),
-) -> Floor:
-    """Whose turn it is at a line."""
-    speaker = conversation.participant(line.role)
-    shown = view(
-        conversation,
-        line.role,
-        history,
-        line.instruct,
-        left_out,
-        thoughts if speaker.keeps_reasoning else MappingProxyType({}),
-    )
-    return Floor(conversation.id, line.number, speaker, shown, left_out)
 
 
 def floor_of(conversation: Conversation, aside: Aside, history: Sequence[str]) -> Floor:

@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import ceil, inf
@@ -162,6 +162,40 @@ class Flight:
         ask.lane.settle(ask.charged, ask.size, usage.input, usage.output, self._now())
 
 
+class _Admission:
+    """A call's turn, as a context."""
+
+    def __init__(self, gate: Gate, ask: Ask) -> None:
+        self._gate = gate
+        self._ask = ask
+
+    async def __aenter__(self) -> Flight:
+        ask = self._ask
+        self._gate.join(ask)
+        try:
+            await ask.answered.wait()
+        except BaseException:
+            if ask.charged is not None:
+                # Granted and cancelled in the same breath: the call was never made, but its `Sent` is on record.
+                self._gate.land(ask)
+            elif ask.refusal is None:
+                self._gate.leave(ask)
+            raise
+        if ask.refusal is not None:
+            raise ask.refusal
+        try:
+            await ask.journal.flushed()
+            if ask.lane.burst == 1:
+                await anyio.sleep_until(ask.granted + _EVEN_DEPARTURE)
+        except BaseException:
+            self._gate.land(ask)
+            raise
+        return Flight(ask, anyio.current_time)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate.land(self._ask)
+
+
 class Gate:
     """One admission point for all runs of a process."""
 
@@ -203,47 +237,31 @@ class Gate:
 
     # -- for those who talk --------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def admit(self, ask: Ask) -> AsyncIterator[Flight]:
+    def admit(self, ask: Ask) -> _Admission:
         """Wait for this call's turn; inside, it may be made. Refused when it never comes."""
-        lane = ask.lane
-        self._join(ask)
-        try:
-            await ask.answered.wait()
-        except BaseException:
-            if ask.charged is None:
-                if ask in self._waiting[lane.name]:
-                    self._leave(ask)
-            else:
-                # Granted and cancelled in the same breath: the call was never made, but its `Sent` is on record.
-                self._land(ask)
-            raise
-        if ask.refusal is not None:
-            raise ask.refusal
-        try:
-            await ask.journal.flushed()
-            if lane.burst == 1:
-                await anyio.sleep_until(ask.granted + _EVEN_DEPARTURE)
-            yield Flight(ask, anyio.current_time)
-        finally:
-            self._land(ask)
+        return _Admission(self, ask)
 
-    def _land(self, ask: Ask) -> None:
+    def land(self, ask: Ask) -> None:
+        """The call is over, whether it was made or not."""
         ask.lane.lands(ask.model)
         self._moved.update(ask.ceilings)
         self.wake()
 
-    def _join(self, ask: Ask) -> None:
+    def join(self, ask: Ask) -> None:
+        """Wait from now on; `answered` is set when its turn comes, or never will."""
         insort(self._waiting[ask.lane.name], ask, key=attrgetter("rank"))
         for ceiling in ask.ceilings:
-            crowd = self._crowds.setdefault(ceiling, _Crowd())
+            crowd = self._crowds.get(ceiling)
+            if crowd is None:
+                crowd = self._crowds[ceiling] = _Crowd()
             crowd.number += 1
             crowd.most = max(crowd.most, ask.reserved)
         self._journals[id(ask.journal)] = ask.journal
         self._doubtful = self._doubtful or self._hopeless(ask) is not None or ask.room() is not None
         self.wake()
 
-    def _leave(self, ask: Ask) -> None:
+    def leave(self, ask: Ask) -> None:
+        """Wait no more."""
         self._waiting[ask.lane.name].remove(ask)
         ask.lane.starving -= ask.starves
         for ceiling in ask.ceilings:
@@ -382,7 +400,7 @@ class Gate:
     def _grant(self, waiter: Waiter, now: float) -> None:
         assert isinstance(waiter, Ask)
         lane = waiter.lane
-        self._leave(waiter)
+        self.leave(waiter)
         waiter.granted = now
         waiter.charged = lane.take(*lane.estimate(waiter.size), now)
         others = () if lane.limits.resident is None else {ask.model for ask in self._waiting[lane.name]}
@@ -399,7 +417,7 @@ class Gate:
                 self._turn_back(ask, Refused(*refusal))
 
     def _turn_back(self, ask: Ask, refusal: Refused | Smaller) -> None:
-        self._leave(ask)
+        self.leave(ask)
         ask.refusal = refusal
         ask.answered.set()
 

@@ -15,11 +15,10 @@ from runner.conversation import (
     Conversation,
     Floor,
     Line,
+    Perspective,
     arranged,
-    floor,
     floor_of,
     may_speak,
-    out_of_window,
     picked,
 )
 from runner.events import Heard, Place, Replied, State
@@ -55,6 +54,8 @@ class Talk:
     """By the number of lines after which they were held, and by the id of who voted."""
     picks: dict[int, str] = field(default_factory=dict)
     _watch: Watch = field(init=False)
+    _shown: dict[str, Perspective] = field(default_factory=dict)
+    """What each role has been shown so far, which grows by what is said."""
 
     def __post_init__(self) -> None:
         self.conversation = arranged(self.planned, {})
@@ -93,9 +94,10 @@ class Talk:
             text = line.given if said is None else said.event.text
             assert text is not None
             self.history.append(text)
-            weighed = self._watch.take(self._spoken(line, said, text))
-            if weighed.figures or weighed.stop:
-                self.weighed[line.number] = weighed
+            if self.planned.stops:
+                weighed = self._watch.take(self._spoken(line, said, text))
+                if weighed.figures or weighed.stop:
+                    self.weighed[line.number] = weighed
 
     def _spoken(self, line: Line, said: Said | None, text: str) -> Spoken:
         if said is None:
@@ -165,11 +167,22 @@ class Talk:
 
     def floor(self, line: Line, left_out: int = 0) -> Floor:
         """What the speaker of a line is shown, at the time when it is its turn."""
-        history = self.history[: line.number - 1]
+        before = line.number - 1
         speaker = self.conversation.participant(line.role)
-        left_out = min(len(history), max(left_out, out_of_window(speaker, history)))
-        thoughts = {number: said.event.reasoning for number, said in self.said.items() if said.event.reasoning}
-        return floor(self.conversation, line, history, left_out, thoughts)
+        if speaker.window is not None:
+            left_out = max(left_out, before - speaker.window)
+        left_out = min(before, left_out)
+        shown = self._shown.get(line.role)
+        if shown is None or shown.taken > before or shown.left_out != left_out:
+            shown = self._shown[line.role] = Perspective(self.conversation, line.role, left_out)
+        for number in range(shown.taken + 1, before + 1):
+            said = self.said.get(number)
+            shown.take(
+                self.conversation.lines[number - 1],
+                self.history[number - 1],
+                said.event.reasoning if said is not None and speaker.keeps_reasoning else None,
+            )
+        return Floor(self.conversation.id, line.number, speaker, shown.view(line.instruct), left_out)
 
     def floor_of(self, aside: Aside, turn: int) -> Floor:
         """What somebody who listens is shown: before a line when he says whose it is, else after one."""

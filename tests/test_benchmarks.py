@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.conversation import call_for, floor
+from runner.conversation import call_for
 from runner.job import load
 from runner.journal import FILE, scan
 from runner.plan import make_plan
@@ -28,6 +28,7 @@ from scripts.benchmarks.makespan import lower_bounds
 from scripts.benchmarks.processes import ROOT, Ground, Sample
 from scripts.benchmarks.server import Bucket, Window
 from scripts.benchmarks.throughput import group_sizes
+from tests.floors import floor
 from tests.nights import Night, provider
 
 FIGURES = {

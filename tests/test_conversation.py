@@ -24,16 +24,15 @@ from runner.conversation import (
     arranged,
     aside_view,
     call_for,
-    floor,
     floor_of,
     going_on,
     has_nothing_to_read,
     may_speak,
-    out_of_window,
     picked,
     said_by,
     view,
 )
+from tests.floors import floor
 
 
 def side(role: str, system: str | None = None, live: bool = True) -> Participant:
@@ -424,19 +423,13 @@ def test_lines_that_are_left_out_are_told_of_in_their_place() -> None:
     """Below the context and the opening, above what is still shown; own instructions of that time go with them."""
     lines = tuple(replace(line, instruct=f"do {line.number}") for line in planned("ababa"))
     one = talk(lines, opening="Start.")
-    shown = view(one, "a", ["1", "2", "3", "4"], "do 5", 2)
+    shown = floor(one, one.lines[4], ["1", "2", "3", "4"], 2).view
     assert [(m.role, m.text) for m in shown.messages] == [
         ("user", f"Start.\n\n{LEFT_OUT}\n\ndo 3"), ("assistant", "3"), ("user", "4\n\ndo 5"),
     ]  # fmt: skip
-    shown = view(one, "a", ["1", "2", "3", "4"], None, 4)
-    assert [(m.role, m.text) for m in shown.messages] == [("user", f"Start.\n\n{LEFT_OUT}")]
+    shown = floor(one, one.lines[4], ["1", "2", "3", "4"], 4).view
+    assert [(m.role, m.text) for m in shown.messages] == [("user", f"Start.\n\n{LEFT_OUT}\n\ndo 5")]
     assert LEFT_OUT == "(Earlier turns are left out here.)"
-
-
-@pytest.mark.parametrize(("window", "said", "out"), [(None, 9, 0), (4, 3, 0), (4, 4, 0), (4, 7, 3), (1, 2, 1)])
-def test_a_window_leaves_out_all_but_the_last_lines(window: int | None, said: int, out: int) -> None:
-    """Counted in lines, whoever said them."""
-    assert out_of_window(replace(side("a"), window=window), ["x"] * said) == out
 
 
 def test_what_a_speaker_thought_stands_with_its_own_lines() -> None:

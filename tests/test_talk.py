@@ -13,6 +13,7 @@ from runner.conversation import Aside, AsideKind, Conversation, Line, Origin, Pa
 from runner.events import Heard, Place, Replied, Sent, State
 from runner.stops import Rule
 from runner.talk import Said, Talk, rounds_done, talk_of
+from tests.floors import floor
 
 
 def side(role: str, **more: Any) -> Participant:
@@ -258,3 +259,27 @@ def test_what_is_read_back_is_what_was_held(words: list[tuple[str, str]]) -> Non
     assert (talk.history, talk.conversation, talk.votes, talk.picks, talk.weighed) == (
         held.history, held.conversation, held.votes, held.picks, held.weighed,
     )  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["", "asks"])), min_size=1, max_size=12),
+    st.sampled_from([None, 1, 3]),
+    st.data(),
+)
+def test_what_has_grown_line_by_line_is_what_is_worked_out_anew(
+    order: list[tuple[str, str]], window: int | None, data: st.DataObject
+) -> None:
+    """Whichever lines are asked about, in whatever order, and however many are left out."""
+    lines = tuple(Line(n, n, role, None, instruct or None) for n, (role, instruct) in enumerate(order, 1))
+    sides = tuple(side(role, system="You.", window=window, keeps_reasoning=role == "b") for role in "abc")
+    one = Conversation("id", "name", "prompt", 1, sides, lines, opening="Begin.")
+    talk = Talk(one)
+    texts = [f"text {line.number}" for line in lines]
+    thoughts = {line.number: f"thought {line.number}" for line in lines if line.number % 2}
+    for line, text in zip(lines, texts, strict=True):
+        talk.take(reply(line.number, text, reasoning=thoughts.get(line.number)), 0.0)
+        about = data.draw(st.sampled_from(lines[: line.number]))
+        before = about.number - 1
+        least = data.draw(st.integers(0, before))
+        out = max(least, 0 if window is None else before - window)
+        assert talk.floor(about, least) == floor(one, about, texts[:before], out, thoughts)

@@ -273,6 +273,17 @@ class Chat(Dialect):
         return Listed(name, window, count(row.get("max_completion_tokens")), ends=ends)
 
 
+_PLAIN: Final = frozenset(
+    {
+        *("id", "object", "created", "model", "provider", "choices", "usage"),
+        *("system_fingerprint", "service_tier", "obfuscation"),
+    }
+)
+_PLAIN_CHOICE: Final = frozenset({"index", "delta", "finish_reason", "logprobs", "native_finish_reason"})
+_PLAIN_DELTA: Final = frozenset({"role", "content"})
+"""The fields of pieces that may bring nothing but text."""
+
+
 class ChatReader(AnswerReader):
     """One answer of a server of this format."""
 
@@ -288,6 +299,44 @@ class ChatReader(AnswerReader):
         return self.ended
 
     def take(self, piece: Mapping[str, Any]) -> bool:
+        said = self._more_text(piece) if self._in_deltas else None
+        if said is not None:
+            self.text.append(said)
+            self._size += len(said)
+            return True
+        return self.take_whole(piece)
+
+    def _more_text(self, piece: Mapping[str, Any]) -> str | None:
+        """The text of a piece that brings nothing else and nothing new, as nearly all do; None for any other."""
+        told = piece.get
+        choices = told("choices")
+        if (
+            not _PLAIN.issuperset(piece)
+            or told("id", self.generation) != self.generation
+            or told("model", self.model) != self.model
+            or told("provider", self.upstream) != self.upstream
+            or told("object") == "error"
+            or told("usage")
+            or not isinstance(choices, list)
+            or len(choices) != 1
+        ):
+            return None
+        choice = choices[0]
+        if (
+            not isinstance(choice, dict)
+            or not _PLAIN_CHOICE.issuperset(choice)
+            or choice.get("index", 0) != self._choice
+            or choice.get("finish_reason") is not None
+        ):
+            return None
+        delta = choice.get("delta")
+        if not isinstance(delta, dict) or not _PLAIN_DELTA.issuperset(delta):
+            return None
+        said = delta.get("content")
+        return said if isinstance(said, str) and said else None
+
+    def take_whole(self, piece: Mapping[str, Any]) -> bool:
+        """Take a piece whatever it brings."""
         self.generation = self.generation or text(piece.get("id"))
         self.model = text(piece.get("model")) or self.model
         self.upstream = text(piece.get("provider")) or self.upstream

@@ -234,7 +234,7 @@ class _Cleaner:
         return replace(outcome, **cleaned)  # type: ignore[arg-type]
 
     def _is_plain(self, outcome: Outcome) -> bool:
-        """True for a whole answer in which there is nothing to mask or to cut, as nearly all are: one look at it all."""
+        """True for a whole answer with nothing in it to mask or to cut, as nearly all are: one look at it all."""
         if isinstance(outcome, Failure) or outcome.finish == "truncated":
             return False
         names = [said for said in (outcome.model, outcome.upstream, outcome.generation, outcome.stop) if said]

@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 
 import orjson
 
-from runner.conversation import arranged, call_for, floor
+from runner.conversation import arranged, call_for
 from runner.events import Sent
 from runner.plan import make_plan
 from runner.preflight import endpoint
@@ -25,6 +25,7 @@ from runner.providers import DIALECTS
 from runner.sim.config import Speaks
 from runner.verify import Verified, verify
 from runner.world import HttpRequest, Secret
+from tests.floors import floor
 from tests.nights import START, Night, job_of, text_of
 from tests.test_nights_lost import death_after
 

@@ -8,12 +8,12 @@ from typing import Any, Final, get_args
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runner.call import Effort, Failure, Found, Left, Reply, Sampling, Usage
 from runner.providers import DIALECTS, Endpoint
-from runner.providers.chat import nearest
+from runner.providers.chat import Chat, ChatReader, nearest
 from runner.providers.loose import count, retry_after, seconds, whole
 from runner.providers.streams import ServerSentEvents
 from runner.world import Secret
@@ -532,3 +532,38 @@ def test_no_header_can_raise(text: str, date: str) -> None:
     assert wait is None or wait > 0
     openai.hints(headers, WALL)
     assert isinstance(told(openai, 307, headers=headers), Failure)
+
+
+_TWISTS: Sequence[Mapping[str, Mapping[str, Any]]] = [
+    *({"piece": {name: value}} for name in ("id", "model", "provider") for value in ("x", "y", None)),
+    *({"piece": {name: "error"}} for name in ("object", "type")),
+    *({"piece": {"usage": usage}} for usage in (None, USAGE)),
+    {"piece": {"error": {"message": "no"}}}, {"piece": {"x_groq": {"usage": USAGE}}}, {"piece": {"choices": []}},
+    *({"choice": {"index": index}} for index in (0, 1)),
+    {"choice": {"finish_reason": "stop"}}, {"choice": {"error": {"code": 1}}}, {"choice": {"delta": None}},
+    {"choice": {"message": {"content": "whole"}, "delta": {}}},
+    *({"delta": {"content": content}} for content in ("", None, [{"type": "text", "text": "part"}])),
+    {"delta": {"role": "assistant"}}, {"delta": {"reasoning": "hm"}}, {"delta": {"refusal": "no"}},
+]  # fmt: skip
+"""What can stand in a piece beside its text, or in its place."""
+
+
+def twisted(*twists: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    about = {part: {k: v for twist in twists for k, v in twist.get(part, {}).items()} for part in ("delta", "choice")}
+    choice = {"delta": {"content": "word", **about["delta"]}, **about["choice"]}
+    return {"choices": [choice], **{k: v for twist in twists for k, v in twist.get("piece", {}).items()}}
+
+
+_PIECES = st.lists(st.sampled_from(_TWISTS), max_size=2).map(lambda twists: twisted(*twists))
+
+
+@given(st.lists(_PIECES, max_size=8))
+@example([twisted(), twisted({"piece": {"object": "error"}})])
+def test_a_piece_of_nothing_but_text_is_taken_as_any_other(pieces: list[dict[str, Any]]) -> None:
+    """The short way gives what the long one gives, whatever came before and stands beside it."""
+    chat = DIALECTS["openai"]
+    assert isinstance(chat, Chat)
+    short, long = ChatReader(chat), ChatReader(chat)
+    for piece in pieces:
+        assert short.take(piece) == long.take_whole(piece)
+    assert {**vars(short), "_events": None} == {**vars(long), "_events": None}

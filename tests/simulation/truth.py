@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from runner.conversation import call_for, floor
+from runner.conversation import call_for
 from runner.money import ceiling
 from runner.plan import Plan, make_plan
 from runner.preflight import prices
@@ -22,6 +22,7 @@ from runner.providers import DIALECTS
 from runner.sim.config import SimConfig, load_config
 from runner.sim.engine import Engine, SimRequest
 from runner.sim.meter import NO_LIMITS
+from tests.floors import floor
 from tests.nights import job_of, text_of
 
 DATE = "2026-11-21"
