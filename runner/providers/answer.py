@@ -291,6 +291,8 @@ def _better(pieces: list[str], whole: list[str]) -> list[str]:
 
 def _without_thought(text: str, reasoning: str) -> tuple[str, str]:
     """Some servers leave the thinking in the text, between tags at its beginning, the first of them even unsaid."""
+    if "</think>" not in text and not text.lstrip().startswith("<think>"):
+        return text, reasoning
     thoughts = [reasoning]
     while (found := _THOUGHT.match(text)) is not None:
         thoughts.append(found[1])

@@ -354,10 +354,10 @@ class ChatReader(AnswerReader):
         self.finish = finish or self.finish
         delta = fields(choice, "delta")
         said = delta or fields(choice, "message")
-        if self._in_deltas and not delta:
+        if self._in_deltas and said and not delta:
             # Some repeat at the end all that was said.
             self.whole(lambda: self._take_said(said))
-        else:
+        elif said:
             self._take_said(said)
         brings = _brings(said)
         self._in_deltas = self._in_deltas or (brings and said is delta)

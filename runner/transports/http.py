@@ -28,6 +28,8 @@ _MOST_ERROR_BYTES: Final = 64 * 1024
 _MOST_BYTES_PER_TOKEN: Final = 32
 _SLACK_BYTES: Final = 64 * 1024
 _LAST_WORD_SECONDS: Final = 1.0
+_IDLE_SLACK: Final = 0.02
+"""By so much of it the time between two pieces of data may be longer than was asked for."""
 _ERROR_BODY_SECONDS: Final = 5.0
 _QUESTION_SECONDS: Final = 20.0
 _LONGEST_DETAIL: Final = 600
@@ -166,6 +168,7 @@ class _Exchange:
         tokens = self._call.max_tokens
         most_held = min(_MOST_BODY_BYTES, tokens * _MOST_BYTES_PER_TOKEN + _SLACK_BYTES)
         most_received = _MOST_BODY_BYTES + tokens * _MOST_WIRE_BYTES_PER_TOKEN
+        idle = self._call.timeouts.idle
         received = 0
         ended = False
         async for piece in response.chunks():
@@ -173,12 +176,15 @@ class _Exchange:
             brought = reader.feed(piece)
             self._announce(reader)
             if not ended and (brought or reader.done()):
-                now = anyio.current_time()
-                if brought and self.first_byte is None:
+                now, is_first = anyio.current_time(), self.first_byte is None
+                if brought and is_first:
                     self.first_byte = now
                 ended = reader.done()
                 # Behind its mark only the end of the body can follow; waiting for it lets the connection serve again.
-                patience.deadline = min(self._end, now + (_LAST_WORD_SECONDS if ended else self._call.timeouts.idle))
+                lasts = now + (_LAST_WORD_SECONDS if ended else idle)
+                # Not with each token: setting a clock takes as long as reading one.
+                if is_first or ended or lasts > patience.deadline:
+                    patience.deadline = min(self._end, lasts + (0.0 if is_first or ended else idle * _IDLE_SLACK))
             if reader.size > most_held or received > most_received:
                 raise WireError("the answer is far longer than was asked for, and was cut", sent=True)
 

@@ -120,3 +120,11 @@ def test_connecting_has_no_more_time_than_the_answer() -> None:
     asked(Watched([(0, GOOD)]), first=20.0)
     asked(Watched([(0, GOOD)]))
     assert [request.connect_timeout for request in seen] == [20.0, 30.0]
+
+
+def test_the_clock_between_pieces_is_wound_by_each_and_runs_out_a_little_late_at_most() -> None:
+    """It is not set anew with each token, and never earlier than was asked for."""
+    talks = [(1, chunk(content="Hi "))] * 300
+    outcome = asked(Slow([*talks, (FOREVER, GOOD)])).outcome
+    assert isinstance(outcome, Failure) and "`idle`" in outcome.detail
+    assert outcome.seconds is not None and 300 + 120 <= outcome.seconds <= 300 + 122.4 + 0.1
