@@ -768,6 +768,8 @@ def choose(waiting: Iterable[Sequence[Waiter]], now: float) -> Choice:
                 queues.append(queue)
             else:
                 look_again = min(look_again, opens)  # nobody fits, however small, and so none passes another
+    if not queues:
+        return Choice(None, (), look_again)
     for waiter in _in_order(queues):
         lane = waiter.lane
         if len(shut) == len(queues):
@@ -806,6 +808,9 @@ def choose(waiting: Iterable[Sequence[Waiter]], now: float) -> Choice:
 
 def _in_order(queues: list[Sequence[Waiter]]) -> Iterator[Waiter]:
     """Everyone, by rank; those who were passed over too often come first."""
+    if len(queues) == 1 and not queues[0][0].lane.starving and queues[0][0].lane.limits.resident is None:
+        yield from queues[0]
+        return
     rank = attrgetter("rank")
     starving = [queue for queue in queues if queue[0].lane.starving]
     yield from sorted((waiter for queue in starving for waiter in queue if waiter.starves), key=rank)
