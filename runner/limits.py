@@ -61,6 +61,10 @@ _USED_MARGIN: Final = 1.0
 _FIRST_MEANS: Final = 4
 """So many replies of the length expected at first are mixed into the mean: the first to come back are short."""
 _FIRST_TOKENS_PER_BYTE: Final = 0.4
+_COMPARABLE: Final = 2
+"""What prompts of one length have come to goes for those of up to so many times that length: the shorter a prompt, the
+more of it is what stands around the text."""
+_FORGOTTEN: Final = 0.99
 _FIRST_SHARE: Final = 0.4
 _MOST_BUSY_BACKOFF: Final = 60.0
 _LEAST_TOLD_BACKOFF: Final = 0.1
@@ -349,6 +353,8 @@ class Lane:
     _minute: Window | None = None
     _day: Window | None = None
     _tokens: tuple[tuple[TokenKind, Window], ...] = ()
+    _longest: float = 0.0
+    """How many new bytes the longest of the prompts had that the provider has counted lately."""
     _mean_output: float | None = None
     _measured: int = 0
     _struck_at: float = -inf
@@ -426,7 +432,10 @@ class Lane:
 
     def estimate(self, size: Size) -> tuple[float, float]:
         """Input and output tokens to charge at first for a call: what this provider is expected to count."""
-        expected_input = size.counted + size.bytes * self.tokens_per_byte
+        per_byte = self.tokens_per_byte
+        if size.bytes > self._longest * _COMPARABLE:
+            per_byte = max(per_byte, _FIRST_TOKENS_PER_BYTE)
+        expected_input = size.counted + size.bytes * per_byte
         max_tokens = size.max_tokens
         if self.limits.count == "reserved":
             return expected_input, float(max_tokens)
@@ -488,8 +497,13 @@ class Lane:
         """Correct what a finished call holds, once its usage is known."""
         expected = self.estimate(size)
         if input_tokens is not None and size.bytes > 0:
-            share = min(1.0, max(0.0, (input_tokens - size.counted) / size.bytes))
-            self.tokens_per_byte += (share * 1.02 - self.tokens_per_byte) * 0.2
+            self._longest = max(float(size.bytes), self._longest * _FORGOTTEN)
+            if size.bytes * _COMPARABLE >= self._longest:
+                per_byte = min(1.0, max(0.0, (input_tokens - size.counted) / size.bytes)) * 1.02
+                # Up at once and down slowly: what was thought too large is put right at the end, and what was thought
+                # too small is refused at the beginning.
+                pace = 1.0 if per_byte > self.tokens_per_byte else 0.1
+                self.tokens_per_byte += (per_byte - self.tokens_per_byte) * pace
         if output_tokens is not None:
             self._measured += 1
             mean = self._mean_output if self._mean_output is not None else size.max_tokens * _FIRST_SHARE

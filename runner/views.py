@@ -7,8 +7,8 @@ ever synced, and a loss of power may have taken a part of it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -115,7 +115,9 @@ class Views:
         places: dict[str, Place] = {}
         self._follow()
         self._since.clear()
-        await self.disk.replace(self.reading.folder / LINES, self._pieces(dict(self._lines), places, transcripts))
+        # Closed here: a full disk leaves it in the middle, and what nobody closes ends some time after the night.
+        async with aclosing(self._pieces(dict(self._lines), places, transcripts)) as pieces:
+            await self.disk.replace(self.reading.folder / LINES, pieces)
         self._follow()
         self._lines = {id_: piece for id_, piece in places.items() if id_ not in self._since}
         self._ready.clear()
@@ -124,7 +126,7 @@ class Views:
 
     async def _pieces(
         self, old: Mapping[str, Place], places: dict[str, Place], transcripts: bool
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """`conversations.jsonl` in plan order, as far as it has not changed from the old one.
 
         `places` is told where each line stands.

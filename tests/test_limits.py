@@ -286,6 +286,34 @@ def test_tokens_counted_as_used_expect_the_mean_and_settle_the_truth() -> None:
     assert 100 <= lane.estimate(size)[1] < 130
 
 
+def counted(lane: Lane, size: Size, input_tokens: int) -> float:
+    """How many tokens of a prompt the lane expected, before it hears how many there were."""
+    expected, output = lane.estimate(size)
+    lane.settle(lane.take(expected, output, 0.0), size, input_tokens, 10, 0.0)
+    return expected
+
+
+@pytest.mark.parametrize("before", [(), ((900, 225),) * 20], ids=["none before", "after long ones"])
+def test_many_short_prompts_say_nothing_of_a_long_one(before: tuple[tuple[int, int], ...]) -> None:
+    """Of a short prompt most is what stands around it; whoever comes next with a long one is not thought short."""
+    lane = Lane("p", Limits(tpm=2000))
+    for size, tokens in before:
+        counted(lane, Size(0, size, 400), tokens)
+    for _ in range(60):
+        counted(lane, Size(0, 80, 400), 9)
+    assert 225 <= counted(lane, Size(0, 900, 400), 225) <= 360
+
+
+def test_how_many_tokens_a_byte_makes_is_learned_at_once_where_it_is_more_and_slowly_where_it_is_less() -> None:
+    """A dense text makes the next one dearer; light ones bring that down by and by, and never below themselves."""
+    lane = Lane("p", Limits(tpm=2000))
+    assert counted(lane, Size(0, 1000, 400), 600) == 400
+    assert counted(lane, Size(0, 1000, 400), 250) == pytest.approx(612)
+    light = [counted(lane, Size(0, 1000, 400), 250) for _ in range(60)]
+    assert light[0] > 500 and light == sorted(light, reverse=True)
+    assert 250 < light[-1] < 260
+
+
 def test_a_request_that_never_left_counts_nothing() -> None:
     """A refused connection gives its place in every window back."""
     lane = Lane("p", Limits(rpm=1, tpm=1000))
