@@ -157,7 +157,9 @@ class Scene:
     def look(self, casting: Casting) -> Look:
         """How the transcript of this casting looks."""
         look = self.prompt.look
-        values = self.casting_values(casting) if look.texts else {}
+        if not look.texts:
+            return look
+        values = self.casting_values(casting)
         return replace(look, texts={name: self.template(text).filled(values) for name, text in look.texts.items()})
 
     def cast(self, casting: Casting, stage: Stage, name: str) -> tuple[Participant, ...]:
