@@ -30,6 +30,7 @@ _TO_SHOW: Final = (
     r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
     r"\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+_UNSEEN: Final = re.compile(rf"[{_TO_SHOW}]")
 # The look-behind keeps a long run of backslashes from being tried at each of its places.
 _SHOWN: Final = re.compile(rf"(?<!\\)(\\*+)(u\{{|[{_TO_SHOW}])")
 _SHOWN_WITH_NEWLINES: Final = re.compile(rf"(?<!\\)(\\*+)(u\{{|[\n{_TO_SHOW}])")
@@ -39,6 +40,9 @@ _LAST_CODE_POINT: Final = 0x10FFFF
 
 def visible(text: str, *, keep_newlines: bool = True) -> str:
     """The text with everything that acts unseen spelled out; `obeyed` gives the text back."""
+    # Most texts have nothing of the kind, and to find that out is cheap.
+    if "u{" not in text and (keep_newlines or "\n" not in text) and _UNSEEN.search(text) is None:
+        return text
     return (_SHOWN if keep_newlines else _SHOWN_WITH_NEWLINES).sub(_show, text)
 
 

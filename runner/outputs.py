@@ -24,7 +24,7 @@ from runner.events import LASTING, Account, Closed, Place, Progress, State
 from runner.forecast import AT_MOST, expecting, loads
 from runner.foreign import one_line
 from runner.job import Job, JobError
-from runner.journal import FILE, Journal, Record, Scan, read_record, scan
+from runner.journal import FILE, Journal, Record, Scan, read_record, read_records, scan
 from runner.ledger import BUDGETS, Scope
 from runner.limits import RUN_BUDGET, Lane
 from runner.money import Nanos, Price, dollars
@@ -200,8 +200,9 @@ class Reading:
 
     def transcript(self, cell: Cell) -> Transcript:
         """One conversation with all its texts and figures."""
-        progress, scribe = self.state.of(cell.id), self._scribe
-        talk = self.talk(cell)
+        progress = self.state.of(cell.id)
+        scribe = Scribe(self.state, self._reader(progress))
+        talk = scribe.talk(self.plan.conversation(cell))
         conversation = talk.conversation
         status, reason = self.status(cell)
         notes = scribe.notes(conversation)
@@ -239,11 +240,7 @@ class Reading:
 
     def talk(self, cell: Cell) -> Talk:
         """One conversation as far as it has come."""
-        return self._scribe.talk(self.plan.conversation(cell))
-
-    @property
-    def _scribe(self) -> Scribe:
-        return Scribe(self.state, self._record)
+        return Scribe(self.state, self._record).talk(self.plan.conversation(cell))
 
     def spent(self, cell: Cell) -> Nanos:
         """What a conversation has cost, with those who were asked while it went on; without who commented on it."""
@@ -255,6 +252,13 @@ class Reading:
 
     def _record(self, place: Place) -> Record:
         return read_record(self.disk, self.folder, place) if self.journal is None else self.journal.read(place)
+
+    def _reader(self, progress: Progress) -> Callable[[Place], Record]:
+        """What reads the records of a conversation: its lines and their calls are read together."""
+        if self.journal is not None:
+            return self.journal.read
+        known = read_records(self.disk, self.folder, (*progress.replies.values(), *progress.sents.values()))
+        return lambda place: known[place] if place in known else self._record(place)
 
     # -- views -------------------------------------------------------------------------------------------------------
 
@@ -292,7 +296,7 @@ class Reading:
         """From one transcript to another."""
         if other is None:
             return None
-        folder, _, name = self.file(other, style).relative_to(CONVERSATIONS).as_posix().partition("/")
+        folder, _, name = f"{other.name}{self._suffix(other, style)}".partition("/")
         return name if folder == cell.name.partition("/")[0] else f"../{folder}/{name}"
 
     def _neighbours(self, cell: Cell) -> tuple[Cell | None, Cell | None]:
@@ -301,9 +305,13 @@ class Reading:
 
     def file(self, cell: Cell, style: Style | None = None) -> PurePosixPath:
         """Where a conversation's transcript stands, relative to the run's folder."""
+        return PurePosixPath(f"{CONVERSATIONS}/{cell.name}{self._suffix(cell, style)}")
+
+    def _suffix(self, cell: Cell, style: Style | None) -> str:
+        if style is not None:
+            return style.suffix
         look = self.plan.look(cell)
-        suffix = style.suffix if style is not None else look.suffix or STYLES.get(look.style, STYLES[DEFAULT]).suffix
-        return PurePosixPath(CONVERSATIONS, f"{cell.name}{suffix}")
+        return look.suffix or STYLES.get(look.style, STYLES[DEFAULT]).suffix
 
     def written(self) -> Iterator[Cell]:
         """The conversations that have a transcript: those that came to an end or broke off after they had begun."""

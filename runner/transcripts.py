@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from runner.call import Message, Usage
 from runner.conversation import DURING, Aside, Conversation, Line, Note, Turn, view
@@ -128,24 +129,28 @@ class Scribe:
         """Every planned line of a conversation, as far as anything is known of it."""
         progress, asked = self.state.of(talk.conversation.id), self._asked(talk)
         titles: Mapping[str, str] = next((note.data for note in notes if note.kind == "titles" and note.data), {})
-        turns = (self._turn(talk, line, progress, titles) for line in talk.conversation.lines)
-        return tuple(replace(one, asked=tuple(asked[one.number])) if one.number in asked else one for one in turns)
+        return tuple(
+            self._turn(talk, line, progress, _planned(talk, line, titles, tuple(asked.get(line.number, ()))))
+            for line in talk.conversation.lines
+        )
 
-    def _turn(self, talk: Talk, line: Line, progress: Progress, titles: Mapping[str, str]) -> Turn:
-        planned = _planned(talk, line, titles)
+    def _turn(self, talk: Talk, line: Line, progress: Progress, planned: dict[str, Any]) -> Turn:
         if line.number > len(talk.history):
             upcoming = line.number == len(talk.history) + 1 and talk.conversation.participant(line.role).live
-            return self._open_turn(planned, progress) if upcoming and not planned.given else planned
+            tried = self._tried(progress) if upcoming and line.given is None else {}
+            return Turn(**planned, text=None, **tried)
         said = talk.said.get(line.number)
         if said is None:
-            return replace(planned, text=line.given, outcome="ok")
+            return Turn(**planned, text=line.given, outcome="ok")
         reply = said.event
         if isinstance(reply, Heard):
-            return replace(
-                planned,
-                given=False,
-                label=reply.label or planned.label,
-                title=reply.title or planned.title,
+            known = {
+                "given": False,
+                "label": reply.label or planned["label"],
+                "title": reply.title or planned["title"],
+            }
+            return Turn(
+                **(planned | known),
                 text=reply.text,
                 outcome=reply.finish,
                 reasoning=reply.reasoning,
@@ -164,8 +169,8 @@ class Scribe:
         sent = self._sent(progress.sents.get(line.number))
         attempts = progress.attempts.get(line.number, 1)
         corrected = progress.corrected.get((line.number, attempts))
-        return replace(
-            planned,
+        return Turn(
+            **planned,
             text=reply.text,
             outcome=reply.finish,
             reasoning=reply.reasoning,
@@ -184,26 +189,24 @@ class Scribe:
             left_out=0 if sent is None else sent.left_out,
         )
 
-    def _open_turn(self, planned: Turn, progress: Progress) -> Turn:
-        """The first turn that has no reply: what was tried, and how the last attempt failed."""
+    def _tried(self, progress: Progress) -> dict[str, Any]:
+        """Of the first turn that has no reply: what was tried, and how the last attempt failed."""
         tried = progress.tried
         failed = None if tried.last is None else self._failed(tried.last)
         sent = self._sent(tried.sent)
         if failed is None and progress.told and progress.status == "failed":
             stopped = None if progress.failing is None else self._stopped(progress.failing)
-            return replace(
-                planned,
-                outcome="failed",
-                attempts=0 if stopped is None else stopped.attempts or 0,
-                error=(stopped and stopped.error) or {"kind": "empty", "message": progress.reason},
-            )
-        return replace(
-            planned,
-            outcome="open" if failed is None else "failed",
-            attempts=tried.attempts,
-            request=None if sent is None else sent.request,
-            error=None if failed is None else {"kind": failed.failure, "message": failed.detail},
-        )
+            return {
+                "outcome": "failed",
+                "attempts": 0 if stopped is None else stopped.attempts or 0,
+                "error": (stopped and stopped.error) or {"kind": "empty", "message": progress.reason},
+            }
+        return {
+            "outcome": "open" if failed is None else "failed",
+            "attempts": tried.attempts,
+            "request": None if sent is None else sent.request,
+            "error": None if failed is None else {"kind": failed.failure, "message": failed.detail},
+        }
 
     # -- records -----------------------------------------------------------------------------------------------------
 
@@ -233,27 +236,30 @@ class Scribe:
         return event
 
 
-def _planned(talk: Talk, line: Line, titles: Mapping[str, str]) -> Turn:
-    """A turn of which nothing is known yet but who is to speak, and what was made of it by those who listen."""
+def _planned(talk: Talk, line: Line, titles: Mapping[str, str], asked: tuple[Note, ...]) -> dict[str, Any]:
+    """What a turn is before anything is said: who is to speak, and what was made of it by those who listen.
+
+    As the fields of a turn, of which there are many: it is made once, when all of it is known.
+    """
     conversation = talk.conversation
     speaker = conversation.participant(line.role)
     weighed = talk.weighed.get(line.number)
     share = talk.share(line.number)
-    return Turn(
-        number=line.number,
-        round=line.round,
-        role=line.role,
-        speaker=speaker.label,
-        label=line.label,
-        given=line.given is not None,
-        text=None,
-        alias=speaker.alias if speaker.live else None,
-        provider=speaker.provider if speaker.live else None,
-        model=speaker.model if speaker.live else None,
-        title=titles.get(str(line.number)),
-        weighed={**(weighed.figures if weighed is not None else {}), **({} if share is None else {"vote": share})},
-        carried=conversation.origin is not None and line.number <= conversation.origin.through,
-    )
+    return {
+        "number": line.number,
+        "round": line.round,
+        "role": line.role,
+        "speaker": speaker.label,
+        "label": line.label,
+        "given": line.given is not None,
+        "alias": speaker.alias if speaker.live else None,
+        "provider": speaker.provider if speaker.live else None,
+        "model": speaker.model if speaker.live else None,
+        "title": titles.get(str(line.number)),
+        "weighed": {**(weighed.figures if weighed is not None else {}), **({} if share is None else {"vote": share})},
+        "carried": conversation.origin is not None and line.number <= conversation.origin.through,
+        "asked": asked,
+    }
 
 
 def _believed(usage: Usage) -> Usage:

@@ -26,7 +26,9 @@ from runner.world import Clock
 _MOST_READY_BYTES: Final = 32 * 1024 * 1024
 """So much of lines that are still to be put down is held."""
 _PIECE_BYTES: Final = 1024 * 1024
-"""So much of a large view is put down at once."""
+"""So much of a large view is put down at once, and so much of transcripts."""
+_BREATH_BYTES: Final = 32 * 1024
+"""After so much of lines that were made everybody else may go on."""
 
 
 class Views:
@@ -65,17 +67,16 @@ class Views:
             self._since.add(of)
         self._changed.clear()
 
-    async def conversation(self, cell: Cell, transcript: Transcript | None = None) -> None:
+    async def conversation(self, cell: Cell) -> None:
         """The transcript of a conversation that has come to an end."""
-        if self.reading.state.of(cell.id).started is None or self.reading.style(cell) is None:
+        if not self._is_shown(cell):
             return
         self._follow()
-        if transcript is None:
-            # Here it is at hand; read from the journal once more it would take as long as all the rest.
-            transcript = self.reading.transcript(cell)
-            if self._ready_bytes < _MOST_READY_BYTES and cell.id in self.reading.plan.by_id:
-                line = self._ready[cell.id] = self.reading.line(cell, transcript)
-                self._ready_bytes += len(line)
+        # Here it is at hand; read from the journal once more it would take as long as all the rest.
+        transcript = self.reading.transcript(cell)
+        if self._ready_bytes < _MOST_READY_BYTES and cell.id in self.reading.plan.by_id:
+            line = self._ready[cell.id] = self.reading.line(cell, transcript)
+            self._ready_bytes += len(line)
         text = self._shown(cell, transcript).encode()
         self._transcripts.add(cell.id)  # before it is written: what changes meanwhile takes it out again
         try:
@@ -84,6 +85,10 @@ class Views:
             self._transcripts.discard(cell.id)
             raise
         self.written += 1
+
+    def _is_shown(self, cell: Cell) -> bool:
+        """True for a conversation that has begun, and is shown in a style that is known here."""
+        return self.reading.state.of(cell.id).started is not None and self.reading.style(cell) is not None
 
     def _shown(self, cell: Cell, transcript: Transcript | None = None) -> str:
         self._tried.add(cell.id)
@@ -131,7 +136,8 @@ class Views:
 
         `places` is told where each line stands.
         """
-        held, size, offset = [], 0, 0
+        held, size, offset, made = [], 0, 0, 0
+        texts: list[tuple[Cell, bytes]] = []
         copied = Place(0, 0)
         for cell in self.reading.plan.cells:
             piece = old.get(cell.id)
@@ -140,37 +146,60 @@ class Views:
                 held.append(self._copy(copied))
                 copied = Place(0, 0)
             if piece is None:
-                due = transcripts and self._is_due(cell)
-                line = await self._written(cell) if due else self._ready.get(cell.id) or self.reading.line(cell)
+                if transcripts and self._is_due(cell):
+                    transcript = self.reading.transcript(cell)
+                    line = self.reading.line(cell, transcript)
+                    if self._is_shown(cell):
+                        texts.append((cell, self._shown(cell, transcript).encode()))
+                else:
+                    line = self._ready.get(cell.id) or self.reading.line(cell)
                 held.append(line)
                 length = len(line)
+                made += length
             else:
                 length = piece.size
                 copied = Place(copied.offset if copied.size else piece.offset, copied.size + length)
             places[cell.id] = Place(offset, length)
             offset, size = offset + length, size + length
             if size > _PIECE_BYTES:
+                await self._put_together(texts)
                 yield b"".join(held)
-                held, size = [], 0
-            elif piece is None:
+                held, texts, size = [], [], 0
+            elif made > _BREATH_BYTES:
+                made = 0
                 await anyio.lowlevel.checkpoint()
         if copied.size:
             held.append(self._copy(copied))
+        await self._put_together(texts)
         yield b"".join(held)
 
-    async def _written(self, cell: Cell) -> bytes:
-        """The line of a conversation whose transcript is written on the way."""
-        transcript = self.reading.transcript(cell)
-        await self._tried_to_write(cell, transcript)
-        return self.reading.line(cell, transcript)
+    async def _put_together(self, texts: list[tuple[Cell, bytes]]) -> None:
+        """Put these transcripts down; one that cannot be written does not cost the others, and no older one stands on.
 
-    async def _tried_to_write(self, cell: Cell, transcript: Transcript | None = None) -> None:
-        """One transcript that cannot be written does not cost the others, and an older one of it does not stand on."""
+        What has changed since the lines were begun is due again.
+        """
+        if not texts:
+            return
+        paths = {self.reading.folder / self.reading.file(cell): cell for cell, _ in texts}
+        troubles = await self.disk.replace_each(list(zip(paths, (text for _, text in texts), strict=True)))
+        for path, error in troubles.items():
+            self._failed(paths[path], error)
+        self._follow()
+        self._transcripts.update(
+            cell.id for path, cell in paths.items() if path not in troubles and cell.id not in self._since
+        )
+        self.written += len(paths) - len(troubles)
+
+    async def _tried_to_write(self, cell: Cell) -> None:
+        """The same for one alone."""
         try:
-            await self.conversation(cell, transcript)
+            await self.conversation(cell)
         except OSError as error:
-            self._trouble = self._trouble or error
-            self._remove(self.reading.folder / self.reading.file(cell))
+            self._failed(cell, error)
+
+    def _failed(self, cell: Cell, error: OSError) -> None:
+        self._trouble = self._trouble or error
+        self._remove(self.reading.folder / self.reading.file(cell))
 
     def _copy(self, piece: Place) -> bytes:
         return self.disk.read(self.reading.folder / LINES, piece.offset, piece.size)

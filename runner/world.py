@@ -13,7 +13,7 @@ import os
 import signal
 import stat
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +119,10 @@ class Disk(Protocol):
 
     def read(self, path: Path, offset: int = 0, size: int | None = None) -> bytes: ...
 
+    def read_each(self, path: Path, pieces: Iterable[tuple[int, int]]) -> list[bytes]:
+        """`read` of several pieces of a file, each of them an offset and a size."""
+        ...
+
     def read_inside(self, root: Path, path: Path, size: int) -> bytes:
         """The first `size` bytes of a file; OSError where links lead out of `root`, or to what is no regular file."""
         ...
@@ -152,6 +156,13 @@ class Disk(Protocol):
         """Put `data` in the place of a file in one step: a reader sees the old content or the new.
 
         What is too large to be held whole comes in pieces.
+        """
+        ...
+
+    async def replace_each(self, files: Sequence[tuple[Path, bytes]]) -> Mapping[Path, OSError]:
+        """The same for many small files, none of them durable; what kept which of them from being replaced.
+
+        One that has this content already stays as it is.
         """
         ...
 
@@ -335,11 +346,17 @@ class RealDisk:
     def read(self, path: Path, offset: int = 0, size: int | None = None) -> bytes:
         # A pipe in place of a file, to which nobody writes, would otherwise hold everything up for ever.
         if size is not None:
-            with _descriptor(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
-                return _read_at(descriptor, offset, size)
+            return self.read_each(path, [(offset, size)])[0]
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             file.seek(offset)
             return file.read()
+
+    def read_each(self, path: Path, pieces: Iterable[tuple[int, int]]) -> list[bytes]:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return [_read_at(descriptor, offset, size) for offset, size in pieces]
+        finally:
+            os.close(descriptor)
 
     def read_inside(self, root: Path, path: Path, size: int) -> bytes:
         with _opened_inside(root, path) as descriptor:
@@ -390,7 +407,7 @@ class RealDisk:
         return RealAppender(descriptor)
 
     async def replace(self, path: Path, data: bytes | AsyncIterable[bytes], durable: bool = False) -> None:
-        temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}-{next(self._temporary)}.tmp")
+        temporary = self._beside(path)
         try:
             if isinstance(data, bytes):
                 await _aside(_replace, path, temporary, data, durable)
@@ -402,6 +419,15 @@ class RealDisk:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+    async def replace_each(self, files: Sequence[tuple[Path, bytes]]) -> Mapping[Path, OSError]:
+        troubles: dict[Path, OSError] = {}
+        # To have a thread do one of them takes longer than the one.
+        await _aside(_replace_each, files, self._beside, troubles)
+        return troubles
+
+    def _beside(self, path: Path) -> Path:
+        return path.with_name(f".{path.name[:80]}.{os.getpid()}-{next(self._temporary)}.tmp")
 
 
 async def _aside(work: Callable[[Unpack[_Args]], None], *args: *_Args) -> None:
@@ -505,6 +531,38 @@ def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:
         _make_dirs(path.parent)
     _put(temporary, data)
     _name(temporary, path, durable)
+
+
+def _replace_each(
+    files: Iterable[tuple[Path, bytes]], beside: Callable[[Path], Path], troubles: dict[Path, OSError]
+) -> None:
+    for path, data in files:
+        # To put a file in the place of another makes some file systems write it out at once, and wait for that.
+        if _holds(path, data):
+            continue
+        temporary = beside(path)
+        try:
+            _replace(path, temporary, data, durable=False)
+        except OSError as error:
+            troubles[path] = error
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """True when this is what stands in a regular file there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        found = os.fstat(descriptor)
+        is_like = stat.S_ISREG(found.st_mode) and found.st_size == len(data)
+        return is_like and _read_at(descriptor, 0, len(data)) == data
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _put(path: Path, data: bytes) -> None:

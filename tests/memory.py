@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -418,6 +418,9 @@ class MemoryDisk:
         self._operation("read", path)
         return bytes(self._platter.file(path).content[offset : None if size is None else offset + size])
 
+    def read_each(self, path: Path, pieces: Iterable[tuple[int, int]]) -> list[bytes]:
+        return [self.read(path, offset, size) for offset, size in pieces]
+
     def read_inside(self, root: Path, path: Path, size: int) -> bytes:
         # There are no links here, but a path can lead out by itself.
         self._operation("read", path)
@@ -519,6 +522,15 @@ class MemoryDisk:
             if durable:
                 await self._slow_operation("sync_dir", path.parent)
                 platter.sync_dir(path.parent)
+
+    async def replace_each(self, files: Sequence[tuple[Path, bytes]]) -> Mapping[Path, OSError]:
+        troubles: dict[Path, OSError] = {}
+        for path, data in files:
+            try:
+                await self.replace(path, data)
+            except OSError as error:
+                troubles[path] = error
+        return troubles
 
     # -- how -------------------------------------------------------------------------------------------------------
 

@@ -86,6 +86,13 @@ async def session(disk: Disk, root: Path) -> list[object]:
         await disk.replace(folder, b"onto a folder")
     except OSError:
         seen.append(disk.listdir(folder))
+    several = {folder / "i": b"fourth", folder: b"onto a folder", root / "n" / "j": b"fifth", folder / "g": b"second"}
+    kept = await disk.replace_each(list(several.items()))
+    seen.append({path: errno.errorcode[error.errno or 0] for path, error in kept.items()})
+    attempt(lambda: [disk.read(path) for path in several if path != folder])
+    attempt(lambda: [disk.listdir(path) for path in (root, folder, root / "n")])
+    attempt(lambda: disk.read_each(folder / "g", [(1, 2), (0, 1), (4, 9), (9, 9)]))
+    attempt(lambda: disk.read_each(folder / "z", [(1, 2)]))
     disk.remove(file)
     disk.remove(file)
     lock = disk.lock(folder / "lock", "process 1")
@@ -171,6 +178,23 @@ def test_a_replacement_is_seen_whole_or_not_at_all(number: int) -> None:
     assert len(disk.listdir(RUN)) == 2
     run_virtual(disk.replace, FILE, b"new content")
     assert disk.read(FILE) == b"new content"
+
+
+def test_files_that_are_as_they_would_be_written_stay_as_they_are(tmp_path: Path) -> None:
+    """Of many that are written together only what is new or has changed is put in place; a link is no such file."""
+    other, same, changed, link = (tmp_path / name for name in ("other", "same", "changed", "link"))
+    for path in (other, same, changed):
+        path.write_bytes(b"old")
+    link.symlink_to(other)
+    before = [path.stat().st_ino for path in (other, same, changed)]
+    anyio.run(RealDisk().replace_each, [(same, b"old"), (changed, b"new"), (link, b"old")])
+    assert [path.read_bytes() for path in (same, changed, link)] == [b"old", b"new", b"old"]
+    assert [path.stat().st_ino == inode for path, inode in zip((other, same, changed), before, strict=True)] == [
+        True,
+        True,
+        False,
+    ]
+    assert not link.is_symlink()
 
 
 async def in_pieces(*pieces: bytes | OSError) -> AsyncIterator[bytes]:

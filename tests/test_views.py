@@ -16,7 +16,7 @@ from runner.plan import Cell
 from runner.render import jsonl
 from runner.selection import Options
 from runner.views import Views
-from tests.memory import MemoryDisk, at
+from tests.memory import MemoryDisk, Operation, at, no_fault
 from tests.nights import TALK, TALK_SIM, Night
 from tests.virtual import FixedClock
 
@@ -72,8 +72,12 @@ def test_a_life_writes_each_transcript_once() -> None:
     assert sorted(names) == ["ada.md", "ada~bo.md", "bo.md", INDEX]
 
 
-def test_what_changes_while_it_is_written_is_written_once_more() -> None:
-    """A call is settled in the middle of the lines: the line that was written before is not taken for the new one."""
+@pytest.mark.parametrize("transcripts", [False, True])
+def test_what_changes_while_it_is_written_is_written_once_more(transcripts: bool) -> None:
+    """A call is settled in the middle of the lines: the line that was written before is not taken for the new one.
+
+    Nor is the transcript.
+    """
     night = Night(TALK, TALK_SIM)
     assert night.live().exit == 0
     disk = night.left()
@@ -94,10 +98,11 @@ def test_what_changes_while_it_is_written_is_written_once_more() -> None:
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Reading, "line", line)
-            await told.night(1)
+            await told.night(1, transcripts)
             assert len(seen) == 3
-            await told.night(1)
+            await told.night(1, transcripts)
         assert len(seen) == 4
+        assert told.written == (4 if transcripts else 0)
 
     anyio.run(write)
     assert disk.read(night.folder / LINES) == night.disk.files[night.folder / LINES]
@@ -152,3 +157,51 @@ def test_a_transcript_that_could_not_be_written_at_once_is_written_at_the_end() 
     night = Night(TALK, TALK_SIM)
     assert night.live(fault=at(first.number, OSError(errno.EIO, "bad"))).exit == 0
     assert_as_anew(night)
+
+
+def of_ada(operation: Operation) -> None:
+    """A fault: of all transcripts that of Ada cannot be put in its place."""
+    if operation.name == "rename" and operation.path.name == "ada.md":
+        raise OSError(errno.EIO, "bad")
+
+
+def test_of_many_transcripts_the_one_that_cannot_be_written_costs_no_other() -> None:
+    """It is told, an older one of it does not stand on, and the next attempt writes it and nothing twice."""
+    night = Night(TALK, TALK_SIM)
+    assert night.live().exit == 0
+    whole = anew(night)
+    disk = night.disk.survivor(of_ada)
+    views = Views(read(night.folder, disk), FixedClock())
+    with pytest.raises(OSError, match="bad"):
+        anyio.run(views.all, len(night.records()))
+    there = {path for path in disk.files if path.suffix == ".md"}
+    assert there == {path for path in whole if path.suffix == ".md" and path.name != "ada.md"}
+    disk.fault = no_fault
+    since = len(disk.operations)
+    anyio.run(views.all, len(night.records()))
+    assert [op.path.name for op in disk.operations[since:] if op.name == "rename" and "letter" in str(op.path)] == [
+        "ada.md"
+    ]
+    assert {path: content for path, content in disk.files.items() if path in whole} == whole
+
+
+def test_a_transcript_that_was_made_and_never_put_down_is_written_the_next_time() -> None:
+    """The journal cannot be read on while transcripts wait for others: none is taken for written that is not there."""
+    night = Night(TALK, TALK_SIM)
+    assert night.live().exit == 0
+    whole = anew(night)
+    disk = night.disk.survivor()
+    for path in [path for path in disk.files if path.suffix == ".md"]:
+        disk.remove(path)
+    views = Views(read(night.folder, disk), FixedClock())
+
+    def of_the_last(operation: Operation) -> None:
+        if operation.name == "read" and len(views._tried) == len(views.reading.plan.cells) - 1:
+            raise OSError(errno.EIO, "bad")
+
+    disk.fault = of_the_last
+    with pytest.raises(OSError, match="bad"):
+        anyio.run(views.all, len(night.records()))
+    disk.fault = no_fault
+    anyio.run(views.all, len(night.records()))
+    assert {path: content for path, content in disk.files.items() if path in whole} == whole

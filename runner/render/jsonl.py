@@ -22,23 +22,45 @@ SCHEMA: Final = 1
 WEIGHED: Final = ("phrase", "repetition", "echo", "farewell", "tokens", "cost", "time", "vote")
 """The rules that weigh a turn; each stands in every line, so that a reader finds the same columns everywhere."""
 
+_UNWEIGHED: Final[Mapping[str, None]] = dict.fromkeys(WEIGHED)
 _LARGEST_COUNT: Final = 2**53
 """Readers keep whole numbers exactly up to here; a provider that counts further does not count."""
 
 
 def line(t: Transcript) -> bytes:
     """The conversation as one line, without its newline."""
-    return orjson.dumps(_row(t))
+    return _dumped(_row(t))
 
 
 def line_of_many(t: Transcript) -> Callable[[str, str, int], bytes]:
     """Makes the lines of conversations that differ from this one by their id, their name and their repeat alone."""
-    row = {name: orjson.Fragment(orjson.dumps(value)) for name, value in _row(t).items()}
+    row = {name: orjson.Fragment(_dumped(value)) for name, value in _row(t).items()}
 
     def line(id_: str, name: str, repeat: int) -> bytes:
-        return orjson.dumps({**row, "id": _text(id_), "name": _text(name), "repeat": repeat})
+        return _dumped({**row, "id": id_, "name": name, "repeat": repeat})
 
     return line
+
+
+def _dumped(data: Any) -> bytes:
+    try:
+        return orjson.dumps(data)
+    except orjson.JSONEncodeError:
+        # Only what came from outside can be so, and hardly ever is: it is not looked at each text for that.
+        return orjson.dumps(_storable(data))
+
+
+def _storable(data: Any) -> Any:
+    """The same with every text in it fit for UTF-8."""
+    match data:
+        case str():
+            return storable(data)
+        case dict():
+            return {name: _storable(value) for name, value in data.items()}
+        case list():
+            return [_storable(value) for value in data]
+        case _:
+            return data
 
 
 def _row(t: Transcript) -> dict[str, Any]:
@@ -47,24 +69,22 @@ def _row(t: Transcript) -> dict[str, Any]:
     asked, brought = answers(t.turns), read_in(t.turns)
     return {
         "schema": SCHEMA,
-        "id": _text(t.id),
-        "name": _text(t.name),
-        "job": _text(t.job),
-        "run": _text(t.run),
-        "prompt": _text(t.prompt),
+        "id": t.id,
+        "name": t.name,
+        "job": t.job,
+        "run": t.run,
+        "prompt": t.prompt,
         "models": [
-            {"role": _text(p.role), "alias": _text(p.alias), "id": _text(p.model), "provider": _text(p.provider)}
-            for p in t.participants
-            if p.live
+            {"role": p.role, "alias": p.alias, "id": p.model, "provider": p.provider} for p in t.participants if p.live
         ],
         "repeat": t.repeat,
         "status": t.status,
-        "reason": _text(t.reason),
+        "reason": t.reason,
         "flags": {"truncated": t.truncated, "refused": t.refused},
         "rounds": {"planned": t.rounds_planned, "done": t.rounds_done},
         "messages": [
-            *([] if t.system is None else [{"role": "system", "content": _text(t.system)}]),
-            *({"role": message.role, "content": _text(message.text)} for message in t.messages),
+            *([] if t.system is None else [{"role": "system", "content": t.system}]),
+            *({"role": message.role, "content": message.text} for message in t.messages),
         ],
         "turns": [_turn(turn) for turn in t.turns],
         "totals": {
@@ -92,7 +112,7 @@ def _row(t: Transcript) -> dict[str, Any]:
         },
         "after": [_note(note) for note in t.notes],
         "origin": None if t.origin is None else _origin(t.origin),
-        "style": _text(t.look.style),
+        "style": t.look.style,
         "started": _stamp(t.started),
         "ended": _stamp(t.ended),
         "error": _error(t.error),
@@ -103,20 +123,20 @@ def _turn(turn: Turn) -> dict[str, Any]:
     return {
         "n": turn.number,
         "round": turn.round,
-        "role": _text(turn.role),
-        "speaker": _text(turn.speaker),
-        "label": _text(turn.label),
+        "role": turn.role,
+        "speaker": turn.speaker,
+        "label": turn.label,
         "given": turn.given,
-        "alias": _text(turn.alias),
-        "provider": _text(turn.provider),
-        "model": _text(turn.model),
-        "model_served": _text(turn.served),
-        "upstream": _text(turn.upstream),
-        "text": _text(turn.text),
-        "reasoning": _text(turn.reasoning),
+        "alias": turn.alias,
+        "provider": turn.provider,
+        "model": turn.model,
+        "model_served": turn.served,
+        "upstream": turn.upstream,
+        "text": turn.text,
+        "reasoning": turn.reasoning,
         "outcome": turn.outcome,
-        "finish": _text(turn.stop),
-        "tokens": _tokens([turn.usage]),
+        "finish": turn.stop,
+        "tokens": _counts(turn.usage),
         "cost": _dollars(turn.cost),
         "cost_source": turn.cost_source,
         "cost_reported": _dollars(turn.usage.cost),
@@ -126,12 +146,12 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "seconds": _float(turn.seconds),
         "tokens_per_second": _float(turn.tokens_per_second),
         "attempts": turn.attempts,
-        "generation": _text(turn.generation),
-        "request": _text(turn.request),
-        "title": _text(turn.title),
-        "weighed": {kind: _weighed(kind, turn.weighed.get(kind)) for kind in WEIGHED},
+        "generation": turn.generation,
+        "request": turn.request,
+        "title": turn.title,
+        "weighed": {kind: _weighed(kind, turn.weighed.get(kind)) for kind in WEIGHED} if turn.weighed else _UNWEIGHED,
         "carried": turn.carried,
-        "heard": _text(turn.heard),
+        "heard": turn.heard,
         "left_out": turn.left_out,
         "asked": [_asked(note) for note in turn.asked],
         "error": _error(turn.error),
@@ -145,24 +165,24 @@ def _weighed(kind: str, figure: float | None) -> float | None:
 def _note(note: Note) -> dict[str, Any]:
     return {
         "kind": note.kind,
-        "heading": _text(note.heading),
+        "heading": note.heading,
         "observer": {
-            "label": _text(note.observer),
-            "alias": _text(note.alias),
-            "id": _text(note.model),
-            "provider": _text(note.provider),
+            "label": note.observer,
+            "alias": note.alias,
+            "id": note.model,
+            "provider": note.provider,
         },
         "status": note.status,
-        "reason": _text(note.reason),
-        "text": _text(note.text),
-        "data": None if note.data is None else storable(json.dumps(note.data, ensure_ascii=False)),
-        "tokens": _tokens([note.usage]),
+        "reason": note.reason,
+        "text": note.text,
+        "data": None if note.data is None else json.dumps(note.data, ensure_ascii=False),
+        "tokens": _counts(note.usage),
         "cost": _dollars(note.cost),
         "cost_source": note.cost_source,
         "spent": _dollars(note.spent),
         "seconds": _float(note.seconds),
         "attempts": note.attempts,
-        "request": _text(note.request),
+        "request": note.request,
         "error": _error(note.error),
     }
 
@@ -173,22 +193,30 @@ def _asked(note: Note) -> dict[str, Any]:
 
 
 def _origin(origin: Origin) -> dict[str, Any]:
-    return {"id": _text(origin.id), "name": _text(origin.name), "kind": origin.kind, "through": origin.through}
+    return {"id": origin.id, "name": origin.name, "kind": origin.kind, "through": origin.through}
 
 
 def _tokens(usages: Iterable[Usage]) -> dict[str, int | None]:
     every = list(usages)
+    return _counts(
+        Usage(
+            total(usage.input for usage in every)[0],
+            total(usage.output for usage in every)[0],
+            total(usage.reasoning for usage in every)[0],
+            total(usage.cached_read for usage in every)[0],
+            total(usage.cached_write for usage in every)[0],
+        )
+    )
+
+
+def _counts(usage: Usage) -> dict[str, int | None]:
     return {
-        "in": _count(total(usage.input for usage in every)[0]),
-        "out": _count(total(usage.output for usage in every)[0]),
-        "reasoning": _count(total(usage.reasoning for usage in every)[0]),
-        "cached_read": _count(total(usage.cached_read for usage in every)[0]),
-        "cached_write": _count(total(usage.cached_write for usage in every)[0]),
+        "in": _count(usage.input),
+        "out": _count(usage.output),
+        "reasoning": _count(usage.reasoning),
+        "cached_read": _count(usage.cached_read),
+        "cached_write": _count(usage.cached_write),
     }
-
-
-def _text(text: str | None) -> str | None:
-    return None if text is None else storable(text)
 
 
 def _count(count: int | None) -> int | None:
@@ -212,4 +240,4 @@ def _stamp(epoch: float | None) -> str | None:
 def _error(error: Mapping[str, Any] | None) -> dict[str, str | None] | None:
     if error is None:
         return None
-    return {name: None if (word := error.get(name)) is None else storable(str(word)) for name in ("kind", "message")}
+    return {name: None if (word := error.get(name)) is None else str(word) for name in ("kind", "message")}

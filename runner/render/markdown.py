@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from unicodedata import ucd_3_2_0
 from urllib.parse import quote
@@ -37,8 +38,11 @@ from runner.foreign import escape, obeyed, one_line, storable, visible
 def quoted(text: str) -> str:
     """The text as a block quote in which nothing can act; `unquoted` gives it back exactly."""
     lines = visible(text).split("\n")
-    code = _code(lines, _fences(lines))
-    shown = (line if is_code else _escaped(line) for line, is_code in zip(lines, code, strict=True))
+    if "`" in text:
+        code = _code(lines, _fences(lines))
+        shown = [line if is_code else _escaped(line) for line, is_code in zip(lines, code, strict=True)]
+    else:
+        shown = [_escaped(line) for line in lines]
     return "\n".join(f"> {line}" if line else ">" for line in shown)
 
 
@@ -210,6 +214,13 @@ _ACTS: Final = re.compile(
     r")(?P<backslashes>\\*+)(?P<sign>.)"
 )
 _AT: Final = "@"
+_MAY_ACT: Final = re.compile(r"[`#~\[\]@<&]")
+"""One of these is in all that `_ACTS` finds, but for addresses: to look for them alone takes a fraction of its time."""
+
+
+def _may_act(text: str) -> bool:
+    """False where `_ACTS` surely finds nothing."""
+    return _MAY_ACT.search(text) is not None or "://" in text or "www" in text.lower()
 
 
 def _escaped(line: str) -> str:
@@ -217,7 +228,7 @@ def _escaped(line: str) -> str:
     if (rule := _rule(line)) is not None:
         before, backslashes, run = rule
         return f"{before}{backslashes * 2}\\{run}"
-    return _ACTS.sub(_escape, line)
+    return _ACTS.sub(_escape, line) if _may_act(line) else line
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -358,11 +369,14 @@ def _extracted(line: str) -> str:
 
 # --- within our own lines --------------------------------------------------------------------------------------------
 
+_MOST_NAMES: Final = 256
 _MAIL: Final = re.compile(r"(?<!\\)(\\*+)@")
 _PUNCTUATION: Final = re.compile(r"[\\`*_\[\]()<>|~&$#]|:(?=//)|(?<=[wW]{3})\.")
 _PUNCTUATED: Final = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 
+# The same few names stand in every transcript.
+@lru_cache(_MOST_NAMES)
 def literal(text: str, apart: str = "") -> str:
     """The text within a line, heading or table cell of ours, as it is and without effect; `plain` gives it back.
 
@@ -376,6 +390,7 @@ def plain(markdown: str) -> str:
     return obeyed(_PUNCTUATED.sub(r"\1", markdown))
 
 
+@lru_cache(_MOST_NAMES)
 def brief(text: str, limit: int = 200, apart: str = "") -> str:
     """The beginning of a text, on one line of ours and without effect."""
     return _punctuated(one_line(text, limit), apart)
@@ -389,8 +404,8 @@ def failure(error: Mapping[str, Any] | None, apart: str = "") -> str:
 
 
 def _punctuated(shown: str, apart: str) -> str:
-    spelled = _MAIL.sub(lambda found: found[1] * 2 + escape(_AT), shown)
-    if apart:
+    spelled = _MAIL.sub(lambda found: found[1] * 2 + escape(_AT), shown) if _AT in shown else shown
+    if apart and apart in spelled:
         signs = re.compile(rf"(?<!\\)(\\*+){re.escape(apart[0])}(?={re.escape(apart[1:])})")
         spelled = signs.sub(lambda found: found[1] * 2 + escape(apart[0]), spelled)
     return _PUNCTUATION.sub(lambda found: "\\" + found.group(), spelled)

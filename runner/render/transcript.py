@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -72,6 +73,9 @@ def render(t: Transcript, links: Links) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+_MOST_FIELDS: Final = 256
+"""So many values of fields are known again: most of them are the same in all transcripts of a run."""
+
 # --- head ------------------------------------------------------------------------------------------------------------
 
 
@@ -100,6 +104,7 @@ def _front_matter(t: Transcript) -> str:
     return "\n".join(("---", *(f"{name}: {text}" for name, text in fields.items() if text is not None), "---"))
 
 
+@lru_cache(_MOST_FIELDS)
 def _scalar(text: str) -> str:
     # A JSON string of visible characters is a YAML string on one line.
     return orjson.dumps(visible(text, keep_newlines=False)).decode()
@@ -109,6 +114,7 @@ def _list(texts: Iterable[str]) -> str:
     return f"[{', '.join(_scalar(text) for text in dict.fromkeys(texts))}]"
 
 
+@lru_cache(_MOST_FIELDS)
 def _tag(word: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") or "unnamed"
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from runner.render import markdown
 from runner.render.markdown import (
     ANY_BOLD,
     brief,
@@ -41,6 +42,17 @@ WORST = st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join)
 def test_a_quote_gives_the_text_back(text: str) -> None:
     """Quoting loses nothing: spaces at the ends, empty lines, controls and backslashes come back as they were."""
     assert unquoted(quoted(text)) == text
+
+
+SIGNS = ("\\", "`", "#", "~~~", "[", "]", "(", ":", "://", "@", "<a", "</", "&a;", "[!", "[^", "www.", "wWw.", "a", " ")
+
+
+@given(ANY_TEXT | WORST | st.lists(st.sampled_from(SIGNS), max_size=6).map("".join))
+@settings(max_examples=400, deadline=None)
+def test_the_quick_look_passes_over_nothing_that_acts(line: str) -> None:
+    """Where it finds no sign, looking for all that could act finds nothing either."""
+    line = line.replace("\n", " ")
+    assert markdown._may_act(line) or markdown._ACTS.search(line) is None
 
 
 @pytest.mark.fault(82)
