@@ -3,8 +3,9 @@
 The folder of this file stands first on the path of a process under test, so the interpreter imports it before all else.
 Signals are then taken as by a process that a person started, whatever started the tests. Functions that change files
 are wrapped, and their calls counted below one folder, each file for itself; a temporary file counts for the one it
-becomes. The loop is asyncio's own, unless `UVLOOP` is in the environment. `TRAPS` in the environment says what happens at which call (`tests.program.bench` writes it); what did happen
-is noted in a file, so that a test can tell a fault survived from a fault that never came.
+becomes. `TRAPS` in the environment says what happens at which call (`tests.program.bench` writes it); what did happen
+is noted in a file, so that a test can tell a fault survived from a fault that never came. The loop is asyncio's own,
+unless `UVLOOP` is in the environment.
 """
 
 from __future__ import annotations
