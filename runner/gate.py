@@ -351,6 +351,9 @@ class Gate:
                 look_again = await self._decide(anyio.current_time())
                 if look_again is None:
                     break
+                if look_again == inf:
+                    await self._changed.wait()
+                    continue
                 with anyio.move_on_at(look_again):
                     await self._changed.wait()
             tasks.cancel_scope.cancel()

@@ -179,12 +179,12 @@ class AnswerReader(ABC):
 
     def outcome(self, cut: str | None) -> Outcome:
         if self._streamed:
-            for event in self._events.end():
+            for event in () if self.ended else self._events.end():
                 self._event(event)
         elif self._plain:
             self._take_plain(bytes(self._plain))
         # Made storable as a whole: the halves of a character may have come in two deltas.
-        text, reasoning, refusal = (storable("".join(said)) for said in (self.text, self.reasoning, self.refusal))
+        text, reasoning, refusal = (_whole(said) for said in (self.text, self.reasoning, self.refusal))
         text, reasoning = _without_thought(text, reasoning)
         received = bool(text or reasoning or refusal)
         usage = self.counted(self.usage, received=received) if isinstance(self.usage, dict) else Usage()
@@ -280,6 +280,10 @@ def _is_too_low(counted: int | None, *texts: str) -> bool:
     return counted < fewest_tokens(*texts)
 
 
+def _whole(said: Sequence[str]) -> str:
+    return storable("".join(said)) if said else ""
+
+
 def _length(texts: Sequence[str]) -> int:
     return sum(map(len, texts))
 
@@ -317,8 +321,10 @@ def usage_of(
 
     `input` includes what was read from a cache or written to one, `output` includes reasoning.
     """
-    counts = {name: count(value) for name, value in figures.items()}
-    sound = sound and all((counts[name] is None) == (figures[name] is None) for name in figures)
+    counts = {}
+    for name, value in figures.items():
+        counts[name] = known = None if value is None else count(value)
+        sound = sound and (known is None) == (value is None)
     read, written, all_input = counts.get("cached_read") or 0, counts.get("cached_write") or 0, counts.get("input")
     sound = sound and (all_input is None or read + written <= all_input)
     output = counts.get("output")
