@@ -366,7 +366,7 @@ class Gate:
         for lane in self.lanes:
             lane.permit = False  # one that nobody could use would let two requests leave together later
         look_again = min(look_again, self._begin(now))
-        self._want_money()
+        self._want_money(now)
         if self.talking > self._outside:
             if self._nothing_else.is_set() and self.closed is None:
                 self._nothing_else = anyio.Event()
@@ -523,7 +523,7 @@ class Gate:
         until = "" if self._wall is None or opens in (now, inf) else f", until {_moment(self._wall() + opens - now)}"
         return Refusal("pending", f"{lane.name}: {lane.why_shut(now)}{until}")
 
-    def _want_money(self) -> None:
+    def _want_money(self, now: float) -> None:
         """Ask for slices where they would let somebody go who could go now, or begin when nobody talks."""
         self._short.clear()
         if self.closed is not None:
@@ -544,7 +544,8 @@ class Gate:
         if self.talking <= self._outside:
             # What keeps anybody from beginning may be what a dead process had drawn, or what a living one gives back.
             for ceiling in (purse.ceiling for purse in self.purses):
-                if ceiling.may_grow and any(roster.lacks(ceiling) for roster in self.rosters):
+                waited = now - self.short_since.get(ceiling, now)
+                if ceiling.may_grow and waited < self.max_wait and any(r.lacks(ceiling) for r in self.rosters):
                     beyond = ceiling.reach - ceiling.account.held + 1
                     self._short.setdefault(ceiling, (beyond, beyond))
         if self._short:

@@ -416,6 +416,51 @@ def test_a_conversation_begins_only_where_its_lane_has_room() -> None:
     assert on_bench([lane], script).log == ["0.1", "0.1", "1.1", "1.1", "2.1"]
 
 
+@pytest.mark.parametrize(("comes_back_at", "ends_at"), [(None, 61.0), (30.0, 30.0)])
+def test_who_lacks_shared_money_to_begin_waits_a_while_for_what_others_give_back(
+    comes_back_at: float | None, ends_at: float
+) -> None:
+    """As long as a run waits for anything, whatever the others do meanwhile; then the night is over."""
+    lane = Lane("p", Limits(concurrency=2))
+    ends: list[float] = []
+
+    class Others:
+        """They draw and give back all the time, and once what is missing here."""
+
+        def __init__(self) -> None:
+            self.ceiling = Ceiling("the day", Account(), 0, 5, may_grow=True)
+
+        async def draw(self, least: int, wanted: int) -> bool:
+            if comes_back_at is not None and anyio.current_time() >= comes_back_at:
+                self.ceiling.reach += wanted
+                return False
+            return True
+
+        async def give_back(self) -> None:
+            pass
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        others = Others()
+
+        class Rows:
+            def next_for(self, lane: Lane, *, loaded: bool = False) -> Callable[[Beginning], None] | None:
+                return None
+
+            def lacks(self, ceiling: Ceiling) -> bool:
+                return ceiling.reach == 5
+
+        async def end() -> None:
+            await bench.gate.work()
+            ends.append(anyio.current_time())
+
+        bench.gate.purses = [others]
+        bench.gate.rosters.append(Rows())
+        await end()
+
+    on_bench([lane], script, max_wait=60.0)
+    assert ends == [pytest.approx(ends_at, abs=1.1)]
+
+
 def talks_of_two_models(rows: int, slots: int, seconds: Mapping[str, float]) -> tuple[Lane, list[str]]:
     """Conversations that ask for `a` and then for `b`, on a card with room for one; what they did, and when."""
     lane = Lane("card", Limits(concurrency=slots, resident=1))
