@@ -14,17 +14,24 @@ Nothing else is true: resume, budget, progress and every output are functions of
 
 After a repair anything may be missing, so that these rules are held no more: what comes without its beginning is
 taken in at its cost, and what lost its end stays charged at its reservation.
+
+A run may have millions of events, and all of them are read before its next call: an event is cheap to make, and the
+fold keeps little of a conversation, less of one that is complete.
 """
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
+from dataclasses import MISSING, dataclass, field, fields, replace
+from operator import itemgetter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
 
 from runner.call import Finish, Kind, Money, Scope, Usage, fewest_tokens
-from runner.conversation import Conversation, Status
+from runner.conversation import STATUSES, Conversation, Status
 from runner.money import Nanos, shown
 
 LASTING: Final[frozenset[Status]] = frozenset({"complete", "failed"})
@@ -32,8 +39,19 @@ LASTING: Final[frozenset[Status]] = frozenset({"complete", "failed"})
 
 _WINDOW_SECONDS: Final = 60.0
 
+if TYPE_CHECKING:
+    from dataclasses import dataclass as happened
+else:
 
-@dataclass(frozen=True, slots=True)
+    def happened(*, frozen: bool, slots: bool) -> Any:
+        """A dataclass that is frozen for the type checker alone, which sees all code there is.
+
+        At run time each field of a frozen one is set through a call of its own: half the time that a journal takes.
+        """
+        return dataclass(slots=slots, unsafe_hash=frozen)
+
+
+@happened(frozen=True, slots=True)
 class Opened:
     """A life began: one process working on the run, until `Closed` or a crash."""
 
@@ -63,7 +81,7 @@ class Opened:
     """What of those that are not at their end this life takes up; None for all. The others stay as they stand."""
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Sent:
     """A call may now leave: its reservation holds, and this line is durable before the request is sent."""
 
@@ -86,7 +104,7 @@ class Sent:
     """How many of the oldest lines the speaker was not shown."""
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Started:
     """The first byte came, with the provider's own id of the call."""
 
@@ -97,7 +115,7 @@ class Started:
     generation: str
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Replied:
     """A turn has its reply."""
 
@@ -121,7 +139,7 @@ class Replied:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Heard:
     """A line came from outside: out of an inbox, or from a file that was imported. It costs nothing here."""
 
@@ -150,7 +168,7 @@ class Heard:
     """When it was said, where the line came out of a file that was imported."""
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Noted:
     """What somebody made of a conversation came with it out of a file that was imported."""
 
@@ -163,7 +181,7 @@ class Noted:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Branched:
     """A conversation goes on with another one: its first lines are those of its origin."""
 
@@ -187,7 +205,7 @@ class Branched:
     """Role to `provider/model-id`: aliases may change, and this is what is meant. None in older journals."""
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Engaged:
     """An observer was asked to comment on the conversations of some prompts of a run, beside those of its job."""
 
@@ -201,7 +219,7 @@ class Engaged:
     """His model, where the job does not name it: its `provider`, its `id`, whether it is `free`, its `context`."""
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Failed:
     """One attempt failed. `cost` is what stays charged for it."""
 
@@ -231,7 +249,7 @@ class Failed:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Settled:
     """What a call has cost that was charged at its reservation became known afterwards."""
 
@@ -243,7 +261,7 @@ class Settled:
     evidence: str
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Stopped:
     """A conversation came to an end, or will not go on in this life."""
 
@@ -259,7 +277,7 @@ class Stopped:
     """How many that turn has had, as that file tells it."""
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Closed:
     """The life ended in order, with this exit code."""
 
@@ -271,7 +289,7 @@ class Closed:
     """What went wrong first in a style of the user's own, and where in it; the conversations are none the worse."""
 
 
-@dataclass(frozen=True, slots=True)
+@happened(frozen=True, slots=True)
 class Repaired:
     """Damaged lines stood here; whatever they had spent is counted at `cost`."""
 
@@ -327,6 +345,16 @@ _DEFAULTS: Final = {
     kind: {f.name: f.default for f in fields(event) if f.default is None or f.default is False or f.name in _LATER}
     for kind, event in KINDS.items()
 }
+_ABSENT: Final[Mapping[str, dict[str, Any]]] = {
+    kind: {
+        f.name: f.default if f.default_factory is MISSING else f.default_factory()
+        for f in fields(event)
+        if f.default is not MISSING or f.default_factory is not MISSING
+    }
+    for kind, event in KINDS.items()
+}
+"""What stands for a field that a record does not have."""
+_VALUES: Final = {kind: itemgetter(*names) for kind, names in _FIELDS.items()}
 
 
 def to_data(event: Event) -> dict[str, Any]:
@@ -342,12 +370,12 @@ def to_data(event: Event) -> dict[str, Any]:
 
 
 def from_data(kind: str, data: Mapping[str, Any]) -> Event:
-    """The event that `to_data` came from; what a newer minor version added is passed over."""
-    known = {name: data[name] for name in _FIELDS[kind] if name in data}
+    """The event that `to_data` came from; what a newer minor version added is passed over. KeyError without a field."""
+    known = {**_ABSENT[kind], **data}
     for name in _TUPLES[kind]:
-        if name in known:
-            known[name] = tuple(known[name])
-    return cast(Event, KINDS[kind](**known))
+        if name in data:
+            known[name] = tuple(data[name])
+    return cast(Event, KINDS[kind](*_VALUES[kind](known)))
 
 
 def usage_data(usage: Usage) -> dict[str, Any]:
@@ -382,6 +410,53 @@ class Place(NamedTuple):
     size: int
 
 
+class Places(Mapping[int, Place]):
+    """Where the line of each turn stands, in the order of the turns: three numbers for each, all in one array."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self) -> None:
+        self._rows = array("q")
+
+    def put(self, turn: int, place: Place) -> None:
+        """The line of a turn stands there."""
+        rows = self._rows
+        if not rows or turn > rows[-3]:
+            rows.extend((turn, *place))
+        else:
+            row = self._row(turn)
+            rows[row : row + 3 * (turn in self)] = array("q", (turn, *place))
+
+    def drop(self, turn: int) -> None:
+        """A turn has no line any more."""
+        if turn in self:
+            row = self._row(turn)
+            del self._rows[row : row + 3]
+
+    def _row(self, turn: int) -> int:
+        """Where the numbers stand of the first turn that does not come before this one; there is one."""
+        rows, row = self._rows, 3 * (turn - 1)
+        if 0 <= row < len(rows) and rows[row] == turn:  # so it is where no line is given by a script
+            return row
+        return 3 * bisect_left(range(len(rows) // 3), turn, key=lambda place: rows[3 * place])
+
+    def __contains__(self, turn: Any) -> bool:
+        rows = self._rows
+        return bool(rows) and turn <= rows[-3] and rows[self._row(turn)] == turn
+
+    def __getitem__(self, turn: int) -> Place:
+        if turn not in self:
+            raise KeyError(turn)
+        row = self._row(turn)
+        return Place(self._rows[row + 1], self._rows[row + 2])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows[::3])
+
+    def __len__(self) -> int:
+        return len(self._rows) // 3
+
+
 class HistoryError(Exception):
     """The journal tells of something that cannot have happened."""
 
@@ -400,15 +475,30 @@ class Account:
         return self.settled + self.reserved
 
 
-@dataclass(slots=True)
-class Tried:
+class Tried(NamedTuple):
     """The attempts at a conversation's open turn."""
 
     attempts: int = 0
     busy: int = 0
-    kinds: dict[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, int] = MappingProxyType({})
     last: Place | None = None
     sent: Place | None = None
+
+
+_UNTRIED: Final = Tried()
+_NONE: Final[Mapping[Any, Any]] = MappingProxyType({})
+_AS_ONE: Final[Mapping[Status, Status]] = {status: status for status in STATUSES}
+"""One text for all conversations that stand alike."""
+
+
+class Counts(NamedTuple):
+    """What all calls of one model are counted in that belong to one day."""
+
+    provider: str
+    alias: str
+    tally: Tally
+    minutes: dict[int, int]
+    accounts: tuple[Account, ...]
 
 
 @dataclass(slots=True)
@@ -418,7 +508,12 @@ class Open:
     sent: Sent
     at: float
     day: str
+    counts: Counts = field(repr=False, compare=False)
     generation: str | None = None
+
+
+def _nothing() -> Mapping[Any, Any]:
+    return _NONE
 
 
 class CallId(NamedTuple):
@@ -454,26 +549,25 @@ class Counted(NamedTuple):
 class Progress:
     """One conversation so far."""
 
-    replies: dict[int, Place] = field(default_factory=dict)
-    sents: dict[int, Place] = field(default_factory=dict)
+    replies: Places = field(default_factory=Places)
+    sents: Places = field(default_factory=Places)
     """The `Sent` of the accepted attempt of each turn."""
-    attempts: dict[int, int] = field(default_factory=dict)
-    tried: Tried = field(default_factory=Tried)
+    tried: Tried = _UNTRIED
     open: Open | None = None
     status: Status | None = None
     reason: str | None = None
     account: Account = field(default_factory=Account)
-    reported_input: dict[str, Counted] = field(default_factory=dict)
-    """By role, what the provider last counted."""
-    left_out: dict[str, int] = field(default_factory=dict)
-    """By role, how many of the oldest lines it was not shown last."""
+    reported_input: Mapping[str, Counted] = field(default_factory=_nothing)
+    """By role, what the provider last counted; of nobody any more when all is said."""
+    left_out: Mapping[str, int] = field(default_factory=_nothing)
+    """By role, how many of the oldest lines it was not shown last, where there were any; nor this then."""
     carried: int = 0
     """So many of its first lines are those of its origin."""
-    flagged: dict[int, Finish] = field(default_factory=dict)
+    flagged: Mapping[int, Finish] = field(default_factory=_nothing)
     """Turns whose reply was accepted although its finish was not ok."""
-    corrected: dict[tuple[int, int], Nanos] = field(default_factory=dict)
+    corrected: Mapping[tuple[int, int], Nanos] = field(default_factory=_nothing)
     """What calls cost, by (turn, attempt), where that became known afterwards."""
-    noted: list[Place] = field(default_factory=list)
+    noted: tuple[Place, ...] = ()
     """What was read in with it that others have made of it."""
     told: bool = False
     """True while the time of its last line is what a file told: when it ended, no record knows."""
@@ -618,6 +712,8 @@ class State:
     engaged: list[Engaged] = field(default_factory=list)
     repaired: list[Repaired] = field(default_factory=list)
     """The stretches of the journal that were lost; their cost is in `run` and in no other account."""
+    _counts: dict[tuple[str, str, str, str], Counts] = field(default_factory=dict, compare=False)
+    """By (day, alias, provider, model)."""
     _groups: dict[str, tuple[Account, ...]] = field(default_factory=dict)
     _flying: dict[str, Open] = field(default_factory=dict)
     """The calls in flight, by the ids of what they belong to."""
@@ -694,7 +790,7 @@ class State:
 
     def apply(self, event: Event, at: float, place: Place) -> None:
         """Take one event in; HistoryError when it cannot follow what was before."""
-        _APPLY[event.kind](self, event, at, place)
+        _APPLY[type(event)](self, event, at, place)
         if self._followers and not isinstance(event, Opened | Engaged | Closed | Repaired):
             self._changed(event.cell)
 
@@ -721,8 +817,9 @@ class State:
                 self._changed(id_)
                 progress.status = progress.reason = None
                 # The provider's bad hour is over. What a model itself did, and what may have been paid, still counts.
-                progress.tried.busy = 0
-                progress.tried.kinds.pop("error", None)
+                if progress.tried.busy or progress.tried.kinds:
+                    kinds = {kind: number for kind, number in progress.tried.kinds.items() if kind != "error"}
+                    progress.tried = progress.tried._replace(busy=0, kinds=kinds)
         for cell in event.reopened:
             if cell not in self.cells and not self.repaired:
                 raise HistoryError(f"opened names {cell}, which nothing before it does")
@@ -737,6 +834,7 @@ class State:
         for (_, provider, model), account in moved.items():
             del self.spending["", provider, model]
             self.spending[self._today(), provider, model] = account
+        self._counts.clear()
         today = self.day(self._today())
         today.settled += undated.settled
         today.reserved += undated.reserved
@@ -744,6 +842,7 @@ class State:
         for progress in self.cells.values():
             if progress.open is not None and not progress.open.day:
                 progress.open.day = self._today()
+                progress.open.counts = self._counts_of(progress.open.day, progress.open.sent)
         for calls in (self.unsettled, self.settled):
             for call, known in calls.items():
                 if not known.day:
@@ -764,26 +863,52 @@ class State:
             raise HistoryError(
                 f"{event.cell} sent attempt {event.attempt} at turn {event.turn} after {progress.tried.attempts}"
             )
-        self._begin(progress, event.cell, at)
+        if event.reserved < 0:
+            raise HistoryError(f"{event.cell} sent turn {event.turn} with less than nothing reserved")
+        if progress.started is None:
+            self._begin(progress, event.cell, at)
         progress.told = False
-        progress.open = self._flying[event.cell] = Open(event, at, self._today())
-        progress.left_out[event.role] = event.left_out
-        progress.tried.attempts += 1
-        progress.tried.sent = place
-        self._move(progress, event, progress.open.day, 0, event.reserved)
-        self.largest = max(self.largest, event.reserved)
-        tally = self.tallies.setdefault(event.alias, Tally())
-        tally.provider = event.provider
-        tally.calls += 1
-        self.recent.append(Recent(at, event.provider, event.alias, event.input_bound, event.max_tokens))
-        while self.recent and self.recent[0].at < at - _WINDOW_SECONDS:
+        day = self._today()
+        counts = self._counts_of(day, event)
+        progress.open = self._flying[event.cell] = Open(event, at, day, counts)
+        if event.left_out or event.role in progress.left_out:
+            progress.left_out = {**progress.left_out, event.role: event.left_out}
+        tried = progress.tried
+        progress.tried = Tried(tried.attempts + 1, tried.busy, tried.kinds, tried.last, place)
+        reserved = event.reserved
+        for account in self._accounts(progress, event.cell, counts):
+            account.reserved += reserved
+        if reserved > self.largest:
+            self.largest = reserved
+        counts.tally.provider = event.provider
+        counts.tally.calls += 1
+        self.recent.append(Recent(at, counts.provider, counts.alias, event.input_bound, event.max_tokens))
+        while self.recent[0].at < at - _WINDOW_SECONDS:
             self.recent.popleft()
-        minutes = self.day_minutes.setdefault((event.provider, event.alias), {})
-        minute = int(at // 60)
+        minutes, minute = counts.minutes, int(at // 60)
         minutes[minute] = minutes.get(minute, 0) + 1
         if len(minutes) > 1500:
             for old in [m for m in minutes if m < minute - 1440]:
                 del minutes[old]
+
+    def _counts_of(self, day: str, call: Sent) -> Counts:
+        found = self._counts.get((day, call.alias, call.provider, call.model))
+        if found is None:
+            spending = self.spending.setdefault((day, call.provider, call.model), Account())
+            found = self._counts[day, call.alias, call.provider, call.model] = Counts(
+                call.provider,
+                call.alias,
+                self.tallies.setdefault(call.alias, Tally()),
+                self.day_minutes.setdefault((call.provider, call.alias), {}),
+                (
+                    self.run,
+                    self.day(day),
+                    spending,
+                    self.scope("model", call.alias),
+                    self.scope("provider", call.provider),
+                ),
+            )
+        return found
 
     def _today(self) -> str:
         return "" if self.live is None else self.live.day or self.live.date
@@ -791,12 +916,12 @@ class State:
     def _give_up(self, progress: Progress) -> None:
         """A call whose outcome was among the lost lines stays charged at its reservation."""
         if progress.open is not None:
-            call, day = progress.open.sent, progress.open.day
+            call, counts = progress.open.sent, progress.open.counts
             self._assume(progress.open, call.reserved, "its outcome was lost when the journal was damaged")
             progress.open = None
             del self._flying[call.cell]
-            self._move(progress, call, day, call.reserved, -call.reserved, call.reserved)
-            self.tallies[call.alias].assumed_calls += 1
+            self._move(progress, call, counts, call.reserved, call.reserved, call.reserved)
+            counts.tally.assumed_calls += 1
 
     def _assume(self, call: Open, cost: Nanos, why: str, written: int = 0) -> None:
         sent = call.sent
@@ -808,30 +933,30 @@ class State:
     def _forget(progress: Progress, turn: int) -> None:
         """What was built on a lost reply is void: this turn is said again, and so are all that followed it."""
         for later in [number for number in progress.replies if number >= turn]:
-            del progress.replies[later]
-            progress.flagged.pop(later, None)
-        for role, counted in list(progress.reported_input.items()):
-            if counted.turn >= turn:
-                del progress.reported_input[role]
+            progress.replies.drop(later)
+        kept = {role: counted for role, counted in progress.reported_input.items() if counted.turn < turn}
+        progress.flagged = {number: finish for number, finish in progress.flagged.items() if number < turn}
+        progress.reported_input = kept
 
     def _started(self, event: Started, at: float, place: Place) -> None:
         progress = self.cells.get(event.cell)
         if progress is None or progress.open is None:
             return
         call = progress.open.sent
-        if (call.turn, call.attempt) == (event.turn, event.attempt):
+        if call.turn == event.turn and call.attempt == event.attempt:
             progress.open.generation = event.generation
 
     def _close_call(
         self, event: Replied | Failed, cost: Nanos, assumed: Nanos, at: float
-    ) -> tuple[Progress, Sent | None]:
+    ) -> tuple[Progress, Open | None]:
         progress = self.cells.get(event.cell)
-        if progress is None or progress.open is None:
+        open_ = None if progress is None else progress.open
+        if progress is None or open_ is None:
             if not self.repaired:
                 raise HistoryError(f"{event.cell} turn {event.turn} ended, but was never sent")
             return self._close_unknown(event.cell, cost, assumed, at), None
-        call = progress.open.sent
-        if (call.turn, call.attempt) != (event.turn, event.attempt):
+        call = open_.sent
+        if call.turn != event.turn or call.attempt != event.attempt:
             if not self.repaired:
                 raise HistoryError(
                     f"{event.cell} turn {event.turn}.{event.attempt} ended, but {call.turn}.{call.attempt} is open"
@@ -840,12 +965,12 @@ class State:
             return self._close_unknown(event.cell, cost, assumed, at), None
         if assumed:
             why = event.detail if isinstance(event, Failed) else "answered without figures"
-            known = progress.open.generation or event.generation
-            self._assume(replace(progress.open, generation=known), assumed, why, _written(event))
-        day, progress.open = progress.open.day, None
+            known = open_.generation or event.generation
+            self._assume(replace(open_, generation=known), assumed, why, _written(event))
+        progress.open = None
         del self._flying[event.cell]
-        self._move(progress, call, day, cost, -call.reserved, assumed)
-        return progress, call
+        self._move(progress, call, open_.counts, cost, call.reserved, assumed)
+        return progress, open_
 
     def _close_unknown(self, cell: str, cost: Nanos, assumed: Nanos, at: float) -> Progress:
         """The outcome of a call whose `Sent` was lost: nobody knows any more which model it was."""
@@ -863,25 +988,25 @@ class State:
                 raise HistoryError(f"{event.cell} turn {event.turn} has two replies")
             self._forget(self.cells[event.cell], event.turn)
         assumed = event.cost if event.cost_source == "unknown" else 0
-        progress, call = self._close_call(event, event.cost, assumed, at)
-        progress.replies[event.turn] = place
-        progress.attempts[event.turn] = event.attempt
-        progress.sents.pop(event.turn, None)
-        if call is not None and progress.tried.sent is not None:
-            progress.sents[event.turn] = progress.tried.sent
-        progress.tried = Tried()
+        progress, open_ = self._close_call(event, event.cost, assumed, at)
+        progress.replies.put(event.turn, place)
+        if open_ is not None and progress.tried.sent is not None:
+            progress.sents.put(event.turn, progress.tried.sent)
+        else:
+            progress.sents.drop(event.turn)
+        progress.tried = _UNTRIED
         if event.finish != "ok":
-            progress.flagged[event.turn] = event.finish
+            progress.flagged = {**progress.flagged, event.turn: event.finish}
         progress.ended = at
-        if call is None:
+        if open_ is None:
             return
-        usage = event.usage
-        tally = self.tallies[call.alias]
+        call, tally, usage = open_.sent, open_.counts.tally, event.usage
         tally.replies += 1
         if event.overrun:
             self._overrun(tally, call, event.cost, usage, _written(event))
-        if usage.get("trusted", True) and usage.get("input"):
-            progress.reported_input[call.role] = Counted(event.turn, usage["input"], call.left_out)
+        if usage.get("input") and usage.get("trusted", True):
+            counted = Counted(event.turn, usage["input"], call.left_out)
+            progress.reported_input = {**progress.reported_input, call.role: counted}
         self._count(tally, usage, event.cost, event.cost_source)
         reported, computed = usage.get("cost"), event.computed
         if reported and computed is not None and abs(reported - computed) * 50 > computed:
@@ -898,17 +1023,16 @@ class State:
                 raise HistoryError(f"{event.cell} heard turn {event.turn}, which has its reply")
             self._forget(progress, event.turn)
         progress.told = event.when is not None
-        self._begin(progress, event.cell, at, event.when)
-        progress.replies[event.turn] = place
+        if progress.started is None:
+            self._begin(progress, event.cell, at, event.when)
+        progress.replies.put(event.turn, place)
         progress.ended = None if progress.told else at
-        progress.tried = Tried()
+        progress.tried = _UNTRIED
         if event.finish != "ok":
-            progress.flagged[event.turn] = event.finish
+            progress.flagged = {**progress.flagged, event.turn: event.finish}
 
     def _begin(self, progress: Progress, cell: str, at: float, when: float | None = None) -> None:
         """Its first line comes now, or came when a file says; what mends an imported one began when that one did."""
-        if progress.started is not None:
-            return
         branch = self.branches.get(cell)
         origin = self.cells.get(branch.origin) if branch is not None and branch.how == "redo" else None
         if when is None and origin is not None and origin.dated:
@@ -916,7 +1040,8 @@ class State:
         progress.started, progress.dated = (at, False) if when is None else (when, True)
 
     def _noted(self, event: Noted, at: float, place: Place) -> None:
-        self.cells.setdefault(event.cell, Progress()).noted.append(place)
+        progress = self.cells.setdefault(event.cell, Progress())
+        progress.noted = (*progress.noted, place)
 
     def _branched(self, event: Branched, at: float, place: Place) -> None:
         origin = self.cells.get(event.origin)
@@ -927,33 +1052,33 @@ class State:
         self.branches[event.cell] = event
         progress = self.cells.setdefault(event.cell, Progress())
         if origin is not None:
-            for turn in [number for number in origin.replies if number <= event.through]:
-                progress.replies[turn] = origin.replies[turn]
-                for mine, its in (
-                    (progress.sents, origin.sents),
-                    (progress.attempts, origin.attempts),
-                    (progress.flagged, origin.flagged),
-                ):
-                    if turn in its:
-                        mine[turn] = its[turn]  # type: ignore[assignment]
+            for mine, its in ((progress.replies, origin.replies), (progress.sents, origin.sents)):
+                for turn, stands in its.items():
+                    if turn <= event.through and turn in origin.replies:
+                        mine.put(turn, stands)
+            flagged = {turn: finish for turn, finish in origin.flagged.items() if turn <= event.through}
+            progress.flagged = {**progress.flagged, **flagged}
         progress.carried = event.through
 
     def _engaged(self, event: Engaged, at: float, place: Place) -> None:
         self.engaged.append(event)
 
     def _failed(self, event: Failed, at: float, place: Place) -> None:
-        progress, call = self._close_call(event, event.cost, event.cost if event.money == "assumed" else 0, at)
+        progress, open_ = self._close_call(event, event.cost, event.cost if event.money == "assumed" else 0, at)
+        call = None if open_ is None else open_.sent
         tried = progress.tried
-        tried.last = place
         if event.busy:
-            tried.busy += 1
+            progress.tried = tried._replace(busy=tried.busy + 1, last=place)
         elif event.parameter is None or call is None or event.parameter in call.dropped:
             # A parameter costs no attempt when it is dropped; refused once more when it was not even sent, it does.
-            tried.kinds[event.failure] = tried.kinds.get(event.failure, 0) + 1
+            kinds = {**tried.kinds, event.failure: tried.kinds.get(event.failure, 0) + 1}
+            progress.tried = tried._replace(kinds=kinds, last=place)
+        else:
+            progress.tried = tried._replace(last=place)
         progress.ended = at
-        if call is None:
+        if open_ is None or call is None:
             return
-        tally = self.tallies[call.alias]
+        tally = open_.counts.tally
         name = "busy" if event.busy else event.failure
         tally.failures[name] = tally.failures.get(name, 0) + 1
         source = "unknown" if event.money == "assumed" else "reported" if event.usage.get("cost") else "priced"
@@ -971,23 +1096,26 @@ class State:
             if self.repaired:
                 return  # the call it speaks of is lost, and counted in its place
             raise HistoryError(f"{event.cell} turn {event.turn}.{event.attempt} is settled, but nothing was assumed")
-        tally, reserved = self.tallies[known.sent.alias], known.sent.reserved
+        counts, reserved = self._counts_of(known.day, known.sent), known.sent.reserved
+        tally = counts.tally
         if assumed is not None:
-            self._move(progress, known.sent, known.day, event.cost - known.cost, 0, -known.cost)
+            self._move(progress, known.sent, counts, event.cost - known.cost, 0, -known.cost)
             tally.assumed_calls -= 1
             tally.reported += event.cost
             if event.cost > reserved:
                 self._overrun(tally, known.sent, event.cost, {}, known.written)
         else:
-            self._move(progress, known.sent, known.day, event.cost - known.cost, 0)
+            self._move(progress, known.sent, counts, event.cost - known.cost, 0)
             tally.reported += event.cost - known.cost
             tally.overruns += (event.cost > reserved) - (known.cost > reserved)
-        progress.corrected[event.turn, event.attempt] = event.cost
+        progress.corrected = {**progress.corrected, (event.turn, event.attempt): event.cost}
         self.settled[call] = known._replace(cost=event.cost)
 
     def _stopped(self, event: Stopped, at: float, place: Place) -> None:
         progress = self.cells.setdefault(event.cell, Progress())
-        progress.status, progress.reason = event.status, event.reason
+        progress.status, progress.reason = _AS_ONE.get(event.status, event.status), event.reason
+        if event.status == "complete":
+            progress.reported_input = progress.left_out = _NONE
         progress.failing = place if event.error is not None or event.attempts else None
         if event.when is not None:
             progress.ended = event.when
@@ -1020,47 +1148,40 @@ class State:
             tally.reported += cost
         else:
             tally.priced += cost
-        if usage.get("trusted", True) and usage.get("input") is not None and usage.get("output") is not None:
+        read, written = usage.get("input"), usage.get("output")
+        if read is not None and written is not None and usage.get("trusted", True):
             tally.with_figures += 1
-            tally.input += usage["input"]
-            tally.output += usage["output"]
+            tally.input += read
+            tally.output += written
             tally.reasoning += usage.get("reasoning") or 0
 
+    def _accounts(self, progress: Progress, cell: str, counts: Counts) -> tuple[Account, ...]:
+        """Every account that a call of a conversation is in."""
+        own = (progress.account, *counts.accounts)
+        return (*own, *self._groups[cell]) if cell in self._groups else own
+
     def _move(
-        self, progress: Progress, call: Sent, day: str, settled: Nanos, reserved: Nanos, assumed: Nanos = 0
+        self, progress: Progress, call: Sent, counts: Counts, settled: Nanos, released: Nanos, assumed: Nanos = 0
     ) -> None:
-        spending = self.spending.get((day, call.provider, call.model))
-        if spending is None:
-            spending = self.spending[day, call.provider, call.model] = Account()
-        accounts = (
-            self.run,
-            progress.account,
-            self.day(day),
-            spending,
-            self.scope("model", call.alias),
-            self.scope("provider", call.provider),
-            *self._groups.get(call.cell, ()),
-        )
-        for account in accounts:
+        """What a call has cost is settled, and what was reserved for it is free again."""
+        for account in self._accounts(progress, call.cell, counts):
             account.settled += settled
-            account.reserved += reserved
+            account.reserved -= released
             account.assumed += assumed
-            if account.reserved < 0:
-                raise HistoryError(f"{call.cell} turn {call.turn} released money that was not reserved")
 
 
-_APPLY: Final[Mapping[str, Callable[[State, Any, float, Place], None]]] = {
-    "opened": State._opened,
-    "sent": State._sent,
-    "started": State._started,
-    "replied": State._replied,
-    "heard": State._heard,
-    "noted": State._noted,
-    "branched": State._branched,
-    "engaged": State._engaged,
-    "failed": State._failed,
-    "settled": State._settled,
-    "stopped": State._stopped,
-    "closed": State._closed,
-    "repaired": State._repaired,
+_APPLY: Final[Mapping[type[Any], Callable[[State, Any, float, Place], None]]] = {
+    Opened: State._opened,
+    Sent: State._sent,
+    Started: State._started,
+    Replied: State._replied,
+    Heard: State._heard,
+    Noted: State._noted,
+    Branched: State._branched,
+    Engaged: State._engaged,
+    Failed: State._failed,
+    Settled: State._settled,
+    Stopped: State._stopped,
+    Closed: State._closed,
+    Repaired: State._repaired,
 }

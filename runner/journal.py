@@ -62,6 +62,12 @@ class Record(NamedTuple):
 
 def decode(line: bytes, offset: int) -> Record | None:
     """The record of a line without its end, None when the line is not whole; TooNew when it is, but unknown."""
+    said = _said(line, offset)
+    return None if said is None else Record(*said, Place(offset, len(line) + 1))
+
+
+def _said(line: bytes, offset: int) -> tuple[int, float, int | None, Event] | None:
+    """What is in a record, but its place."""
     try:
         data = unseal(line)
         if data is None:
@@ -72,8 +78,7 @@ def decode(line: bytes, offset: int) -> Record | None:
                 f"record {seq} has format {version} and kind {kind!r}, which this version does not know: "
                 "use the version of Tertulia that wrote it, or a later one"
             )
-        event = from_data(kind, data)
-        return Record(seq, data["at"], data.get("synced"), event, Place(offset, len(line) + 1))
+        return seq, data["at"], data.get("synced"), from_data(kind, data)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise TooNew(
             f"the line at byte {offset:,} is whole, but not a record that this version understands: "
@@ -120,28 +125,33 @@ def scan(disk: Disk, path: Path) -> Scan:
 
 def _scan(disk: Disk, path: Path) -> Scan:
     found = Scan(size=disk.size(path))
+    state, last, marked = found.state, 0, 0
     ends: dict[int, int] = {}
     whole = True
     for offset, line, ended in split(disk, path):
-        said = decode(line, offset)
-        record = said if ended else None
-        if record is None and ended and (rewritten := decode(line.removesuffix(b"\r"), offset)) is not None:
-            # No crash puts a return before the end of a line, an editor does: what it rewrote had been there.
-            found.synced = max(found.synced, rewritten.seq)
-        if said is not None and said.synced is not None:
-            # Also where only the end of the last line is missing: it counts for nothing, but what it says is true.
-            found.synced = max(found.synced, said.synced)
-        if record is None or record.seq != found.last + 1:
+        said = _said(line, offset)
+        if said is None:
+            if ended and (rewritten := _said(line.removesuffix(b"\r"), offset)) is not None:
+                # No crash puts a return before the end of a line, an editor does: what it rewrote had been there.
+                marked = max(marked, rewritten[0])
             whole = False
-        if not whole or record is None:
             continue
-        found.state.apply(record.event, record.at, record.place)
-        found.last = record.event.through if isinstance(record.event, Repaired) else record.seq
-        found.last_at = record.at
-        found.end = ends[found.last] = record.place.offset + record.place.size
-        if record.synced is not None and record.synced in ends:
-            found.safe = ends[record.synced]
-            ends = {seq: end for seq, end in ends.items() if seq > record.synced}
+        seq, at, synced, event = said
+        if synced is not None:
+            # Also where only the end of the last line is missing: it counts for nothing, but what it says is true.
+            marked = max(marked, synced)
+        whole = whole and ended and seq == last + 1
+        if not whole:
+            continue
+        size = len(line) + 1
+        state.apply(event, at, Place(offset, size))
+        last = event.through if type(event) is Repaired else seq
+        found.last_at = at
+        found.end = ends[last] = offset + size
+        if synced in ends:
+            found.safe = ends[synced]
+            ends = {seq: end for seq, end in ends.items() if seq > synced}
+    found.last, found.synced = last, marked
     return found
 
 

@@ -18,8 +18,8 @@ import orjson
 from runner.world import Disk
 
 _READ_BYTES: Final = 8 * 1024 * 1024
-_CRC: Final = b',"crc":"'
-_CRC_TAIL: Final = len(b',"crc":"00000000"}')
+_TAIL: Final = b',"crc":"%08x"}'
+_TAIL_BYTES: Final = len(_TAIL % 0)
 
 
 class StorageError(Exception):
@@ -48,14 +48,13 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 def seal(data: Mapping[str, Any]) -> bytes:
     """One line with its checksum and its end."""
     body = _dumped(data)[:-1]
-    return b'%b,"crc":"%08x"}\n' % (body, crc32(body))
+    return body + _TAIL % crc32(body) + b"\n"
 
 
 def unseal(line: bytes) -> dict[str, Any] | None:
     """What a line without its end says, None when it is not whole; ValueError when it is, but is no object."""
-    body, tail = line[:-_CRC_TAIL], line[-_CRC_TAIL:]
     # Compared as written, not as a number: one number has many spellings, and here each byte counts.
-    if tail != b'%b%08x"}' % (_CRC, crc32(body)):
+    if not line.endswith(_TAIL % crc32(line[:-_TAIL_BYTES])):
         return None
     found = orjson.loads(line)
     if not isinstance(found, dict):

@@ -118,7 +118,7 @@ class Scribe:
             cost=None if reply is None else progress.corrected.get((turn, reply.attempt), reply.cost),
             cost_source=None if reply is None else reply.cost_source,
             seconds=None if reply is None else reply.seconds,
-            attempts=progress.attempts.get(turn, 0 if turn in progress.replies else progress.tried.attempts),
+            attempts=reply.attempt if reply is not None else 0 if turn in progress.replies else progress.tried.attempts,
             request=None if sent is None else sent.request,
             error=None if failed is None else {"kind": failed.failure, "message": failed.detail},
         )
@@ -167,8 +167,7 @@ class Scribe:
                 attempts=reply.attempts or 0,
             )
         sent = self._sent(progress.sents.get(line.number))
-        attempts = progress.attempts.get(line.number, 1)
-        corrected = progress.corrected.get((line.number, attempts))
+        corrected = progress.corrected.get((line.number, reply.attempt))
         return Turn(
             **planned,
             text=reply.text,
@@ -183,7 +182,7 @@ class Scribe:
             cost_source=reply.cost_source if corrected is None else "reported",
             first_byte=reply.first_byte,
             seconds=reply.seconds,
-            attempts=attempts,
+            attempts=reply.attempt,
             generation=reply.generation,
             request=None if sent is None else sent.request,
             left_out=0 if sent is None else sent.left_out,

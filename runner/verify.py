@@ -597,7 +597,7 @@ class _Check:
         if turns != replies and not self.state.repaired:
             self.differences.append(f"{LINES}: has {turns:,} turns, and the journal {replies:,} replies to them")
         asked = [aside.id for cell in reading.plan.cells for aside in reading.plan.during(cell)]
-        given = sum(len(self.state.of(id_).attempts) for id_ in asked)
+        given = sum(len(self.state.of(id_).sents) for id_ in asked)
         if answers != given and not self.state.repaired:
             what = "answers of those who were asked"
             self.differences.append(f"{LINES}: has {answers:,} {what}, and the journal {given:,}")

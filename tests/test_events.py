@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
+from gc import get_referents
 from pathlib import Path
+from sys import getsizeof
 from typing import Any, get_args
 
 import pytest
@@ -28,6 +30,7 @@ from runner.events import (
     Noted,
     Opened,
     Place,
+    Places,
     Progress,
     Repaired,
     Replied,
@@ -123,6 +126,17 @@ def test_what_is_left_out_is_empty(event: Event) -> None:
     assert all(getattr(event, name) in (None, False) for name in event.__slots__ if name not in data)
 
 
+@pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: str(kind.kind))
+def test_an_event_without_one_of_its_fields_is_none(kind: type[Any]) -> None:
+    """Whatever has no default must be there, and the name of what is not is told."""
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    whole = dict.fromkeys(needed, "") | {"prompts": ()}
+    from_data(kind.kind, whole)
+    for name in needed:
+        with pytest.raises(KeyError, match=name):
+            from_data(kind.kind, {other: value for other, value in whole.items() if other != name})
+
+
 @given(
     st.builds(
         Usage, st.none() | nanos, st.none() | nanos, st.none() | nanos, st.none() | nanos, st.none() | nanos,
@@ -132,6 +146,34 @@ def test_what_is_left_out_is_empty(event: Event) -> None:
 def test_usage_is_kept_as_it_was(usage: Usage) -> None:
     """Unknown stays unknown, zero stays zero, and doubt stays doubt."""
     assert usage_of(usage_data(usage)) == usage
+
+
+# --- places ------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 12), st.integers(0, 2**62), st.integers(1, 2**40))))
+def test_the_places_of_turns_are_kept_as_in_any_mapping(steps: list[tuple[bool, int, int, int]]) -> None:
+    """Put and dropped in any order, each is found again, and they come in the order of the turns."""
+    places, plain = Places(), dict[int, Place]()
+    for is_put, turn, offset, size in steps:
+        if is_put:
+            places.put(turn, Place(offset, size))
+            plain[turn] = Place(offset, size)
+        else:
+            places.drop(turn)
+            plain.pop(turn, None)
+        assert places == plain and len(places) == len(plain) and list(places) == sorted(plain)
+        assert [places.get(turn) for turn in range(15)] == [plain.get(turn) for turn in range(15)]
+
+
+def test_what_is_kept_of_a_turn_is_a_few_bytes() -> None:
+    """A thousand turns take less than sixty bytes each: a run has millions of them."""
+    progress = Progress()
+    for turn in range(1, 1001):
+        progress.replies.put(turn, Place(10**9 + turn, 1000))
+        progress.sents.put(turn, Place(10**9 + turn, 1000))
+    held = [kept for places in (progress.replies, progress.sents) for kept in get_referents(places)]
+    assert sum(map(getsizeof, held)) < 60 * 1000
 
 
 # --- the fold ----------------------------------------------------------------------------------------------------
@@ -336,7 +378,7 @@ def test_tries_are_counted_by_kind_until_the_turn_has_its_reply() -> None:
     assert (tried.attempts, tried.busy, tried.kinds) == (4, 1, {"empty": 1, "error": 1})
     fold(sent(attempt=5), reply(attempt=5), state=state)
     assert state.of("x").tried.attempts == 0
-    assert state.of("x").attempts == {1: 5}
+    assert state.of("x").sents == {1: Place(0, 100)}
 
 
 def test_a_parameter_that_a_model_refuses_is_known_for_all() -> None:
@@ -646,7 +688,7 @@ def test_a_letter_is_a_line_that_costs_nothing() -> None:
     """It begins and goes on like any other, and counts in no tally."""
     state = fold(heard(), at=5.0)
     progress = state.of("x")
-    assert (progress.replies, progress.started, progress.ended) == ({1: Place(0, 100)}, 5.0, 5.0)
+    assert (dict(progress.replies), progress.started, progress.ended) == ({1: Place(0, 100)}, 5.0, 5.0)
     assert state.run.held == 0 and state.tallies == {} and list(state.open_calls()) == []
     fold(sent(turn=2), fail(turn=2), sent(turn=2, attempt=2), state=state)
     assert state.of("x").tried.attempts == 2
@@ -654,13 +696,13 @@ def test_a_letter_is_a_line_that_costs_nothing() -> None:
 
 
 def test_a_branch_has_the_first_lines_of_its_origin_and_none_of_its_money() -> None:
-    """Replies, attempts and flags up to the last line in common; what comes after is the branch's own."""
+    """Replies, their calls and flags up to the last line in common; what comes after is the branch's own."""
     state = fold(
         sent(), fail(), sent(attempt=2), reply(attempt=2, finish="truncated"), sent(turn=2), reply(turn=2), branch(1)
     )  # fmt: skip
     mine, its = state.of("y"), state.of("x")
-    assert mine.replies == {1: its.replies[1]} and mine.attempts == {1: 2} and mine.flagged == {1: "truncated"}
-    assert mine.sents == {1: its.sents[1]} and mine.account.held == 0 and mine.carried == 1
+    assert mine.replies == {1: its.replies[1]} and mine.flagged == {1: "truncated"}
+    assert mine.sents == {1: its.sents[1]} == {1: Place(200, 100)} and mine.account.held == 0 and mine.carried == 1
     assert (mine.started, mine.status) == (None, None)
     assert state.additions.branches == (branch(1),)
     fold(sent("y", 2), reply("y", 2, cost=7), state=state)
