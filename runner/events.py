@@ -539,6 +539,9 @@ class Tally:
     """Settled by the price list."""
     assumed_calls: int = 0
     """Calls that stay charged at their reservation."""
+    timed: int = 0
+    """Replies of which it is known how long they took, and the sum of that."""
+    seconds: float = 0.0
     compared: int = 0
     """Calls whose reported and computed cost differ by more than 2 %, and the sums of both."""
     compared_reported: Nanos = 0
@@ -556,6 +559,10 @@ class Tally:
     @property
     def mean_output(self) -> float | None:
         return self.output / self.with_figures if self.with_figures else None
+
+    @property
+    def mean_seconds(self) -> float | None:
+        return self.seconds / self.timed if self.timed else None
 
 
 class Recent(NamedTuple):
@@ -878,6 +885,9 @@ class State:
         usage = event.usage
         tally = self.tallies[call.alias]
         tally.replies += 1
+        if event.seconds is not None:
+            tally.timed += 1
+            tally.seconds += event.seconds
         if event.overrun:
             self._overrun(tally, call, event.cost, usage, _written(event))
         if usage.get("trusted", True) and usage.get("input"):

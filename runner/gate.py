@@ -107,6 +107,10 @@ class Roster(Protocol):
         """True when it is for want of this money that one does not begin."""
         ...
 
+    def next_towards(self, lane: Lane) -> tuple[Lane, Callable[[Beginning], None]] | None:
+        """How to begin one that comes to this lane later, and the lane of its first call; None when enough will."""
+        ...
+
 
 @dataclass(slots=True)
 class _Crowd:
@@ -448,6 +452,7 @@ class Gate:
             while lane.dead is None and lane.free_slots - lane.arriving - self._would_go(lane) >= 1.0:
                 begin = self._next_for(lane, loaded=True) or self._next_for(lane)
                 if begin is None:
+                    self._begin_elsewhere(lane)
                     break
                 at = lane.when(1.0, 1.0, now)
                 if at > now:
@@ -455,6 +460,13 @@ class Gate:
                     break
                 begin(Beginning(self, lane))
         return look_again
+
+    def _begin_elsewhere(self, lane: Lane) -> None:
+        """Begin conversations that come to a lane later that would lie idle: they wait for their first call first."""
+        for roster in self.rosters:
+            while (found := roster.next_towards(lane)) is not None:
+                first, begin = found
+                begin(Beginning(self, first))
 
     def _begins_before(self, waiter: Waiter, now: float) -> bool:
         """Before a model takes the place of another, begin a conversation that still has a use for what is loaded."""

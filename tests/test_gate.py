@@ -401,6 +401,9 @@ def test_a_conversation_begins_only_where_its_lane_has_room() -> None:
             def lacks(self, ceiling: Ceiling) -> bool:
                 return False
 
+            def next_towards(self, lane: Lane) -> None:
+                return None
+
             async def hold(self, name: str, beginning: Beginning) -> None:
                 await anyio.sleep(0.1)  # reading what was said before
                 beginning.arrived()
@@ -433,6 +436,9 @@ def talks_of_two_models(rows: int, slots: int, seconds: Mapping[str, float]) -> 
 
             def lacks(self, ceiling: Ceiling) -> bool:
                 return False
+
+            def next_towards(self, lane: Lane) -> None:
+                return None
 
         async def hold(name: str, beginning: Beginning) -> None:
             bench.log.append(f"{name} begins")
