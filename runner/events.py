@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import sqrt
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
 
 from runner.call import Finish, Kind, Money, Scope, Usage, fewest_tokens
@@ -540,8 +541,9 @@ class Tally:
     assumed_calls: int = 0
     """Calls that stay charged at their reservation."""
     timed: int = 0
-    """Replies of which it is known how long they took, and the sum of that."""
+    """Replies of which it is known how long they took, and the sums of that and of its squares."""
     seconds: float = 0.0
+    squares: float = 0.0
     compared: int = 0
     """Calls whose reported and computed cost differ by more than 2 %, and the sums of both."""
     compared_reported: Nanos = 0
@@ -563,6 +565,12 @@ class Tally:
     @property
     def mean_seconds(self) -> float | None:
         return self.seconds / self.timed if self.timed else None
+
+    @property
+    def deviation(self) -> float | None:
+        """How far from their mean the seconds of a reply are, as a rule."""
+        mean = self.mean_seconds
+        return None if mean is None else sqrt(max(0.0, self.squares / self.timed - mean**2))
 
 
 class Recent(NamedTuple):
@@ -888,6 +896,7 @@ class State:
         if event.seconds is not None:
             tally.timed += 1
             tally.seconds += event.seconds
+            tally.squares += event.seconds**2
         if event.overrun:
             self._overrun(tally, call, event.cost, usage, _written(event))
         if usage.get("trusted", True) and usage.get("input"):

@@ -27,7 +27,7 @@ from runner.call import Failure, Outcome, Usage
 from runner.conversation import Status
 from runner.events import Sent
 from runner.journal import Journal
-from runner.limits import MINUTE, Ceiling, Charged, Lane, Waiter, choose
+from runner.limits import MINUTE, Ceiling, Charged, Lane, Waiter, burst_of, choose
 from runner.lines import Damaged, StorageError, TooNew
 from runner.money import Nanos
 
@@ -606,8 +606,7 @@ def _new_limiter(lane: Lane) -> AsyncLimiter:
     rpm = lane.limits.rpm * lane.share
     if lane.burst == 1:
         return AsyncLimiter(1, MINUTE / rpm * _NO_BURST_STRETCH)
-    # One less than a provider allows: room for requests that overtake each other on the way.
-    burst = max(2, int(rpm) // 200) if lane.burst is None else lane.burst - 1
+    burst = burst_of(rpm, lane.burst)
     return AsyncLimiter(burst, MINUTE / rpm * burst)
 
 

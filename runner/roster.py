@@ -28,7 +28,7 @@ from runner.events import State, Stopped
 from runner.forecast import AT_MOST, Guess, Load, expecting, loads
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
-from runner.limits import RUN_BUDGET, Ceiling, Lane
+from runner.limits import FED, RUN_BUDGET, Ceiling, Lane
 from runner.money import Nanos, Price
 from runner.plan import Cell, Plan
 
@@ -39,8 +39,6 @@ _FIRST_TURNS: Final = 8
 """So many turns that cost what was foreseen are mixed in: one lost call among few says little."""
 _CLOSE: Final = 0.97
 """What is expected misses by so much: who waited until it is known for sure would often begin when all others end."""
-_AHEAD: Final = 4
-"""A lane has enough ahead of it when so many times its slots have begun that have calls for it."""
 
 
 class _Estimate(NamedTuple):
@@ -252,7 +250,7 @@ class Roster:
 
         None where enough that has begun will come here, or where money or loaded models decide who begins.
         """
-        if self._closed or self.tight or lane.slots == inf or self._bound[lane.name] >= _AHEAD * lane.slots:
+        if self._closed or self.tight or lane.slots == inf or self._bound[lane.name] >= FED * lane.slots:
             return None
         shelf = self._first_that_may(
             shelf

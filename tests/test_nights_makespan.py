@@ -6,12 +6,18 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from runner.events import Replied, Sent
+import pytest
+
+from runner.events import Replied, Sent, State
+from runner.outlook import Outlook, means_of, outlook
+from runner.plan import make_plan
+from runner.preflight import DEFAULT_CONCURRENCY, prices
 from runner.sim.config import SimConfig
 from runner.sim.engine import Engine, SimAnswer, SimRequest
-from tests.nights import PRICE, Night
+from tests.nights import PRICE, Night, job_of, text_of
 
 
 class HeavyTailed(Engine):
@@ -46,7 +52,6 @@ def night(
     held = Night(
         {
             "name": "night",
-            "budget": 1000,
             "defaults": {"max_tokens": 64, "timeout": {"first": "10m", "total": "20m"}},
             "send_seed": True,
             "seed": seed,
@@ -67,6 +72,7 @@ def night(
                 {"prompt": f"of-{turns}", "repeat": repeat, **dict(zip("ab"[:turns], (a, b), strict=False))}
                 for a, b, turns, repeat in talks
             ],
+            "budget": 1000,
             **top,
         },
         {
@@ -131,3 +137,65 @@ def test_no_lane_lies_idle_because_those_that_feed_it_have_not_begun(record_prop
     found = took(night(talks, slots, paces, shape=0.5), slots)
     record_property("figures", f"{found.seconds:.0f} s, {found.ratio:.3f} of the least")
     assert found.ratio <= 1.2
+
+
+# --- what is expected of a night before it is held -------------------------------------------------------------------
+
+
+class Shape(NamedTuple):
+    """A kind of night: its conversations, its lanes, how much calls differ, and its limits."""
+
+    talks: Sequence[tuple[str, str, int, int]]
+    slots: Mapping[str, int]
+    paces: Mapping[str, float]
+    spread: float = 0.3
+    limits: Mapping[str, Any] = MappingProxyType({})
+    budget: float = 1000.0
+
+    def night(self, seed: int) -> Night:
+        job: dict[str, Any] = {"budget": self.budget}
+        return night(self.talks, self.slots, self.paces, shape=self.spread, seed=seed, limits=self.limits, **job)
+
+
+PAIR = {"x": 2.0, "y": 1.0}
+SHAPES = {
+    "mixed": Shape(mixed(3), dict.fromkeys(PACES, 2), PACES),
+    "heavy-tailed": Shape(mixed(3), dict.fromkeys(PACES, 2), PACES, 0.8),
+    "a lane by way of another": Shape(
+        [*(("x", "y", turns, 1) for turns in range(2, 9)), *(("z", "x", turns, 2) for turns in range(3, 6))],
+        {"x": 2, "y": 2, "z": 4},
+        {"x": 2.0, "y": 4.0, "z": 1.0},
+    ),
+    "two waves": Shape([("x", "y", 6, 12)], {"x": 8, "y": 8}, PAIR),
+    "one long among short ones": Shape([("x", "y", 2, 20), ("x", "y", 30, 1)], {"x": 4, "y": 4}, PAIR),
+    "requests a minute": Shape([("x", "y", 4, 20)], {"x": 16, "y": 16}, PAIR, limits={"rpm": 30}),
+    "tokens a minute": Shape([("x", "y", 4, 20)], {"x": 16, "y": 16}, PAIR, limits={"tpm": 3000}),
+    "requests a day": Shape([("x", "y", 4, 20)], {"x": 4, "y": 4}, PAIR, limits={"rpd": 25}),
+    "short of money": Shape([("x", "y", 6, 30)], {"x": 4, "y": 4}, PAIR, budget=0.013),
+}
+
+
+def expected_of(held: Night, earlier: Night) -> Outlook:
+    """What is expected of a night, by what an earlier one has shown of its models."""
+    plan = make_plan(job_of(text_of(held.job)), "2026-11-21")
+    means = means_of(earlier.reading().state)
+    return outlook(plan, State(), plan.cells, prices(plan), means, DEFAULT_CONCURRENCY)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_night_ends_about_when_it_is_expected_to(name: str, record_property: Callable[..., None]) -> None:
+    """By the latencies of an earlier night with other answers: within 20 %, whatever it is that decides."""
+    shape = SHAPES[name]
+    earlier, held = shape.night(1), shape.night(2)
+    earlier.live()
+    ahead = expected_of(held, earlier)
+    life = held.live()
+    state = held.reading().state
+    left = sum(state.of(cell.id).status != "complete" for cell in held.reading().plan.cells)
+    record_property(
+        "figures",
+        f"{name}: {life.seconds:.1f} s, expected {ahead.ending.seconds:.1f}; left {left}, {ahead.ending.left}",
+    )
+    assert ahead.ending.seconds == pytest.approx(life.seconds, rel=0.2)
+    assert abs(ahead.ending.left - left) <= 3
+    assert (ahead.ending.why is None) == (left == 0) == (life.exit == 0)
