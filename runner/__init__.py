@@ -29,6 +29,8 @@ says, and that stands above it:
 | `prices`        | what a call costs at most, and what it did cost    | call, money
 | `forecast`      | what conversations will cost, and how long they    | conversation, limits, money, prices
 |                 | take                                               |
+| `rehearsal`     | a night played through before it is held: when it  | limits, money
+|                 | ends, and what is left then                        |
 | `judge`         | what becomes of a turn after an attempt: the one   | call, conversation, events, observers, prices
 |                 | owner of retries                                   |
 | `providers/`    | one file per dialect: a call to a request, an      | call, foreign, money, world
@@ -70,7 +72,7 @@ says, and that stands above it:
 | `views`         | the same files, written; what has not changed is   | conversation, events, limits, outputs, plan,
 |                 | not made again                                     | render, world
 | `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
-|                 | what is new or changed, its cost, its time         | limits, money, plan, stops
+|                 | what is new or changed, its cost, its time         | limits, money, plan, rehearsal, stops
 | `compare`       | two runs held against each other: what is new,     | conversation, foreign, money, outlook, render
 |                 | gone, changed, better or worse                     |
 | `exports/`      | one file per shape in which other programs read    | conversation, render

@@ -26,6 +26,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
+from math import sqrt
 from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
@@ -633,6 +634,10 @@ class Tally:
     """Settled by the price list."""
     assumed_calls: int = 0
     """Calls that stay charged at their reservation."""
+    timed: int = 0
+    """Replies of which it is known how long they took, and the sums of that and of its squares."""
+    seconds: float = 0.0
+    squares: float = 0.0
     compared: int = 0
     """Calls whose reported and computed cost differ by more than 2 %, and the sums of both."""
     compared_reported: Nanos = 0
@@ -650,6 +655,16 @@ class Tally:
     @property
     def mean_output(self) -> float | None:
         return self.output / self.with_figures if self.with_figures else None
+
+    @property
+    def mean_seconds(self) -> float | None:
+        return self.seconds / self.timed if self.timed else None
+
+    @property
+    def deviation(self) -> float | None:
+        """How far from their mean the seconds of a reply are, as a rule."""
+        mean = self.mean_seconds
+        return None if mean is None else sqrt(max(0.0, self.squares / self.timed - mean**2))
 
 
 class Recent(NamedTuple):
@@ -1002,6 +1017,10 @@ class State:
             return
         call, tally, usage = open_.sent, open_.counts.tally, event.usage
         tally.replies += 1
+        if event.seconds is not None:
+            tally.timed += 1
+            tally.seconds += event.seconds
+            tally.squares += event.seconds**2
         if event.overrun:
             self._overrun(tally, call, event.cost, usage, _written(event))
         if usage.get("input") and usage.get("trusted", True):

@@ -29,6 +29,10 @@ _ONE_WORD: Final = 100.0
 _MOST_PER_MESSAGE: Final = 64
 _ASSUMED_TOKENS_PER_SECOND: Final = 50.0
 _ASSUMED_FIRST_BYTE: Final = 1.0
+ASSUMED_SPREAD: Final = 0.4
+"""The part of it by which a call is longer or shorter, as a rule."""
+ASSUMED: Final = f"{_ASSUMED_FIRST_BYTE:.0f} s and {_ASSUMED_TOKENS_PER_SECOND:.0f} tokens/s"
+"""How fast a model is thought to be of which nothing is known, in words."""
 
 
 @dataclass(slots=True)
@@ -182,18 +186,20 @@ class Pace(NamedTuple):
     bound: str
 
 
-def pace(expected: Load, reserved_output: float, limits: Limits, conversations: int) -> Pace:
-    """How long a lane needs for these calls at an assumed speed of its models.
+def assumed_seconds(load: Load) -> float:
+    """How long these calls take one after another where nothing is known of their model."""
+    return load.calls * _ASSUMED_FIRST_BYTE + load.output / _ASSUMED_TOKENS_PER_SECOND
+
+
+def pace(expected: Load, reserved_output: float, limits: Limits, conversations: int, seconds: float) -> Pace:
+    """How long a lane needs for these calls, which take so many seconds one after another.
 
     `reserved_output` is what a provider counts that takes each output limit up front; a conversation has one call at a
     time, so that no more of them than `conversations` fly at once.
     """
     output = reserved_output if limits.count == "reserved" else expected.output
-    seconds = expected.calls * _ASSUMED_FIRST_BYTE + expected.output / _ASSUMED_TOKENS_PER_SECOND
     slots = conversations if limits.concurrency is None else min(limits.concurrency, conversations)
-    bounds = [
-        Pace(seconds / max(1, slots) / 60.0, f"{slots:,} at once, at {_ASSUMED_TOKENS_PER_SECOND:.0f} tokens/s each")
-    ]
+    bounds = [Pace(seconds / max(1, slots) / 60.0, f"{slots:,} at once, each for {seconds / expected.calls:.1f} s")]
     if limits.rpm:
         bounds.append(Pace(expected.calls / limits.rpm, f"{limits.rpm:,} requests/min"))
     if limits.rpd and expected.calls > limits.rpd:
@@ -206,9 +212,3 @@ def pace(expected: Load, reserved_output: float, limits: Limits, conversations: 
         if limit:
             bounds.append(Pace(tokens / limit, f"{limit:,} {what}"))
     return max(bounds, key=lambda bound: bound.minutes)
-
-
-def minutes_alone(loads: Mapping[str, Load]) -> float:
-    """How long one conversation takes when nothing holds it up: its calls follow each other."""
-    seconds = sum(x.calls * _ASSUMED_FIRST_BYTE + x.output / _ASSUMED_TOKENS_PER_SECOND for x in loads.values())
-    return seconds / 60.0

@@ -27,7 +27,7 @@ from runner.call import Failure, Outcome, Usage
 from runner.conversation import Status
 from runner.events import Sent
 from runner.journal import Journal
-from runner.limits import MINUTE, Ceiling, Charged, Lane, Waiter, choose
+from runner.limits import MINUTE, Ceiling, Charged, Lane, Waiter, burst_of, choose
 from runner.lines import Damaged, StorageError, TooNew
 from runner.money import Nanos
 
@@ -105,6 +105,10 @@ class Roster(Protocol):
 
     def lacks(self, ceiling: Ceiling) -> bool:
         """True when it is for want of this money that one does not begin."""
+        ...
+
+    def next_towards(self, lane: Lane) -> tuple[Lane, Callable[[Beginning], None]] | None:
+        """How to begin one that comes to this lane later, and the lane of its first call; None when enough will."""
         ...
 
 
@@ -469,6 +473,7 @@ class Gate:
             while lane.dead is None and lane.free_slots - lane.arriving - self._would_go(lane) >= 1.0:
                 begin = self._next_for(lane, loaded=True) or self._next_for(lane)
                 if begin is None:
+                    self._begin_elsewhere(lane)
                     break
                 at = lane.when(1.0, 1.0, now)
                 if at > now:
@@ -476,6 +481,13 @@ class Gate:
                     break
                 begin(Beginning(self, lane))
         return look_again
+
+    def _begin_elsewhere(self, lane: Lane) -> None:
+        """Begin conversations that come to a lane later that would lie idle: they wait for their first call first."""
+        for roster in self.rosters:
+            while (found := roster.next_towards(lane)) is not None:
+                first, begin = found
+                begin(Beginning(self, first))
 
     def _begins_before(self, waiter: Waiter, now: float) -> bool:
         """Before a model takes the place of another, begin a conversation that still has a use for what is loaded."""
@@ -616,8 +628,7 @@ def _new_limiter(lane: Lane) -> AsyncLimiter:
     rpm = lane.limits.rpm * lane.share
     if lane.burst == 1:
         return AsyncLimiter(1, MINUTE / rpm * _NO_BURST_STRETCH)
-    # One less than a provider allows: room for requests that overtake each other on the way.
-    burst = max(2, int(rpm) // 200) if lane.burst is None else lane.burst - 1
+    burst = burst_of(rpm, lane.burst)
     return AsyncLimiter(burst, MINUTE / rpm * burst)
 
 

@@ -34,6 +34,8 @@ RUN_BUDGET: Final = "the budget of the run"
 DAILY_LIMIT: Final = "its daily limit is reached"
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
+FED: Final = 4
+"""A lane has enough ahead of it when so many times its slots have begun that have calls for it."""
 
 _SMALLEST: Final = 1.0
 """No call has fewer tokens."""
@@ -680,6 +682,12 @@ class Lane:
     def beyond_hope(self) -> bool:
         """True when it has failed for so long, or from the start, that this life makes no more calls to it."""
         return self.strikes >= (_DEAD_STRIKES if self.answered > -inf else _UNHEARD_STRIKES)
+
+
+def burst_of(rpm: float, told: int | None) -> int:
+    """How many requests leave together of so many a minute, if so large a burst is allowed, or nothing said of it."""
+    # One less than a provider allows: room for requests that overtake each other on the way.
+    return max(2, int(rpm) // 200) if told is None else max(1, told - 1)
 
 
 def _amount(kind: TokenKind, input_tokens: float, output_tokens: float) -> float:

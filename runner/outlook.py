@@ -7,19 +7,33 @@ or waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from runner.conversation import Aside, Conversation, Participant
 from runner.events import Progress, State
-from runner.forecast import AT_MOST, FIRST_OUTPUT_SHARE, Load, Pace, Total, expecting, loads, minutes_alone, pace
+from runner.forecast import (
+    ASSUMED,
+    ASSUMED_SPREAD,
+    AT_MOST,
+    FIRST_OUTPUT_SHARE,
+    Load,
+    Pace,
+    Total,
+    assumed_seconds,
+    expecting,
+    loads,
+    pace,
+)
 from runner.foreign import one_line
 from runner.job import Job
 from runner.limits import Limits
 from runner.money import Nanos, Price, dollars
 from runner.plan import Cell, Plan, make_plan
+from runner.rehearsal import Act, Ending, Step, rehearse, spent
 from runner.stops import Rule
 
 Standing: TypeAlias = Literal["done", "failed", "unfinished", "changed", "new", "replaced"]
@@ -31,10 +45,13 @@ _EXCERPT: Final = 44
 
 
 class Mean(NamedTuple):
-    """How long a model's outputs were."""
+    """How long a model's outputs were, and how long they took where that is known."""
 
     tokens: float
     calls: int
+    seconds: float | None = None
+    deviation: float | None = None
+    """By how many seconds a call was longer or shorter, as a rule."""
 
 
 class Server(NamedTuple):
@@ -50,7 +67,9 @@ def means_of(state: State) -> dict[Server, Mean]:
         return {}
     models = Job.from_record(state.job, state.texts).models
     return {
-        Server(models[alias].provider, models[alias].id): Mean(tally.mean_output, tally.with_figures)
+        Server(models[alias].provider, models[alias].id): Mean(
+            tally.mean_output, tally.with_figures, tally.mean_seconds, tally.deviation
+        )
         for alias, tally in state.tallies.items()
         if alias in models and tally.mean_output
     }
@@ -76,6 +95,10 @@ class Row:
     expected: Mapping[str, Load] = field(default_factory=dict)
     """What the next run will add, by model alias; nothing for what it leaves alone."""
     most: Mapping[str, Load] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+    """The model of each call of the next run, in their order as far as it is known."""
+    index: int = 0
+    """Its place in plan order."""
 
     @property
     def calls(self) -> int:
@@ -131,6 +154,10 @@ class Outlook:
     lanes: tuple[LanePace, ...]
     longest: float
     """Minutes that the longest conversation takes when nothing holds it up."""
+    ending: Ending
+    """When the run is expected to end, and what will be left then."""
+    pace_source: str
+    """Where it is known from how long calls take, in words."""
     slots: int
     """Calls that may fly at once."""
 
@@ -152,8 +179,8 @@ class Outlook:
 
     @property
     def minutes(self) -> float:
-        """How long the run takes at least."""
-        return max([self.longest, *(lane.pace.minutes for lane in self.lanes)])
+        """When the run is expected to end."""
+        return self.ending.seconds / 60.0
 
 
 def outlook(
@@ -171,7 +198,7 @@ def outlook(
     before = _predecessors(plan, state)
     by_name = {one.conversation.name: one for one in before if one.conversation is not None}
     ranks = {name: number for number, name in enumerate(plan.job.prompts)}
-    worked: dict[tuple[object, ...], tuple[dict[str, Load], dict[str, Load]]] = {}
+    worked: dict[tuple[object, ...], tuple[dict[str, Load], dict[str, Load], tuple[str, ...]]] = {}
     rows: list[Row] = []
     for cell in sorted(selected, key=lambda c: (ranks[c.prompt], c.pairing, c.index)):
         progress = state.of(cell.id)
@@ -190,6 +217,7 @@ def outlook(
             spent=progress.account.held if old is None else old.spent,
             reason=progress.reason,
             changes=() if old is None else tuple(old.differences(conversation)),
+            index=cell.index,
         )
         done = state.done(conversation)
         is_silent = tuple(observer.id not in done.observers for observer in conversation.after)
@@ -197,11 +225,11 @@ def outlook(
         if standing in TO_HOLD or (standing == "done" and any(is_silent)):
             key = (*cell.kind, done.turns, is_silent)
             if key not in worked:
-                worked[key] = (
-                    loads(conversation, prices.__getitem__, guess, *done),
-                    loads(conversation, prices.__getitem__, AT_MOST, *done),
-                )
-            row = replace(row, expected=worked[key][0], most=worked[key][1])
+                likely = loads(conversation, prices.__getitem__, guess, *done)
+                at_most = loads(conversation, prices.__getitem__, AT_MOST, *done)
+                worked[key] = likely, at_most, _order(conversation, done.turns, likely)
+            likely, at_most, order = worked[key]
+            row = replace(row, expected=likely, most=at_most, order=order)
         rows.append(row)
     expected, most = Total(), Total()
     for row in rows:
@@ -210,17 +238,20 @@ def outlook(
     if len(selected) == len(plan.cells):
         succeeded = {by_name[row.name].id for row in rows if row.standing == "changed"}
         rows += [one.row for one in before if one.id not in succeeded]
-    lanes = _lanes(plan, rows, slots)
+    lanes = _lanes(plan, rows, slots, known)
+    rooms = tuple(_rooms(plan, state, rows, counted))
     calling = sum(any(load.calls for load in row.expected.values()) for row in rows)
     return Outlook(
         rows=tuple(rows),
         expected=expected,
         most=most,
         source=_source({alias: known[alias] for alias in expected.models}),
-        rooms=tuple(_rooms(plan, state, rows, counted)),
+        rooms=rooms,
         cut_short=sum(_is_cut_short(plan, row) for row in rows),
         lanes=tuple(LanePace(name, lane.expected.calls, lane.pace) for name, lane in lanes.items()),
-        longest=max((minutes_alone(row.expected) for row in rows), default=0.0),
+        longest=max((_seconds(row.expected, known) for row in rows), default=0.0) / 60.0,
+        ending=_ending(plan, rows, lanes, rooms, known),
+        pace_source=_pace_source({alias: known[alias] for alias in expected.models}),
         slots=min(calling, sum(min(lane.slots, lane.conversations) for lane in lanes.values())),
     )
 
@@ -246,29 +277,47 @@ def _source(known: Mapping[str, Mean | None]) -> str:
     return earlier if not unknown else f"{earlier}; {share} for {one_line(', '.join(unknown), 60)}"
 
 
+def _pace_source(known: Mapping[str, Mean | None]) -> str:
+    """`mean of 120 earlier calls`, a guess, or which models have which."""
+    measured = [mean.calls for mean in known.values() if mean is not None and mean.seconds]
+    unknown = [alias for alias, mean in known.items() if mean is None or not mean.seconds]
+    guess = f"a guess of {ASSUMED} for each call"
+    if not measured:
+        return guess
+    earlier = f"mean of {sum(measured):,} earlier call{'' if sum(measured) == 1 else 's'}"
+    return earlier if not unknown else f"{earlier}; {guess} of {one_line(', '.join(unknown), 60)}"
+
+
 # --- money and time ----------------------------------------------------------------------------------------------
+
+
+def _shares(plan: Plan, row: Row, loads: Mapping[str, Load]) -> dict[str, Nanos]:
+    """What a conversation takes of each ceiling, by the ceiling's name."""
+    found: Counter[str] = Counter()
+    for alias, load in loads.items():
+        for name in ("run", "day", "month", f"model {alias}", f"provider {plan.models[alias].provider}"):
+            found[name] += load.cost
+        found[f"pairing {row.pairing}"] += load.cost
+    return found
 
 
 def _rooms(plan: Plan, state: State, rows: Sequence[Row], counted: Counted) -> Iterator[Room]:
     budget = plan.budget
-
-    def needed(chosen: Sequence[Row], aliases: Sequence[str]) -> Nanos:
-        return sum(load.cost for row in chosen for alias, load in row.expected.items() if alias in aliases)
-
+    needed: Counter[str] = Counter()
+    for row in rows:
+        needed.update(_shares(plan, row, row.expected))
     if budget.run is not None:
-        yield Room("run", budget.run, state.run.held, needed(rows, list(plan.models)))
+        yield Room("run", budget.run, state.run.held, needed["run"])
     for name, most, held in (("day", budget.day, counted.day), ("month", budget.month, counted.month)):
         if most is not None:
-            yield Room(name, most, held, needed(rows, list(plan.models)))
+            yield Room(name, most, held, needed[name])
     for name, most in budget.providers.items():
-        aliases = [alias for alias, model in plan.models.items() if model.provider == name]
-        yield Room(f"provider {name}", most, state.scope("provider", name).held, needed(rows, aliases))
+        yield Room(f"provider {name}", most, state.scope("provider", name).held, needed[f"provider {name}"])
     for name, most in budget.models.items():
-        yield Room(f"model {name}", most, state.scope("model", name).held, needed(rows, [name]))
+        yield Room(f"model {name}", most, state.scope("model", name).held, needed[f"model {name}"])
     for number, most in budget.pairings.items():
         held = sum(state.of(cell.id).account.held for cell in plan.cells if cell.pairing == number)
-        own = [row for row in rows if row.pairing == number]
-        yield Room(f"pairing {number}", most, held, needed(own, list(plan.models)))
+        yield Room(f"pairing {number}", most, held, needed[f"pairing {number}"])
 
 
 def conversation_ceiling(plan: Plan, pairing: int) -> Nanos | None:
@@ -283,12 +332,82 @@ def _is_cut_short(plan: Plan, row: Row) -> bool:
     return own is not None and held + sum(load.cost for load in row.expected.values()) > own
 
 
+Known: TypeAlias = Mapping[str, Mean | None]
+"""What earlier calls of each model came to; None of one that has made none."""
+
+
+def _seconds(loads: Mapping[str, Load], known: Known) -> float:
+    """How long these calls take one after another."""
+    means = {alias: None if (mean := known[alias]) is None else mean.seconds for alias in loads}
+    return sum(load.calls * (means[alias] or assumed_seconds(load) / load.calls) for alias, load in loads.items())
+
+
+def _order(conversation: Conversation, said: Container[int], expected: Mapping[str, Load]) -> tuple[str, ...]:
+    """The models of the calls that are left, in their order; those who listen come last, whenever they are asked."""
+    speakers = (
+        conversation.participant(x.role) for x in conversation.lines if x.given is None and x.number not in said
+    )
+    lines = [speaker.alias for speaker in speakers if speaker.live]
+    others = Counter({alias: load.calls for alias, load in expected.items()}) - Counter(lines)
+    return (*lines, *sorted(others.elements()))
+
+
+def _ending(plan: Plan, rows: Sequence[Row], lanes: Mapping[str, _Lane], rooms: Sequence[Room], known: Known) -> Ending:
+    """When a run of these is expected to end."""
+    calling = sorted((row for row in rows if row.order), key=lambda row: row.index)
+    most: Counter[str] = Counter()
+    kinds: dict[tuple[int, bool], Act] = {}
+    acts: list[Act] = []
+    for row in calling:
+        most.update(_shares(plan, row, row.most))
+        # Those that differ by their repeat alone have their figures from one and the same place.
+        kind = id(row.expected), row.standing == "unfinished"
+        if kind not in kinds:
+            steps = {alias: _step(plan, row, alias, lanes, known) for alias in row.expected}
+            kinds[kind] = Act(row.order, steps, row.standing == "unfinished")
+        acts.append(kinds[kind])
+    is_tight = any(most[room.name] > room.left for room in rooms)
+    ending = rehearse(
+        acts,
+        {name: lane.limits for name, lane in lanes.items()},
+        {room.name: room.left for room in rooms} if is_tight else {},
+    )
+    if ending is not None:
+        return ending
+    # So many calls for each slot that the busiest lane alone decides.
+    part, why = min(((room.left / room.expected, room.name) for room in rooms if room.short), default=(1.0, None))
+    least = max(
+        [_seconds(row.expected, known) for row in calling] + [lane.pace.minutes * 60.0 for lane in lanes.values()]
+    )
+    return Ending(least * part, round(len(calling) * (1.0 - part)), None if why is None else spent(why))
+
+
+def _step(plan: Plan, row: Row, alias: str, lanes: Mapping[str, _Lane], known: Known) -> Step:
+    """What one call of a model comes to in a conversation, on average."""
+    load, most, name, mean = row.expected[alias], row.most[alias], _lane_of(plan, alias), known[alias]
+    output = most.output if lanes[name].limits.count == "reserved" else load.output
+    spread = ASSUMED_SPREAD
+    if mean is not None and mean.seconds and mean.deviation is not None:
+        spread = mean.deviation / mean.seconds
+    return Step(
+        lane=name,
+        seconds=_seconds({alias: load}, known) / load.calls,
+        spread=spread,
+        input=load.input / load.calls,
+        output=output / load.calls,
+        cost=load.cost // load.calls,
+        reserved=most.cost // most.calls,
+        ceilings=tuple(_shares(plan, row, {alias: load})),
+    )
+
+
 @dataclass(slots=True)
 class _Lane:
     limits: Limits
     expected: Load = field(default_factory=Load)
     most_output: float = 0.0
     conversations: int = 0
+    seconds: float = 0.0
 
     @property
     def slots(self) -> int:
@@ -296,16 +415,21 @@ class _Lane:
 
     @property
     def pace(self) -> Pace:
-        return pace(self.expected, self.most_output, self.limits, self.conversations)
+        return pace(self.expected, self.most_output, self.limits, self.conversations, self.seconds)
 
 
-def _lanes(plan: Plan, rows: Sequence[Row], slots: int) -> dict[str, _Lane]:
+def _lane_of(plan: Plan, alias: str) -> str:
+    """What the lane of a model is called."""
+    provider = plan.models[alias].provider
+    return f"{provider}/{alias}" if plan.providers[provider].limits.per == "model" else provider
+
+
+def _lanes(plan: Plan, rows: Sequence[Row], slots: int, known: Known) -> dict[str, _Lane]:
     """The lanes that have something to do, by name."""
-    names: dict[str, str] = {}
+    names = {alias: _lane_of(plan, alias) for alias in plan.models}
     lanes: dict[str, _Lane] = {}
     for alias, model in plan.models.items():
         said = plan.providers[model.provider].limits
-        names[alias] = f"{model.provider}/{alias}" if said.per == "model" else model.provider
         limits = Limits(
             concurrency=said.concurrency or slots,
             rpm=said.rpm,
@@ -313,6 +437,7 @@ def _lanes(plan: Plan, rows: Sequence[Row], slots: int) -> dict[str, _Lane]:
             tpm=said.tpm,
             input_tpm=said.input_tpm,
             output_tpm=said.output_tpm,
+            burst=said.burst,
             count=said.count,
         )
         lanes.setdefault(names[alias], _Lane(limits))
@@ -320,6 +445,7 @@ def _lanes(plan: Plan, rows: Sequence[Row], slots: int) -> dict[str, _Lane]:
         for alias, load in row.expected.items():
             lanes[names[alias]].expected.add(load)
             lanes[names[alias]].most_output += row.most[alias].output
+            lanes[names[alias]].seconds += _seconds({alias: load}, known)
         for name in {names[alias] for alias in row.expected}:
             lanes[name].conversations += 1
     return {name: lane for name, lane in lanes.items() if lane.expected.calls}
@@ -395,7 +521,7 @@ def differences(before: Conversation, after: Conversation) -> list[str]:
         if old != new:
             told = list(_value(what, *(", ".join(map(_listener, some)) or None for some in (old, new))))
             found += told or [f"{what}: asked otherwise"]
-    if before.rounds == after.rounds and _order(before, renamed=renamed) != _order(after, renamed=renamed):
+    if before.rounds == after.rounds and _speaking(before, renamed=renamed) != _speaking(after, renamed=renamed):
         found.append("turns: another order of speaking")
     for role in (p.role for p in after.participants if p.role in then):
         own = ([x for x in c.lines if x.role == role] for c in (before, after))
@@ -410,7 +536,7 @@ def differences(before: Conversation, after: Conversation) -> list[str]:
     return found
 
 
-def _order(conversation: Conversation, *, renamed: bool) -> list[str] | list[int]:
+def _speaking(conversation: Conversation, *, renamed: bool) -> list[str] | list[int]:
     """Who speaks when: by role, or by who spoke first, where the roles are called otherwise on the other side."""
     roles = [line.role for line in conversation.lines]
     places = {role: place for place, role in enumerate(dict.fromkeys(roles))}

@@ -5,24 +5,30 @@ have begun: whole conversations, not a thousand first rounds. The ceilings thems
 call. What is expected follows what came back: how long the replies of a model are, and how much dearer than foreseen
 the turns of this run were, because calls were lost and stay charged, or because tokens are counted otherwise.
 
+Where there is money for all, the order is the one that ends soonest: first whoever takes longest, by the calls that are
+left and by how long those of each model took so far. A lane that has room and nobody in sight begins conversations that
+come to it later, although their first call has to wait elsewhere.
+
 A model of which nothing was heard yet in this life is tried out first: one conversation with it begins, and the others
 when it has answered. So a wrong name or a missing right fails one call, and not a hundred.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from bisect import bisect_left, insort
+from collections import Counter, deque
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from math import ceil, inf, log
 from typing import Final, NamedTuple
 
-from runner.conversation import DURING, Aside, Participant
+from runner.conversation import DURING, Aside, Conversation, Participant
 from runner.events import State, Stopped
 from runner.forecast import AT_MOST, Guess, Load, expecting, loads
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
-from runner.limits import RUN_BUDGET, Ceiling, Lane
+from runner.limits import FED, RUN_BUDGET, Ceiling, Lane
 from runner.money import Nanos, Price
 from runner.plan import Cell, Plan
 
@@ -56,7 +62,26 @@ class _Rest(NamedTuple):
 
     first: Participant
     """Who speaks next, as far as can be told before."""
-    calls: int
+    calls: Counter[str]
+    """By model alias."""
+
+
+@dataclass(slots=True, eq=False)
+class _Shelf:
+    """Conversations that have not begun in this life and differ by their repeat alone, in plan order."""
+
+    rest: _Rest
+    begun: bool
+    """In an earlier life."""
+    cells: deque[Cell] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """What is left of a conversation that is held: the calls after so many lines, by model alias."""
+
+    said: int
+    calls: Counter[str]
 
 
 class Roster:
@@ -98,21 +123,31 @@ class Roster:
         """The sums of what was seen."""
         self._elsewhere = self._state.run.settled
         """What was spent on anything but the conversations of the plan."""
-        self._waiting: dict[str, deque[Cell]] = {}
-        self._needs: dict[str, str] = {}
-        """What a server has to load for the first call of a conversation, where it has room for a few models only."""
+        self._waiting: dict[str, list[_Shelf]] = {}
+        """By the lane of their first call, in their turn."""
+        self._coming: dict[str, list[_Shelf]] = {}
+        """By each lane that they use later."""
+        self._ahead: dict[str, _Ahead] = {}
+        self._bound_for: dict[str, frozenset[str]] = {}
+        """The lanes of those that have begun, and how many of them use each."""
+        self._bound: Counter[str] = Counter()
+        self._heard = 0
+        """How often a model has answered."""
         self.tight = self._in_reach(missing, AT_MOST)
         """True when a ceiling is in reach, so that money decides who begins."""
-        rests: dict[Hashable, _Rest] = {}
+        self._paces = self._measured()
+        shelves: dict[Hashable, _Shelf] = {}
         for cell in missing:
             likeness = plan.likeness(cell, self._state.cells)
-            rests[cell.id] = rests.get(likeness) or rests.setdefault(likeness, self._rest(cell))
-        for cell in sorted(missing, key=lambda cell: self._turn(cell, rests[cell.id])):
-            speaker = rests[cell.id].first
-            lane = self._lanes[speaker.alias]
-            if lane.limits.resident is not None:
-                self._needs[cell.id] = speaker.weights
-            self._waiting.setdefault(lane.name, deque()).append(cell)
+            if likeness not in shelves:
+                shelves[likeness] = _Shelf(self._rest(cell), bool(self._state.of(cell.id).replies))
+            shelves[likeness].cells.append(cell)
+        for shelf in shelves.values():
+            first = self._lanes[shelf.rest.first.alias].name
+            self._waiting.setdefault(first, []).append(shelf)
+            for name in self._names(shelf.rest) - {first}:
+                self._coming.setdefault(name, []).append(shelf)
+        self._sort()
         self._ample = self.tight and not self._in_reach(missing, expecting(self._mean))
         """True when there is money for all, as far as can be told without having heard the models."""
         if self.tight:
@@ -123,15 +158,18 @@ class Roster:
     @property
     def waiting(self) -> list[Cell]:
         """Those that have not begun."""
-        return [cell for queue in self._waiting.values() for cell in queue]
+        return [cell for shelf in self._shelves() for cell in shelf.cells]
+
+    def _shelves(self) -> Iterator[_Shelf]:
+        return chain.from_iterable(self._waiting.values())
 
     def first_lane(self, cell: Cell) -> Lane:
         """The lane of the first call that is still to be made, as far as can be told before it is."""
         return self._lanes[self._rest(cell).first.alias]
 
-    def _turn(self, cell: Cell, rest: _Rest) -> tuple[int | bool, ...]:
-        """Smallest first: who has begun; then, where there is money for all, who has most to say; then plan order."""
-        return not self._state.of(cell.id).replies, 0 if self.tight else -rest.calls, cell.index
+    def _names(self, rest: _Rest) -> frozenset[str]:
+        """The lanes that it uses."""
+        return frozenset(self._lanes[alias].name for alias in rest.calls)
 
     def _rest(self, cell: Cell) -> _Rest:
         conversation = self._plan.conversation(cell)
@@ -139,8 +177,57 @@ class Roster:
         unsaid = [line for line in conversation.lines if line.given is None and line.number not in replies]
         speakers = (conversation.participant(line.role) for line in unsaid)
         open_ = (aside.by for aside in conversation.after if not self._state.of(aside.id).lasting)
-        first = next((speaker for speaker in chain(speakers, open_) if speaker.live), None)
-        return _Rest(conversation.participant(cell.models[0][0]) if first is None else first, len(unsaid))
+        calling = [speaker for speaker in chain(speakers, open_) if speaker.live]
+        first = calling[0] if calling else conversation.participant(cell.models[0][0])
+        return _Rest(first, Counter(speaker.alias for speaker in calling))
+
+    # -- the order -------------------------------------------------------------------------------------------------
+
+    def rank(self, cell: Cell, conversation: Conversation, said: int) -> tuple[int, ...]:
+        """The place in the order of a call after so many lines; smallest first."""
+        if self.tight:
+            return (cell.index,)
+        roles = {one.role: one.alias for one in conversation.participants if one.live}
+        ahead = self._ahead.get(cell.id)
+        if ahead is None:
+            left = (roles[line.role] for line in conversation.lines[said:] if line.given is None and line.role in roles)
+            ahead = _Ahead(said, Counter(chain(left, (aside.by.alias for aside in conversation.after))))
+            self._ahead[cell.id] = ahead
+        for line in conversation.lines[ahead.said : said]:
+            if line.given is None and line.role in roles:
+                ahead.calls[roles[line.role]] -= 1
+        ahead.said = said
+        return -self._takes(ahead.calls), cell.index
+
+    def _turn(self, shelf: _Shelf) -> tuple[int, ...]:
+        """Smallest first: who has begun; then, where there is money for all, who takes longest; then plan order."""
+        return not shelf.begun, 0 if self.tight else -self._takes(shelf.rest.calls), shelf.cells[0].index
+
+    def _takes(self, calls: Mapping[str, int]) -> int:
+        """How many milliseconds these calls take one after another, as far as is known."""
+        return round(1000.0 * sum(number * self._paces[alias] for alias, number in calls.items()))
+
+    def _measured(self) -> dict[str, float]:
+        """How many seconds a call of each model takes: one that was not heard is thought to be like the others."""
+        tallies = self._state.tallies
+        known = {alias: tallies[alias].mean_seconds for alias in self._lanes if alias in tallies}
+        means = [mean for mean in known.values() if mean]
+        usual = sum(means) / len(means) if means else 1.0
+        return {alias: known.get(alias) or usual for alias in self._lanes}
+
+    def _sort(self) -> None:
+        for queue in (*self._waiting.values(), *self._coming.values()):
+            queue.sort(key=self._turn)
+
+    def _take(self, shelf: _Shelf, cell: Cell) -> None:
+        """Take a conversation off its shelf, which has its turn by the next one on it."""
+        first = self._lanes[shelf.rest.first.alias].name
+        queues = [self._waiting[first], *(self._coming[name] for name in self._names(shelf.rest) - {first})]
+        for queue in queues:
+            del queue[bisect_left(queue, self._turn(shelf), key=self._turn)]
+        shelf.cells.remove(cell)
+        for queue in queues if shelf.cells else ():
+            insort(queue, shelf, key=self._turn)
 
     # -- beginning -------------------------------------------------------------------------------------------------
 
@@ -149,20 +236,41 @@ class Roster:
 
         `loaded`: only one whose first call is to a model that its server has loaded.
         """
-        queue = self._waiting.get(lane.name)
-        if not queue or self._journal.failing is not None or self._gate.why_closed(self._journal) is not None:
+        if self._closed:
             return None
-        if lane.limits.resident is None:
-            cell = self._first_that_may(queue)
-        else:
+        queue: Iterable[_Shelf] = self._waiting.get(lane.name, ())
+        if lane.limits.resident is not None:
             may_go = lane.is_loaded if loaded else lane.has_place
-            cell = self._first_that_may([cell for cell in queue if may_go(self._needs[cell.id])])
-        if cell is None:
+            queue = (shelf for shelf in queue if may_go(shelf.rest.first.weights))
+        shelf = self._first_that_may(queue)
+        return None if shelf is None else self._beginning(shelf)
+
+    def next_towards(self, lane: Lane) -> tuple[Lane, Callable[[Beginning], None]] | None:
+        """How to begin a conversation that comes to this lane later, and the lane of its first call.
+
+        None where enough that has begun will come here, or where money or loaded models decide who begins.
+        """
+        if self._closed or self.tight or lane.slots == inf or self._bound[lane.name] >= FED * lane.slots:
             return None
+        shelf = self._first_that_may(
+            shelf
+            for shelf in self._coming.get(lane.name, ())
+            if self._lanes[shelf.rest.first.alias].limits.resident is None
+        )
+        return None if shelf is None else (self._lanes[shelf.rest.first.alias], self._beginning(shelf))
+
+    @property
+    def _closed(self) -> bool:
+        return self._journal.failing is not None or self._gate.why_closed(self._journal) is not None
+
+    def _beginning(self, shelf: _Shelf) -> Callable[[Beginning], None]:
+        cell = shelf.cells[0]
 
         def begin(beginning: Beginning) -> None:
             assert self.spawn is not None
-            queue.remove(cell)
+            self._take(shelf, cell)
+            self._bound_for[cell.id] = self._names(shelf.rest)
+            self._bound.update(self._bound_for[cell.id])
             for alias in self._unheard(cell):
                 self._finding_out.setdefault(alias, cell.id)
             for _, alias in cell.models:
@@ -173,14 +281,15 @@ class Roster:
 
         return begin
 
-    def _first_that_may(self, queue: Iterable[Cell]) -> Cell | None:
+    def _first_that_may(self, queue: Iterable[_Shelf]) -> _Shelf | None:
         refused: set[Hashable] = set()
-        for cell in queue:
+        for shelf in queue:
+            cell = shelf.cells[0]
             # What stopped one stops all that differ from it by their repeat alone.
             kind = (*cell.kind, len(self._state.of(cell.id).replies))
             if kind not in refused:
                 if not self._is_tried(cell) and self.parked(cell) is None and self.short_of(cell) is None:
-                    return cell
+                    return shelf
                 refused.add(kind)
         return None
 
@@ -192,6 +301,11 @@ class Roster:
         """A model has answered, well or not: the others with it may begin."""
         self._answers.add(alias)
         self._trying.pop(alias, None)
+        self._heard += 1
+        # Each time that twice as many have: the means move less and less, and a large plan is not put in order often.
+        if not self.tight and self._heard & (self._heard - 1) == 0:
+            self._paces = self._measured()
+            self._sort()
 
     def parked(self, cell: Cell) -> str | None:
         """Why one of its models is not called any more; None when all are."""
@@ -200,9 +314,9 @@ class Roster:
 
     def drop(self, cell: Cell) -> None:
         """It will not begin after all."""
-        for queue in self._waiting.values():
-            if cell in queue:
-                queue.remove(cell)
+        shelf = next((shelf for shelf in self._shelves() if cell in shelf.cells), None)
+        if shelf is not None:
+            self._take(shelf, cell)
 
     def short_of(self, cell: Cell) -> Ceiling | None:
         """The ceiling that leaves no room for a conversation's expected cost; None when it may begin."""
@@ -221,8 +335,8 @@ class Roster:
 
     def lacks(self, ceiling: Ceiling) -> bool:
         """True when it is for want of this money that a conversation does not begin."""
-        cells = self._plan.alike((cell for queue in self._waiting.values() for cell in queue), self._state.cells)
-        return any(self.parked(cell) is None and self.short_of(cell) is ceiling for cell, _ in cells)
+        cells = (shelf.cells[0] for shelf in self._shelves())
+        return any(self.parked(cell) is None and self.short_of(cell) is ceiling for cell in cells)
 
     def commit(self, cell: Cell) -> None:
         """Count the expected rest of a conversation, in place of what was counted for it before."""
@@ -236,6 +350,8 @@ class Roster:
     def release(self, cell: Cell) -> None:
         """Count nothing for it any more."""
         self._uncount(cell)
+        self._ahead.pop(cell.id, None)
+        self._bound.subtract(self._bound_for.pop(cell.id, ()))
         self._finding_out = {alias: one for alias, one in self._finding_out.items() if one != cell.id}
         self._trying = {alias: one for alias, one in self._trying.items() if one != cell.id}
 

@@ -414,10 +414,9 @@ class Session:
         price = self.prices[speaker.alias]
         reserved = ceiling(price, bound.tokens, call.max_tokens)
         least = _least_tokens(speaker, call)
-        unsaid = len(turn.held.talk.conversation.lines) - len(turn.held.talk.history)
         return Ask(
             lane=self.lanes[speaker.alias],
-            rank=(turn.held.cell.index,) if self.roster.tight else (-unsaid, turn.held.cell.index),
+            rank=self.roster.rank(turn.held.cell, turn.held.talk.conversation, len(turn.held.talk.history)),
             reserved=reserved,
             least=reserved if least == call.max_tokens else ceiling(price, bound.tokens, least),
             ceilings=self.roster.over(turn.held.cell, speaker, turn.aside),

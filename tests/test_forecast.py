@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.conversation import Aside, Conversation, Inbox, Line, Participant, view
-from runner.forecast import AT_MOST, FIRST_OUTPUT_SHARE, Load, Total, expecting, loads, minutes_alone, pace
+from runner.forecast import AT_MOST, FIRST_OUTPUT_SHARE, Load, Total, assumed_seconds, expecting, loads, pace
 from runner.limits import Limits
 from runner.money import Price
 from runner.plan import make_plan
@@ -149,20 +149,20 @@ def test_totals_are_sums_and_keep_the_largest_call() -> None:
         (Limits(concurrency=16, output_tpm=1000), 20.0, "1,000 output tokens/min"),
         (Limits(concurrency=16, rpm=10, rpd=50), 2880.0, "50 requests/day"),
         (Limits(concurrency=16, rpm=10, rpd=120), 12.0, "10 requests/min"),
-        (Limits(concurrency=2), 3.0, "2 at once, at 50 tokens/s each"),
-        (Limits(concurrency=200), 0.6, "10 at once, at 50 tokens/s each"),
+        (Limits(concurrency=2), 3.0, "2 at once, each for 3.0 s"),
+        (Limits(concurrency=200), 0.6, "10 at once, each for 3.0 s"),
     ],
 )
 def test_a_lane_takes_as_long_as_its_tightest_limit_says(limits: Limits, minutes: float, bound: str) -> None:
     """Of all limits the slowest decides, and is named; no more calls fly than there are conversations."""
-    found = pace(Load(120, 24_000, 12_000), 20_000, limits, conversations=10)
+    found = pace(Load(120, 24_000, 12_000), 20_000, limits, conversations=10, seconds=360.0)
     assert found.bound == bound
     assert found.minutes == pytest.approx(minutes)
 
 
-def test_the_calls_of_one_conversation_follow_each_other() -> None:
-    """However many slots there are, a conversation takes the sum of its calls."""
-    assert minutes_alone({"a": Load(30, 0, 1500), "b": Load(15, 0, 750)}) == pytest.approx(1.5)
+def test_where_nothing_is_known_of_a_model_its_calls_take_a_second_and_fifty_tokens_a_second() -> None:
+    """A guess, which follows how much is said."""
+    assert assumed_seconds(Load(30, 0, 1500)) == pytest.approx(60.0)
 
 
 # --- the most, and the bill --------------------------------------------------------------------------------------

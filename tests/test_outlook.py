@@ -10,6 +10,7 @@ from runner.money import dollars, parse_dollars
 from runner.outlook import Counted, Outlook, differences, means_of, outlook
 from runner.plan import make_plan
 from runner.preflight import DEFAULT_CONCURRENCY, prices
+from runner.rehearsal import Ending
 from runner.selection import Options, bought_again, select
 from tests.nights import Night, job_of
 
@@ -101,6 +102,37 @@ def test_earlier_replies_make_the_guess_better_and_are_named() -> None:
     assert found.expected.cost < fresh(longer).expected.cost / 3
     other = ahead(night, text(("rounds: 2", "rounds: 3"), ("sim/n", "sim/ada")))
     assert other.source == "mean of 3 earlier calls; 40 % of max_tokens for bo"
+
+
+def test_how_long_calls_took_makes_the_guess_of_the_time_better_and_is_named() -> None:
+    """Model by model, and from where it is known; a model that was not heard is thought to take as long as most."""
+    night = held(sim={"models": {name: {**SIM_DATA["models"][name], "latency": {"first": 9.0}} for name in "mn"}})
+    longer = text(("rounds: 2", "rounds: 3"), ("ada", "ann"))
+    found = ahead(night, longer)
+    assert found.pace_source == "mean of 6 earlier calls"
+    # Six calls of nine seconds, one after another; the letters fit beside them.
+    assert found.longest == pytest.approx(0.9, rel=0.02)
+    assert found.minutes == pytest.approx(0.9, rel=0.1)
+    other = ahead(night, text(("rounds: 2", "rounds: 3"), ("sim/n", "sim/ada")))
+    assert other.pace_source == "mean of 3 earlier calls; a guess of 1 s and 50 tokens/s for each call of bo"
+    assert other.ending.seconds < found.ending.seconds
+
+
+def test_a_night_that_is_too_large_to_be_played_through_takes_as_long_as_its_busiest_lane() -> None:
+    """And as large a part of it as there is money for."""
+    long = (
+        ("rounds: 2", "rounds: 500"),
+        ("b: bo}", "b: bo, repeat: 40}"),
+        ("concurrency: 4, rpm: 60", "concurrency: 1"),
+    )
+    money = "run: 1.00, conversation: 0.30, models: {bo: 0.50}"
+    found = fresh(text(*long, (money, "run: 90000")))
+    (lane,) = found.lanes
+    assert found.ending == Ending(60.0 * lane.pace.minutes)
+    half = dollars(found.expected.cost // 2)
+    poor = fresh(text(*long, (money, f"run: {half}"))).ending
+    assert poor.seconds == pytest.approx(found.ending.seconds / 2)
+    assert (poor.left, poor.why) == (21, "run: its ceiling is reached")
 
 
 def test_a_conversation_with_new_words_is_changed_and_the_rest_stays() -> None:
@@ -206,7 +238,8 @@ def test_lanes_are_timed_each_and_the_longest_conversation_bounds_them_all() -> 
     (lane,) = fresh(text()).lanes
     assert (lane.lane, lane.calls) == ("sim", 6)
     slow = fresh(text(("rpm: 60", "rpm: 1")))
-    assert slow.minutes == slow.lanes[0].pace.minutes == 6.0
+    assert slow.lanes[0].pace.minutes == 6.0
+    assert 4.0 < slow.minutes < 5.0  # two requests leave together
     assert slow.longest < 1.0
     apart = fresh(text(("rpm: 60", "per: model")))
     assert {lane.lane: lane.calls for lane in apart.lanes} == {"sim/ada": 3, "sim/bo": 3}

@@ -95,11 +95,13 @@ class Table:
         self.journal.record(sent)
         return sent
 
-    def reply(self, cell: Cell, turn: int, output: int, cost: int) -> None:
+    def reply(self, cell: Cell, turn: int, output: int, cost: int, seconds: float | None = None) -> None:
         """A settled turn of this cell, so that the mean output of its model is known."""
         sent = self.sent(cell, turn, cost)
         usage = {"input": 9, "output": output}
-        self.journal.record(Replied(cell.id, turn, sent.attempt, "yes", "ok", cost, "priced", cost, usage))
+        self.journal.record(
+            Replied(cell.id, turn, sent.attempt, "yes", "ok", cost, "priced", cost, usage, seconds=seconds)
+        )
 
     def lose(self, cell: Cell, turn: int, reserved: int) -> None:
         """A call of this cell that is lost and stays charged."""
@@ -121,6 +123,104 @@ def test_with_no_ceiling_in_reach_those_begin_first_who_have_most_to_say() -> No
     """So that nobody talks on alone at the end of the night; of equals, every prompt once before any is repeated."""
     names = at_table("100", lambda table: table.begin_all(table.roster()))
     assert names == ["two/x~y", "two/x~y.r2", "one/x~y", "one/x~y.r2"]
+
+
+PACES = """
+name: job
+budget: {budget}
+defaults: {{max_tokens: 1000}}
+providers: {{p: {{type: openai, base_url: sim}}}}
+models:
+  x: {{use: p/x, price: {{input: 1, output: 10}}}}
+  y: {{use: p/y, price: {{input: 1, output: 10}}}}
+  z: {{use: p/z, price: {{input: 1, output: 10}}}}
+prompts:
+  four: {{opening: "Hello.", rounds: 2}}
+  six: {{opening: "Hello again.", rounds: 3}}
+pairings:
+  - {{prompt: six, a: x, b: y, repeat: 3}}
+  - {{prompt: four, a: x, b: z, repeat: 2}}
+"""
+
+
+def heard(table: Table, roster: Roster) -> None:
+    """One conversation of each kind has had an answer of both its models: `z` takes ten times as long as the others."""
+    for cell in table.plan.cells[:2]:
+        table.reply(cell, 1, 9, 1000, seconds=1.0)
+        table.reply(cell, 2, 9, 1000, seconds=1.0 if cell.prompt == "six" else 10.0)
+    for _ in range(8):
+        roster.answered("x")
+
+
+def test_whoever_takes_longest_begins_first_as_soon_as_it_is_known_how_long_the_models_take() -> None:
+    """Before that, who has most to say; six calls of a second each are less than two of one second and two of ten."""
+
+    def script(table: Table) -> None:
+        roster = table.roster()
+        assert [cell.name for cell in roster.waiting][:3] == ["six/x~y", "six/x~y.r2", "six/x~y.r3"]
+        for cell in table.plan.cells[:2]:
+            roster.drop(cell)
+        heard(table, roster)
+        assert table.begin_all(roster) == ["four/x~z.r2", "six/x~y.r2", "six/x~y.r3"]
+
+    at_table("100", script, PACES)
+
+
+def test_among_calls_that_wait_those_go_first_whose_conversation_takes_longest() -> None:
+    """By what is left of it: each line that was said makes it less urgent; of equals, the order of the plan."""
+
+    def script(table: Table) -> tuple[list[str], list[str]]:
+        roster = table.roster()
+
+        def order() -> list[str]:
+            calls = {
+                f"{cell.name} {said}": roster.rank(cell, table.plan.conversation(cell), said)
+                for cell in table.plan.cells[2:]
+                for said in (0, 2)
+            }
+            return sorted(calls, key=calls.__getitem__)
+
+        before = order()
+        for cell in table.plan.cells[2:]:
+            roster.release(cell)
+        heard(table, roster)
+        return before, order()
+
+    before, after = at_table("100", script, PACES)
+    assert before == ["six/x~y.r2 0", "six/x~y.r3 0", "four/x~z.r2 0", "six/x~y.r2 2", "six/x~y.r3 2", "four/x~z.r2 2"]
+    assert after == ["four/x~z.r2 0", "four/x~z.r2 2", "six/x~y.r2 0", "six/x~y.r3 0", "six/x~y.r2 2", "six/x~y.r3 2"]
+
+
+def test_where_money_is_short_calls_go_in_plan_order() -> None:
+    """What has begun is to be finished, and evenly so: how long it takes has no say."""
+
+    def script(table: Table) -> list[tuple[int, ...]]:
+        roster = table.roster()
+        heard(table, roster)
+        return [roster.rank(cell, table.plan.conversation(cell), 0) for cell in table.plan.cells]
+
+    assert at_table("0.1", script, PACES) == [(0,), (1,), (2,), (3,), (4,)]
+
+
+def test_for_a_lane_that_lies_idle_conversations_begin_that_come_to_it_later() -> None:
+    """Their first call waits elsewhere. As many as keep it busy, and none where money decides who begins."""
+
+    def begun(budget: str, slots: int) -> list[str]:
+        def script(table: Table) -> list[str]:
+            table.lanes["z"] = Lane("z", Limits(concurrency=slots))
+            table.gate = Gate(list(table.lanes.values()), 900.0)
+            roster = table.roster()
+            while (found := roster.next_towards(table.lanes["z"])) is not None:
+                first, begin = found
+                assert first is table.lanes["x"]
+                begin(Beginning(table.gate, first))
+            return table.begun
+
+        return at_table(budget, script, PACES.replace("repeat: 2", "repeat: 9"))
+
+    assert begun("100", 9) == ["four/x~z", *(f"four/x~z.r{n}" for n in range(2, 10))]
+    assert len(begun("100", 1)) == 4
+    assert begun("0.1", 9) == []
 
 
 BOTH_WAYS = (

@@ -396,11 +396,17 @@ def _ceilings(standing: Standing, ahead: Outlook) -> Iterator[str]:
 
 
 def _minutes(ahead: Outlook) -> Iterator[str]:
+    from runner.foreign import one_line
+
     first = "  time         "
-    yield f"{first}{_time(ahead.minutes)} at least; the longest conversation alone takes {_time(ahead.longest)}"
+    yield f"{first}about {_time(ahead.minutes)}  by {ahead.pace_source}; failures are not foreseen"
+    if ahead.ending.left:
+        left = _counted(ahead.ending.left, "conversation")
+        yield f"               about {left} will be left then; {one_line(ahead.ending.why or '')}"
+    yield f"               the longest conversation alone takes {_time(ahead.longest)}"
     for lane in ahead.lanes[:_NAMES]:
         bound = f"{_counted(lane.calls, 'call')}, bound by {lane.pace.bound}"
-        yield f"               {lane.lane}: {_time(lane.pace.minutes)} for {bound}"
+        yield f"               {lane.lane}: at least {_time(lane.pace.minutes)} for {bound}"
     if len(ahead.lanes) > _NAMES:
         yield f"               ... and {len(ahead.lanes) - _NAMES:,} more lanes; --json lists all"
 
@@ -518,6 +524,10 @@ def _show_json(standing: Standing, ahead: Outlook, again: Sequence[str], origins
             "largest_call": _amount(ahead.largest),
             "in_flight": ahead.slots,
             "minutes": round(ahead.minutes, 3),
+            "minutes_from": ahead.pace_source,
+            "left_over": ahead.ending.left,
+            "left_over_because": ahead.ending.why,
+            "longest_minutes": round(ahead.longest, 3),
             "lanes": [
                 {"name": x.lane, "calls": x.calls, "minutes": round(x.pace.minutes, 3), "bound": x.pace.bound}
                 for x in ahead.lanes

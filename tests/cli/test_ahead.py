@@ -74,6 +74,7 @@ def test_plan_shows_conversations_money_and_time_without_a_key() -> None:
     assert "outputs: 40 % of max_tokens" in said.out
     assert "ceiling      $1.0000  run: the only guarantee" in said.out
     assert "far: " in said.out
+    assert "by a guess of 1 s and 50 tokens/s for each call; failures are not foreseen" in said.out
     assert "next: tertulia run keyed.yaml" in said.out
     assert sorted(os.listdir()) == ["keyed.yaml"]
 
@@ -135,7 +136,9 @@ def test_plan_in_json_lists_everything_and_ends_once() -> None:
         "total": 3,
     }
     assert total["expected"] == sum(one["expected"] for one in found[:3]) < total["likely_most"]
-    assert total["expected_source"] == "mean of 6 earlier calls"
+    assert total["expected_source"] == total["minutes_from"] == "mean of 6 earlier calls"
+    assert (total["left_over"], total["left_over_because"]) == (0, None)
+    assert 0 <= total["longest_minutes"] <= total["minutes"] + 0.001 < 0.1
     assert total["bought_again"] == ["memory/ada~bo"]
     spent = read(Path("outputs/talk/main"), RealDisk()).state.run.held
     assert total["ceilings"][0]["held"] == spent / 1e9
@@ -249,6 +252,7 @@ def test_plan_warns_of_a_budget_that_will_not_do() -> None:
     )
     assert said.code == 0
     assert "not all conversations will be held" in said.out
+    assert "about 1 conversation will be left then; run: its ceiling is reached" in said.out
     assert "less than expected for 1 conversation: cut short" in said.out
 
 
