@@ -224,7 +224,6 @@ IMPOSSIBLE: dict[str, tuple[Sequence[Event], str]] = {
     "two calls at once": ([sent(), sent(turn=2)], "sent turn 2 while turn 1 was open"),
     "the same call twice": ([sent(), sent()], "while turn 1 was open"),
     "a turn bought twice": ([sent(), reply(), sent()], "which has its reply"),
-    "a reservation below nothing": ([sent(reserved=-1)], "sent turn 1 with less than nothing reserved"),
     "an attempt left out": ([sent(attempt=2)], "sent attempt 2 at turn 1 after 0"),
     "an attempt made twice": ([sent(), fail(), sent()], "sent attempt 1 at turn 1 after 1"),
     "a reply to nothing": ([reply()], "never sent"),
@@ -291,6 +290,13 @@ def test_a_group_that_is_watched_late_begins_with_what_there_is() -> None:
     fold(reply("y", cost=20), sent("later", reserved=7), state=state)
     assert amounts(group) == (80, 7, 0)
     assert state.scope("pairing", "1") is group
+
+
+def test_nothing_less_than_nothing_is_reserved() -> None:
+    """It would leave room for more than a ceiling allows, and no repair makes it right."""
+    for before in ((), (Repaired(3, 0),)):
+        with pytest.raises(HistoryError, match="sent turn 1 with less than nothing reserved"):
+            fold(*before, sent(reserved=-1))
 
 
 def test_a_new_life_takes_up_what_is_neither_complete_nor_failed() -> None:
