@@ -842,7 +842,6 @@ class State:
         for (_, provider, model), account in moved.items():
             del self.spending["", provider, model]
             self.spending[self._today(), provider, model] = account
-        self._counts.clear()
         today = self.day(self._today())
         today.settled += undated.settled
         today.reserved += undated.reserved
