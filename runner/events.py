@@ -24,7 +24,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from math import sqrt
 from operator import itemgetter
@@ -337,25 +337,32 @@ KINDS: Final[Mapping[str, type[Any]]] = {
     )
 }
 _FIELDS: Final = {kind: tuple(f.name for f in fields(event)) for kind, event in KINDS.items()}
-_TUPLES: Final = {
-    kind: tuple(f.name for f in fields(event) if str(f.type).startswith("tuple")) for kind, event in KINDS.items()
-}
 _LATER: Final = frozenset({"left_out"})
 """Fields that were not always there; where they say nothing new, a record is as it ever was."""
 _DEFAULTS: Final = {
     kind: {f.name: f.default for f in fields(event) if f.default is None or f.default is False or f.name in _LATER}
     for kind, event in KINDS.items()
 }
-_ABSENT: Final[Mapping[str, dict[str, Any]]] = {
-    kind: {
-        f.name: f.default if f.default_factory is MISSING else f.default_factory()
-        for f in fields(event)
-        if f.default is not MISSING or f.default_factory is not MISSING
-    }
-    for kind, event in KINDS.items()
-}
-"""What stands for a field that a record does not have."""
-_VALUES: Final = {kind: itemgetter(*names) for kind, names in _FIELDS.items()}
+
+
+class _Shape(NamedTuple):
+    """How a record becomes an event."""
+
+    event: type[Any]
+    absent: Mapping[str, Any]
+    """What stands for a field that a record does not have."""
+    tuples: Sequence[str]
+    values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+
+
+def _shape(event: type[Any]) -> _Shape:
+    absent = {f.name: f.default for f in fields(event) if f.default is not MISSING}
+    absent |= {f.name: f.default_factory() for f in fields(event) if f.default_factory is not MISSING}
+    tuples = [f.name for f in fields(event) if str(f.type).startswith("tuple")]
+    return _Shape(event, absent, tuples, itemgetter(*(f.name for f in fields(event))))
+
+
+_SHAPES: Final = {kind: _shape(event) for kind, event in KINDS.items()}
 
 
 def to_data(event: Event) -> dict[str, Any]:
@@ -372,11 +379,12 @@ def to_data(event: Event) -> dict[str, Any]:
 
 def from_data(kind: str, data: Mapping[str, Any]) -> Event:
     """The event that `to_data` came from; what a newer minor version added is passed over. KeyError without a field."""
-    known = {**_ABSENT[kind], **data}
-    for name in _TUPLES[kind]:
+    event, absent, tuples, values = _SHAPES[kind]
+    known = {**absent, **data}
+    for name in tuples:
         if name in data:
             known[name] = tuple(data[name])
-    return cast(Event, KINDS[kind](*_VALUES[kind](known)))
+    return cast(Event, event(*values(known)))
 
 
 def usage_data(usage: Usage) -> dict[str, Any]:
@@ -849,7 +857,6 @@ class State:
         for (_, provider, model), account in moved.items():
             del self.spending["", provider, model]
             self.spending[self._today(), provider, model] = account
-        self._counts.clear()
         today = self.day(self._today())
         today.settled += undated.settled
         today.reserved += undated.reserved
@@ -874,10 +881,9 @@ class State:
             raise HistoryError(f"{event.cell} sent turn {event.turn} while turn {progress.open.sent.turn} was open")
         if event.turn in progress.replies:
             raise HistoryError(f"{event.cell} sent turn {event.turn}, which has its reply")
-        if event.attempt != progress.tried.attempts + 1 and not self.repaired:
-            raise HistoryError(
-                f"{event.cell} sent attempt {event.attempt} at turn {event.turn} after {progress.tried.attempts}"
-            )
+        tried = progress.tried
+        if event.attempt != tried.attempts + 1 and not self.repaired:
+            raise HistoryError(f"{event.cell} sent attempt {event.attempt} at turn {event.turn} after {tried.attempts}")
         if event.reserved < 0:
             raise HistoryError(f"{event.cell} sent turn {event.turn} with less than nothing reserved")
         if progress.started is None:
@@ -888,7 +894,6 @@ class State:
         progress.open = self._flying[event.cell] = Open(event, at, day, counts)
         if event.left_out or event.role in progress.left_out:
             progress.left_out = {**progress.left_out, event.role: event.left_out}
-        tried = progress.tried
         progress.tried = Tried(tried.attempts + 1, tried.busy, tried.kinds, tried.last, place)
         reserved = event.reserved
         for account in self._accounts(progress, event.cell, counts):
@@ -897,9 +902,10 @@ class State:
             self.largest = reserved
         counts.tally.provider = event.provider
         counts.tally.calls += 1
-        self.recent.append(Recent(at, counts.provider, counts.alias, event.input_bound, event.max_tokens))
-        while self.recent[0].at < at - _WINDOW_SECONDS:
-            self.recent.popleft()
+        recent = self.recent
+        recent.append(Recent(at, counts.provider, counts.alias, event.input_bound, event.max_tokens))
+        while recent[0].at < at - _WINDOW_SECONDS:
+            recent.popleft()
         minutes, minute = counts.minutes, int(at // 60)
         minutes[minute] = minutes.get(minute, 0) + 1
         if len(minutes) > 1500:

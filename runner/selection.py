@@ -168,6 +168,8 @@ def bought_again(plan: Plan, state: State) -> list[str]:
     """Names of complete conversations that the plan has under another id, or, though their origin is there, no more."""
     if state.job is None:
         return []
+    if plan.date == state.jobs[-1].date and not any(state.additions) and plan.job.record()[0] == state.job:
+        return []  # it would plan the same once more
     try:
         before = make_plan(Job.from_record(state.job, state.texts), state.jobs[-1].date, state.additions)
     except KeyError:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runner.call import Finish, Kind, Money, Scope, Usage
-from runner.conversation import STATUSES, Aside, Conversation, Line, Participant
+from runner.conversation import STATUSES, Aside, Conversation, Line, Participant, Status
 from runner.events import (
     Account,
     Branched,
@@ -290,6 +290,13 @@ def test_a_group_that_is_watched_late_begins_with_what_there_is() -> None:
     fold(reply("y", cost=20), sent("later", reserved=7), state=state)
     assert amounts(group) == (80, 7, 0)
     assert state.scope("pairing", "1") is group
+
+
+def test_nothing_less_than_nothing_is_reserved() -> None:
+    """It would leave room for more than a ceiling allows, and no repair makes it right."""
+    for before in ((), (Repaired(3, 0),)):
+        with pytest.raises(HistoryError, match="sent turn 1 with less than nothing reserved"):
+            fold(*before, sent(reserved=-1))
 
 
 def test_a_new_life_takes_up_what_is_neither_complete_nor_failed() -> None:
@@ -611,6 +618,16 @@ class Ledger(RuleBasedStateMachine):
 TestLedger = Ledger.TestCase
 TestLedger.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestLedger.__doc__ = "Settled and reserved together are never below what the provider billed, whatever crashes when."
+
+
+@pytest.mark.parametrize(("status", "kept"), [("complete", False), ("failed", True), ("interrupted", True)])
+def test_what_only_a_next_call_would_ask_for_is_kept_until_all_is_said(status: Status, kept: bool) -> None:
+    """How much its speakers were shown, and what a provider counted of that: all but a complete one may go on."""
+    state = fold(sent(left_out=2), reply(), sent(turn=2), reply(turn=2), sent(turn=3, left_out=1), reply(turn=3))
+    assert state.of("x").left_out == {"a": 1} and state.of("x").reported_input == {"a": (3, 5, 1)}
+    fold(Stopped("x", status), state=state)
+    assert bool(state.of("x").left_out) is bool(state.of("x").reported_input) is kept
+    assert len(state.of("x").replies) == len(state.of("x").sents) == 3
 
 
 def test_a_progress_that_nobody_began_is_empty() -> None:

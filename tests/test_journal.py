@@ -461,6 +461,15 @@ def test_a_last_line_that_lacks_only_its_end_is_torn_and_still_says_what_was_syn
     assert disk.files[PATH] == rotten
 
 
+def test_what_stands_behind_damage_counts_for_nothing_and_what_is_synced_is_known_to_the_byte() -> None:
+    """Also where its number is the one that would come next; a mark tells up to where all lines are on the disk."""
+    first, second, third = encode(1, 0.0, opened(), 0), encode(2, 1.0, sent("x")), encode(3, 2.0, reply("x"), 1)
+    found = scan(disk_of(first + second + third), PATH)
+    assert (found.last, found.safe, found.end) == (3, len(first), len(first + second + third))
+    found = scan(disk_of(first + b"?\n" + second + third), PATH)
+    assert (found.last, found.safe, found.end, found.damaged) == (1, 0, len(first), False)
+
+
 @pytest.mark.fault(24)
 def test_a_figure_that_was_mended_by_hand_is_damage(small: bytes) -> None:
     """The checksum tells, and the place says which line."""

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
+from runner.events import Additions
+from runner.job import Job
 from runner.money import dollars, parse_dollars
 from runner.outlook import Counted, Outlook, differences, means_of, outlook
-from runner.plan import make_plan
+from runner.plan import Plan, make_plan
 from runner.preflight import DEFAULT_CONCURRENCY, prices
 from runner.rehearsal import Ending
 from runner.selection import Options, bought_again, select
@@ -147,6 +149,24 @@ def test_a_conversation_with_new_words_is_changed_and_the_rest_stays() -> None:
     assert row.spent == night.reading().state.of(night.reading().plan.cells[0].id).account.held > 0
     state = night.reading().state
     assert bought_again(make_plan(job_of(job), "2026-11-21"), state) == ["memory/ada~bo"]
+
+
+def test_a_job_that_is_as_it_was_is_not_planned_again_to_see_what_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only another job, or another date, is held against the one that is on record."""
+    night = held()
+    state = night.reading().state
+    same, longer = (make_plan(job_of(job), "2026-11-21") for job in (text(), text(("rounds: 2", "rounds: 3"))))
+    later = make_plan(job_of(text()), "2026-11-22")
+    planned: list[str] = []
+
+    def counting(job: Job, date: str, additions: Additions) -> Plan:
+        planned.append(date)
+        return make_plan(job, date, additions)
+
+    monkeypatch.setattr("runner.selection.make_plan", counting)
+    assert bought_again(same, state) == [] and planned == []
+    assert bought_again(longer, state) == ["memory/ada~bo"] and bought_again(later, state) == []
+    assert planned == ["2026-11-21"] * 2
 
 
 def test_what_is_planned_no_more_is_replaced_under_its_old_name() -> None:
