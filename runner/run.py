@@ -448,7 +448,9 @@ class Session:
             self.journal.record(Started(call.cell, call.turn, call.attempt, generation))
 
         try:
-            return await self.transport.send(call, body, started)
+            answer = await self.transport.send(call, body, started)
+            await self.gate.in_turn()
+            return answer
         except BaseException:
             # Left in the middle of a call: it may be billed, and nobody will hear the answer.
             self._lose(ask.sent, "left in flight when the run was stopped")
