@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,10 @@ _RETRY_SECONDS: Final = 1.0
 """How often a run that is short of money looks whether others have given some back."""
 _MOST_AT_ONCE: Final = 64
 """For so many calls of a lane a slice is drawn at once."""
+_AT_A_TIME: Final = 64
+"""So many begin or go at once, before everybody else may go on: what leaves together would come back together, too."""
+_BACK_AT_A_TIME: Final = 16
+"""So many answers are gone on with at once: each may take as long as ten departures."""
 _EVEN_DEPARTURE: Final = 0.05
 """Where no burst is allowed, a request leaves so many seconds after its grant, however fast the disk was this time."""
 
@@ -238,12 +243,46 @@ class Gate:
         self.short_since: dict[Ceiling, float] = {}
         """The ceilings of purses that wait until others give something back, and since when, on the loop's clock."""
         self._parked_models: dict[str, str] = {}
+        self._went_on = 0
+        """How many have gone on with their answers since everybody else could."""
+        self._go_on: deque[anyio.Event] = deque()
+        """Those who wait to go on with theirs; the first first."""
+        self._going_on = anyio.Event()
+        self._parts_crowds = False
+        """True while somebody lets those go on who wait for that."""
 
     # -- for those who talk --------------------------------------------------------------------------------------
 
     def admit(self, ask: Ask) -> _Admission:
         """Wait for this call's turn; inside, it may be made. Refused when it never comes."""
         return _Admission(self, ask)
+
+    async def in_turn(self) -> None:
+        """Go on with an answer: at once, or a moment later where very many came together, so that all else goes on."""
+        self._going_on.set()
+        if not self._parts_crowds or (self._went_on < _BACK_AT_A_TIME and not self._go_on):
+            self._went_on += 1
+            return
+        turn = anyio.Event()
+        self._go_on.append(turn)
+        with anyio.CancelScope(shield=True):  # what has come and cost money is to be recorded
+            await turn.wait()
+
+    async def _let_go_on(self) -> None:
+        self._parts_crowds = True
+        try:
+            while True:
+                await self._going_on.wait()
+                self._going_on = anyio.Event()
+                self._went_on = 0
+                while self._go_on and self._went_on < _BACK_AT_A_TIME:
+                    self._go_on.popleft().set()
+                    self._went_on += 1
+                    self._going_on.set()
+        finally:
+            self._parts_crowds = False
+            while self._go_on:
+                self._go_on.popleft().set()
 
     def land(self, ask: Ask) -> None:
         """The call is over, whether it was made or not."""
@@ -350,6 +389,7 @@ class Gate:
             for purse in self.purses:
                 self._money_wanted[purse.ceiling] = anyio.Event()
                 tasks.start_soon(self._draw, purse)
+            tasks.start_soon(self._let_go_on)
             while True:
                 self._changed = anyio.Event()
                 look_again = await self._decide(anyio.current_time())
@@ -382,8 +422,9 @@ class Gate:
         return look_again
 
     async def _grant_all(self, now: float) -> float:
-        """Let go who can; the moment to look again."""
-        while True:
+        """Let go who can, but no more than a crowd at a time; the moment to look again."""
+        granted = 0
+        while granted < _AT_A_TIME:
             choice = choose(self._waiting.values(), now)
             if choice.grant is None:
                 lane = await self._permitted_at_once(choice.want_permit)
@@ -392,6 +433,8 @@ class Gate:
                 lane.permit = True
             elif not self._begins_before(choice.grant, now):
                 self._grant(choice.grant, now)
+                granted += 1
+        return now
 
     async def _permitted_at_once(self, lanes: Iterable[Lane]) -> Lane | None:
         """A lane that has its permit now; the pacers see to the others."""
@@ -466,7 +509,7 @@ class Gate:
 
     def _begin(self, now: float) -> float:
         """Begin conversations where a lane has room for their first call; when a full window opens again."""
-        look_again = inf
+        look_again, begun = inf, 0
         if self.closed is not None:
             return look_again
         for lane in self.lanes:
@@ -480,6 +523,9 @@ class Gate:
                     look_again = min(look_again, at)
                     break
                 begin(Beginning(self, lane))
+                begun += 1
+                if begun == _AT_A_TIME:
+                    return now
         return look_again
 
     def _begin_elsewhere(self, lane: Lane) -> None:
@@ -562,16 +608,17 @@ class Gate:
                     self._short.setdefault(ceiling, (beyond, beyond))
         if self._short:
             # The jobs of one process share the day, too: what one of them has no use for now another may have.
-            wanted = {ceiling for queue in self._waiting.values() for ask in queue for ceiling in ask.ceilings}
             for ceiling in (purse.ceiling for purse in self.purses):
-                if ceiling not in wanted and not ceiling.account.reserved and ceiling.most > ceiling.account.held:
+                if ceiling not in self._crowds and not ceiling.account.reserved and ceiling.most > ceiling.account.held:
                     self._short.setdefault(ceiling, None)
         for ceiling in self._short:
             self._money_wanted[ceiling].set()
 
     def _first(self, lane: Lane) -> list[Ask]:
         """Those who would go next, were it not for the money."""
-        queue = sorted(self._waiting[lane.name], key=lambda ask: not ask.starves)
+        queue = self._waiting[lane.name]
+        if lane.starving:
+            queue = sorted(queue, key=lambda ask: not ask.starves)
         return queue[: max(0, int(min(lane.free_slots, _MOST_AT_ONCE)))]
 
     async def _draw(self, purse: Purse) -> None:

@@ -173,8 +173,9 @@ class Reading:
 
     def observers(self) -> Iterator[Observer]:
         """Those who comment on what is complete, and of the others those who were passed over while it went on."""
-        for cell in self.plan.cells:
-            yield from self.observers_of(cell)
+        if any(prompt.listeners for prompt in self.plan.job.prompts.values()):
+            for cell in self.plan.cells:
+                yield from self.observers_of(cell)
 
     def observers_of(self, cell: Cell) -> Iterator[Observer]:
         """The same of one conversation."""

@@ -163,6 +163,11 @@ class Roster:
     def _shelves(self) -> Iterator[_Shelf]:
         return chain.from_iterable(self._waiting.values())
 
+    @property
+    def unbegun(self) -> int:
+        """How many those are."""
+        return sum(map(len, self._waiting.values()))
+
     def first_lane(self, cell: Cell) -> Lane:
         """The lane of the first call that is still to be made, as far as can be told before it is."""
         return self._lanes[self._rest(cell).first.alias]

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from runner.call import Answer, Call, Failure, Outcome, Reply, Transport
 from runner.conversation import DURING, Aside, Conversation, Floor, Line, Participant, Status, call_for
@@ -51,7 +52,8 @@ _LAST_LOOK_SECONDS: Final = 5.0
 """What an inbox asks has so much longer when nothing is begun any more: it may have taken a letter out already."""
 _REFUSES_ALL_AFTER: Final = 3
 """A model that turns down the requests of so many conversations, and answers none, gets no more of them."""
-
+_CLOSED_AT_ONCE: Final = 100
+"""Of so many that never began the end is recorded before everybody else may go on."""
 
 SPOILED: Final = "render"
 """The reason of a life in which all was said, and a style of the user's own could not show it."""
@@ -447,7 +449,9 @@ class Session:
             self.journal.record(Started(call.cell, call.turn, call.attempt, generation))
 
         try:
-            return await self.transport.send(call, body, started)
+            answer = await self.transport.send(call, body, started)
+            await self.gate.in_turn()
+            return answer
         except BaseException:
             # Left in the middle of a call: it may be billed, and nobody will hear the answer.
             self._lose(ask.sent, "left in flight when the run was stopped")
@@ -574,9 +578,11 @@ class Session:
             if cell is not None:
                 self.roster.drop(cell)
 
-    def close(self, signalled: int) -> int:
+    async def close(self, signalled: int) -> int:
         """Record what became of those that did not begin, and that the life ended; its exit code."""
-        for cell in self.roster.waiting:
+        for number, cell in enumerate(self.roster.waiting, 1):
+            if number % _CLOSED_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
             stopped = self.roster.stopped(cell)
             if stopped is not None:
                 for id_ in self._unfinished(cell):
@@ -734,8 +740,8 @@ async def run(
                     for session in sessions if gate.closed is None else ():
                         await session.look_ups.last()
                 for session in sessions:
-                    codes.append(session.close(signalled[0] if signalled else 0))
                     with anyio.CancelScope(shield=True):
+                        codes.append(await session.close(signalled[0] if signalled else 0))
                         codes.append(await _flushed(session.journal))
                 looking.cancel_scope.cancel()
             if finish is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -83,6 +84,84 @@ def test_those_who_wait_go_in_order_as_slots_come_free() -> None:
         await anyio.lowlevel.checkpoint()
 
     assert on_bench([lane], script).log == ["early flies at 0.0", "middle flies at 0.0", "late flies at 1.0"]
+
+
+def test_a_crowd_goes_and_comes_back_in_parts_and_in_its_order() -> None:
+    """However many could go in one moment, or go on with their answers: in between everybody else goes on."""
+    lane = Lane("p", Limits(concurrency=1_000))
+    went, back = [0], [0]
+    order: list[int] = []
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        async def talk(number: int) -> None:
+            ask = bench.ask(str(number), lane, number)
+            beginning = Beginning(bench.gate, lane)
+            beginning.arrived()
+            async with bench.gate.admit(ask) as flight:
+                await bench.gate.in_turn()
+                order.append(number)
+                flight.landed(REPLY)
+            beginning.ended()
+
+        async def look() -> None:
+            while len(order) < 200:
+                went.append(lane.granted)
+                back.append(len(order))
+                await anyio.lowlevel.checkpoint()
+
+        for number in range(200):
+            tasks.start_soon(talk, number)
+        await anyio.lowlevel.checkpoint()
+        tasks.start_soon(look)
+
+    on_bench([lane], script)
+    assert order == list(range(200))
+    assert max(other - one for one, other in pairwise(went)) == 64
+    assert max(other - one for one, other in pairwise(back)) == 16
+
+
+@pytest.mark.parametrize("and_the_gate", [False, True])
+def test_an_answer_that_waits_for_its_turn_is_gone_on_with_although_all_are_stopped(and_the_gate: bool) -> None:
+    """What has come has cost money: it is recorded before its conversation is left, whoever is stopped with it."""
+    lane = Lane("p", Limits(concurrency=1_000))
+    gate = Gate([lane], 1.0)
+    recorded: list[int] = []
+
+    async def answer(number: int) -> None:
+        await gate.in_turn()
+        recorded.append(number)
+        await anyio.sleep(1.0)
+        recorded.append(-1)
+
+    async def main() -> None:
+        talking = Beginning(gate, lane)
+        async with anyio.create_task_group() as working:
+            working.start_soon(gate.work)
+            await anyio.lowlevel.checkpoint()
+            async with anyio.create_task_group() as answers:
+                for number in range(50):
+                    answers.start_soon(answer, number)
+                await anyio.lowlevel.checkpoint()
+                answers.cancel_scope.cancel()
+                if and_the_gate:
+                    working.cancel_scope.cancel()
+            talking.ended()
+
+    run_virtual(main)
+    assert recorded == list(range(50))
+
+
+def test_an_answer_that_comes_when_the_gate_is_done_is_gone_on_with_at_once() -> None:
+    """Nobody is left who would give it its turn."""
+
+    async def main() -> int:
+        gate = Gate([], 1.0)
+        await gate.work()
+        for _ in range(100):
+            await gate.in_turn()
+        return 100
+
+    assert run_virtual(main) == 100
 
 
 def test_a_call_flies_only_when_its_intent_is_durable() -> None:

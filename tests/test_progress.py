@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from errno import ENOSPC
@@ -87,6 +88,17 @@ class Seen:
         self.pictures.append(picture)
 
     def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Checking(Seen):
+    """One that checks each picture at the moment when it is drawn."""
+
+    check: Callable[[Picture], None] = lambda picture: None
+
+    def draw(self, picture: Picture) -> None:
+        self.check(picture)
+        Seen.draw(self, picture)
 
 
 @dataclass(slots=True)
@@ -334,6 +346,40 @@ def test_every_picture_adds_up() -> None:
     (first, last) = (display.pictures[0].runs[0], display.pictures[-1].runs[0])
     assert first.left_out == 2
     assert last.ended["complete"] + last.ended["failed"] + last.under_way == 8
+
+
+def test_every_picture_counts_what_the_journal_tells() -> None:
+    """Its numbers follow what changes, life after life, and are those that counting all conversations anew gives."""
+    job = JOB.replace("repeat: 2", "repeat: 5")
+    faults = {
+        "faults": [{"kind": "blank", "rate": 0.5}, {"kind": "short", "rate": 0.2}, {"kind": "filtered", "rate": 0.1}]
+    }
+    display = Checking()
+    watched = Watched(Night(job, sim(ada=faults), seed=3), display)
+
+    def during(sessions: Sequence[Session], gate: Gate) -> None:
+        (session,) = sessions
+        state = session.journal.state
+
+        def check(picture: Picture) -> None:
+            (run,) = picture.runs
+            told = [state.of(cell.id) for cell in session.plan.cells]
+            assert {s: n for s, n in run.ended.items() if n} == Counter(p.status for p in told if p.status)
+            assert run.stopped_early == sum(p.status == "complete" and p.reason is not None for p in told)
+            assert run.truncated == sum(p.truncated for p in told)
+            assert run.refused == sum(p.refused for p in told)
+            selected = {cell.id for cell in session.selected}
+            still_open = [c for c in session.plan.cells if c.id in selected and state.of(c.id).status is None]
+            assert run.under_way + run.waiting == len(still_open)
+
+        display.check = check
+
+    watched.during = during
+    watched.live(Options(limit=4))
+    watched.live()
+    watched.live(Options(retry_failed=True))
+    assert len(display.pictures) > 20
+    assert display.pictures[-1].runs[0].ended["complete"]
 
 
 def test_nothing_is_expected_before_there_is_something_to_expect_it_from() -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import click
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_SELDOM: Final = (10_000, 50, 100)
+"""When garbage is looked for: after so many new objects, and among those that have survived much more seldom."""
 
 
 def outputs_option(command: Callable[P, R]) -> Callable[P, R]:
@@ -153,3 +157,20 @@ def terminal() -> bool:
 
     watched = sys.stderr is not None and sys.stderr.isatty()
     return watched and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def garbage_seldom() -> Iterator[None]:
+    """Meanwhile garbage is looked for seldom.
+
+    What is here by now stays, and of what comes little goes round in circles: to look for those again and again would
+    make everybody wait, the longer the more conversations there are.
+    """
+    often = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*_SELDOM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*often)
+        gc.unfreeze()

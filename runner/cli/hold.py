@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from runner.cli.door import answered, json_option, outputs_option
+from runner.cli.door import answered, garbage_seldom, json_option, outputs_option
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -138,10 +138,6 @@ def _is_given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-_SELDOM: Final = (10_000, 50, 100)
-"""When garbage is looked for: after so many new objects, and among those that have survived much more seldom."""
-
-
 class Tape(NamedTuple):
     """The folder into which exchanges are recorded, or the one out of which they are played; None for neither."""
 
@@ -165,7 +161,6 @@ def hold(
     tape: Tape = Tape(),  # noqa: B008
 ) -> int:
     """One night in the real world; the exit code, forgiven or not."""
-    import gc
     import os
     import signal
     from importlib.util import find_spec
@@ -178,17 +173,11 @@ def hold(
     os.close(descriptor)
     # A terminal that is closed takes the display with it, not the night.
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # What is here by now stays, and of what comes little goes round in circles: to look for those again and again
-    # would make everybody wait, the longer the more conversations are held.
-    often = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(*_SELDOM)
     try:
         loop = {"use_uvloop": find_spec("uvloop") is not None}
-        return anyio.run(_hold, sources, options, outputs, report, forgiven, tape, backend_options=loop)
+        with garbage_seldom():
+            return anyio.run(_hold, sources, options, outputs, report, forgiven, tape, backend_options=loop)
     finally:
-        gc.set_threshold(*often)
-        gc.unfreeze()
         signal.signal(signal.SIGHUP, before)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +24,7 @@ from runner.night import Ready
 from runner.outputs import Reading
 from runner.plan import Cell, who_of
 from runner.progress.display import Display, Log
-from runner.progress.picture import NOTHING_KNOWN, Picture, Rest, bills, name_of, picture
+from runner.progress.picture import NOTHING_KNOWN, Counts, Picture, Rest, bills, name_of, picture
 from runner.progress.words import (
     amount,
     begun_text,
@@ -59,6 +61,10 @@ Report = Callable[[Mapping[str, Any]], None]
 """Takes what happened as data, for programs."""
 
 
+_Unbegun = Counter[tuple[Status, str | None]]
+"""How many have ended without having begun, and how."""
+
+
 @dataclass(slots=True)
 class _Run:
     """A run that is watched: what it has not told yet."""
@@ -71,16 +77,26 @@ class _Run:
     """The conversations that this life is to hold and that have not ended."""
     settled: frozenset[str]
     """Those who listen and had come to an end before this life: what became of them was told then."""
+    counts: Counts = field(init=False)
+    _changed: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counts = Counts(self.session)
+        self._changed = self.session.journal.state.follow()
 
     def ended(self) -> list[Cell]:
-        """Those that have ended since the last time."""
-        cells = self.session.journal.state.cells
-        found = [
-            c for id_, c in self.open.items() if id_ in cells and cells[id_].status and not self._is_listened_to(c)
-        ]
+        """Those that have ended since the last time, in plan order."""
+        state, plan = self.session.journal.state, self.session.plan
+        ids = set()
+        for id_ in self._changed:
+            heard = None if id_ in plan.by_id else plan.aside(id_)
+            ids.add(id_ if heard is None else heard[0].id)
+        self._changed.clear()
+        found = [self.open[id_] for id_ in ids & self.open.keys()]
+        found = [cell for cell in found if state.of(cell.id).status and not self._is_listened_to(cell)]
         for cell in found:
             del self.open[cell.id]
-        return found
+        return sorted(found, key=lambda cell: cell.index)
 
     def _is_listened_to(self, cell: Cell) -> bool:
         """True while somebody is still to comment on what is complete."""
@@ -185,7 +201,7 @@ class Progress:
                 before = anyio.current_time()
                 now_at = [run.session.journal.seq for run in self._runs]
                 now = anyio.current_time()
-                seen = picture(self._sessions, gate, now, self._forecast)
+                seen = picture(self._counts, gate, now, self._forecast)
                 self._tell_lanes(seen, now)
                 if now_at != seqs:
                     seqs = now_at
@@ -201,10 +217,12 @@ class Progress:
         finally:
             # The life is over, and everything of it is on disk: what ended since the last look has not been told.
             now = anyio.current_time()
-            self._tell_lanes(picture(self._sessions, gate, now), now)
+            self._tell_lanes(picture(self._counts, gate, now), now)
             self._tell_refused(at_the_end=True)
             for run in self._runs:
-                self._tell_of_ended(run, run.ended())
+                unbegun = _Unbegun()
+                self._tell_of_ended(run, run.ended(), unbegun)
+                self._tell_unbegun(run, unbegun)
             self._tell_better()
             self._tell_pending()
             self._display.close()
@@ -235,6 +253,10 @@ class Progress:
     @property
     def _sessions(self) -> list[Session]:
         return [run.session for run in self._runs]
+
+    @property
+    def _counts(self) -> list[Counts]:
+        return [run.counts for run in self._runs]
 
     # -- telling ---------------------------------------------------------------------------------------------------
 
@@ -273,27 +295,35 @@ class Progress:
 
     async def _tell_ended(self) -> None:
         for run in self._runs:
-            ended = run.ended()
-            if ended:
-                try:
-                    await run.session.journal.flushed()
-                except StorageError:
-                    pass  # the night says itself what could not be kept
-                self._tell_of_ended(run, ended)
+            ended, told, unbegun = run.ended(), 0, _Unbegun()
+            try:
+                if ended:
+                    with suppress(StorageError):  # the night says itself what could not be kept
+                        await run.session.journal.flushed()
+                while told < len(ended):
+                    self._tell_of_ended(run, ended[told : told + _CELLS_AT_ONCE], unbegun)
+                    told += _CELLS_AT_ONCE
+                    await anyio.lowlevel.checkpoint()
+            finally:
+                self._tell_of_ended(run, ended[told:], unbegun)
+                self._tell_unbegun(run, unbegun)
 
-    def _tell_of_ended(self, run: _Run, ended: Sequence[Cell]) -> None:
-        unbegun: dict[tuple[Status, str | None], int] = {}
+    def _tell_of_ended(self, run: _Run, ended: Sequence[Cell], unbegun: _Unbegun) -> None:
         for cell in ended:
-            row, progress = run.reading.row(cell), run.session.journal.state.of(cell.id)
-            if row.status == "failed":
+            status, reason = run.reading.status(cell)
+            has_begun = run.session.journal.state.of(cell.id).started is not None
+            if status == "failed":
                 self._failed.append((run, cell))
-            waits = row.status == "pending" and row.reason is not None
+            waits = status == "pending" and reason is not None
             if waits:
-                key = run.name, row.reason or ""
+                key = run.name, reason or ""
                 self._pending[key] = self._pending.get(key, 0) + 1
-            if progress.started is None:
-                unbegun[row.status, row.reason] = unbegun.get((row.status, row.reason), 0) + 1
-            else:
+            if not has_begun:
+                unbegun[status, reason] += 1
+                if self._report is None:
+                    continue  # there may be very many of them, and nobody wants to know more
+            row = run.reading.row(cell)
+            if has_begun:
                 name = f"{run.name} " if len(self._runs) > 1 else ""
                 line = ended_text(row, self._failed_at(run, cell))
                 self._tell_of(run, line, to_person=False)
@@ -305,6 +335,8 @@ class Progress:
                         what = f"{cell.name}: {who_of(one.aside)}: {one.status}: {short(one.reason or '')}"
                         self._tell_of(run, what)
             self._send(conversation_data(self._of(run.reading), cell, row))
+
+    def _tell_unbegun(self, run: _Run, unbegun: _Unbegun) -> None:
         for (status, reason), number in unbegun.items():
             what = f"{counted(number, 'conversation')} not begun: {status}: {short(reason or '')}"
             self._tell_of(run, f"{run.name}: {what}", to_person=status != "pending")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from runner.conversation import STATUSES, Conversation, Status
 from runner.forecast import AT_MOST, expecting, loads
@@ -90,8 +91,62 @@ class Forecast:
 NOTHING_KNOWN: Final = Forecast()
 
 
-def picture(sessions: Sequence[Session], gate: Gate, now: float, forecast: Forecast = NOTHING_KNOWN) -> Picture:
+class Stand(NamedTuple):
+    """What is counted of one conversation."""
+
+    status: Status | None
+    early: bool = False
+    truncated: int = 0
+    refused: int = 0
+
+
+_OPEN: Final = Stand(None)
+
+
+class Counts:
+    """The conversations of a session in numbers that follow what changes: a look costs the same however many there are.
+
+    What has not come to an end is still open where the life is about it, and left out where it is not.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._state = session.journal.state
+        self._changed = self._state.follow()
+        self._selected = frozenset(cell.id for cell in session.selected)
+        self._stands: dict[str, Stand] = {}
+        self.ended: Counter[Status] = Counter(dict.fromkeys(STATUSES, 0))
+        self.stopped_early = self.truncated = self.refused = 0
+        self.still_open = len(self._selected)
+        self.left_out = len(session.plan.cells) - self.still_open
+        self._changed |= session.plan.by_id.keys() & self._state.cells.keys()
+
+    def follow(self) -> Counts:
+        """Take in what has changed."""
+        for id_ in self._changed & self.session.plan.by_id.keys():
+            self._count(id_, self._stands.get(id_, _OPEN), -1)
+            progress = self._state.of(id_)
+            early = progress.status == "complete" and progress.reason is not None
+            self._stands[id_] = Stand(progress.status, early, progress.truncated, progress.refused)
+            self._count(id_, self._stands[id_], 1)
+        self._changed.clear()
+        return self
+
+    def _count(self, id_: str, stand: Stand, times: int) -> None:
+        self.stopped_early += times * stand.early
+        self.truncated += times * stand.truncated
+        self.refused += times * stand.refused
+        if stand.status is not None:
+            self.ended[stand.status] += times
+        elif id_ in self._selected:
+            self.still_open += times
+        else:
+            self.left_out += times
+
+
+def picture(counts: Sequence[Counts], gate: Gate, now: float, forecast: Forecast = NOTHING_KNOWN) -> Picture:
     """How the night stands at this moment."""
+    sessions = [one.session for one in counts]
     stopped: dict[str, None] = {}
     for session in sessions:
         for alias, lane in session.lanes.items():
@@ -100,7 +155,7 @@ def picture(sessions: Sequence[Session], gate: Gate, now: float, forecast: Forec
                 stopped[reason] = None
     return Picture(
         tuple(_lane_row(lane, sessions, gate, now) for lane in gate.lanes),
-        tuple(_run_row(session, gate, forecast.rests.get(name_of(session))) for session in sessions),
+        tuple(_run_row(one.follow(), gate, forecast.rests.get(name_of(one.session))) for one in counts),
         forecast.seconds_left,
         None if gate.closed is None else gate.closed.reason,
         tuple(stopped),
@@ -139,36 +194,20 @@ def _lane_row(lane: Lane, sessions: Sequence[Session], gate: Gate, now: float) -
     )
 
 
-def _run_row(session: Session, gate: Gate, rest: Nanos | None) -> RunRow:
-    state, cells = session.journal.state, session.plan.cells
-    ended = dict.fromkeys(STATUSES, 0)
-    stopped_early = truncated = refused = still_open = 0
-    selected = {cell.id for cell in session.selected}
-    left_out = 0
-    for cell in cells:
-        progress = state.cells.get(cell.id)
-        if progress is not None:
-            truncated += progress.truncated
-            refused += progress.refused
-        if progress is not None and progress.status is not None:
-            ended[progress.status] += 1
-            stopped_early += progress.status == "complete" and progress.reason is not None
-        elif cell.id in selected:
-            still_open += 1
-        else:
-            left_out += 1
+def _run_row(counts: Counts, gate: Gate, rest: Nanos | None) -> RunRow:
+    session, state = counts.session, counts.session.journal.state
     # At the end of the life those that never began get their status while they are still on the roster.
-    waiting = min(still_open, len(session.roster.waiting))
+    waiting = min(counts.still_open, session.roster.unbegun)
     return RunRow(
         name=name_of(session),
-        total=len(cells),
-        ended=ended,
-        under_way=still_open - waiting,
+        total=len(session.plan.cells),
+        ended=dict(counts.ended),
+        under_way=counts.still_open - waiting,
         waiting=waiting,
-        left_out=left_out,
-        stopped_early=stopped_early,
-        truncated=truncated,
-        refused=refused,
+        left_out=counts.left_out,
+        stopped_early=counts.stopped_early,
+        truncated=counts.truncated,
+        refused=counts.refused,
         settled=state.run.settled,
         assumed=state.run.assumed,
         reserved=state.run.reserved,
