@@ -366,14 +366,13 @@ def _ending(plan: Plan, rows: Sequence[Row], lanes: Mapping[str, _Lane], rooms: 
     """When a run of these is expected to end."""
     calling = sorted((row for row in rows if row.order), key=lambda row: row.index)
     most: Counter[str] = Counter()
-    acts: dict[int, Act] = {}
+    steps: dict[int, Mapping[str, Step]] = {}
     for row, number in _alike(calling):
         most.update({name: number * cost for name, cost in _shares(plan, row, row.most).items()})
-        steps = {alias: _step(plan, row, alias, lanes, known) for alias in row.expected}
-        acts[id(row.expected)] = Act(row.order, steps, row.standing == "unfinished")
+        steps[id(row.expected)] = {alias: _step(plan, row, alias, lanes, known) for alias in row.expected}
     is_tight = any(most[room.name] > room.left for room in rooms)
     ending = rehearse(
-        [acts[id(row.expected)] for row in calling],
+        [Act(row.order, steps[id(row.expected)], row.standing == "unfinished") for row in calling],
         {name: lane.limits for name, lane in lanes.items()},
         {room.name: room.left for room in rooms} if is_tight else {},
     )
