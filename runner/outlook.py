@@ -8,7 +8,7 @@ or waits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -291,6 +291,16 @@ def _pace_source(known: Mapping[str, Mean | None]) -> str:
 # --- money and time ----------------------------------------------------------------------------------------------
 
 
+def _alike(rows: Iterable[Row]) -> list[tuple[Row, int]]:
+    """The first of each that are alike, and how many they are: their figures come from one and the same place."""
+    firsts: dict[int, Row] = {}
+    numbers: Counter[int] = Counter()
+    for row in rows:
+        firsts.setdefault(id(row.expected), row)
+        numbers[id(row.expected)] += 1
+    return [(row, numbers[place]) for place, row in firsts.items() if row.expected]
+
+
 def _shares(plan: Plan, row: Row, loads: Mapping[str, Load]) -> dict[str, Nanos]:
     """What a conversation takes of each ceiling, by the ceiling's name."""
     found: Counter[str] = Counter()
@@ -304,8 +314,8 @@ def _shares(plan: Plan, row: Row, loads: Mapping[str, Load]) -> dict[str, Nanos]
 def _rooms(plan: Plan, state: State, rows: Sequence[Row], counted: Counted) -> Iterator[Room]:
     budget = plan.budget
     needed: Counter[str] = Counter()
-    for row in rows:
-        needed.update(_shares(plan, row, row.expected))
+    for row, number in _alike(rows):
+        needed.update({name: number * cost for name, cost in _shares(plan, row, row.expected).items()})
     if budget.run is not None:
         yield Room("run", budget.run, state.run.held, needed["run"])
     for name, most, held in (("day", budget.day, counted.day), ("month", budget.month, counted.month)):
@@ -356,19 +366,13 @@ def _ending(plan: Plan, rows: Sequence[Row], lanes: Mapping[str, _Lane], rooms: 
     """When a run of these is expected to end."""
     calling = sorted((row for row in rows if row.order), key=lambda row: row.index)
     most: Counter[str] = Counter()
-    kinds: dict[tuple[int, bool], Act] = {}
-    acts: list[Act] = []
-    for row in calling:
-        most.update(_shares(plan, row, row.most))
-        # Those that differ by their repeat alone have their figures from one and the same place.
-        kind = id(row.expected), row.standing == "unfinished"
-        if kind not in kinds:
-            steps = {alias: _step(plan, row, alias, lanes, known) for alias in row.expected}
-            kinds[kind] = Act(row.order, steps, row.standing == "unfinished")
-        acts.append(kinds[kind])
+    steps: dict[int, Mapping[str, Step]] = {}
+    for row, number in _alike(calling):
+        most.update({name: number * cost for name, cost in _shares(plan, row, row.most).items()})
+        steps[id(row.expected)] = {alias: _step(plan, row, alias, lanes, known) for alias in row.expected}
     is_tight = any(most[room.name] > room.left for room in rooms)
     ending = rehearse(
-        acts,
+        [Act(row.order, steps[id(row.expected)], row.standing == "unfinished") for row in calling],
         {name: lane.limits for name, lane in lanes.items()},
         {room.name: room.left for room in rooms} if is_tight else {},
     )

@@ -72,8 +72,7 @@ class Ending(NamedTuple):
 def rehearse(acts: Sequence[Act], lanes: Mapping[str, Limits], rooms: Mapping[str, Nanos]) -> Ending | None:
     """When a night ends; None for one that is too large to be played through.
 
-    `acts` are in plan order; those that are alike may be one. `rooms` say what is left of each ceiling in reach, and
-    there are none where there is money for all.
+    `acts` are in plan order. `rooms` say what is left of each ceiling, and there are none where there is money for all.
     """
     calls = sum(len(act.calls) for act in acts)
     part = max(1, -(-calls // MOST_CALLS))
@@ -185,7 +184,7 @@ class _Rehearsal:
         self._lanes = {name: _Lane(limits, left=limits.rpd or inf) for name, limits in lanes.items()}
         self._rooms = {name: _Room(left) for name, left in rooms.items()}
         self._rng = rng
-        self._costs: dict[int, Counter[str]] = {}
+        self._costs: dict[tuple[int, int], Counter[str]] = {}
         self._rests = [act.seconds for act in acts]
         self._said = [0] * len(acts)
         self._begun = [False] * len(acts)
@@ -298,11 +297,13 @@ class _Rehearsal:
     def _takes(self, number: int) -> Counter[str]:
         """What a conversation is expected to take of each ceiling."""
         act = self._acts[number]
-        if id(act) not in self._costs:
-            found = self._costs[id(act)] = Counter()
+        # Those that are alike have their calls and steps from one and the same place.
+        key = id(act.calls), id(act.steps)
+        if key not in self._costs:
+            found = self._costs[key] = Counter()
             for step in (act.steps[model] for model in act.calls):
                 found.update({name: step.cost for name in step.ceilings if name in self._rooms})
-        return self._costs[id(act)]
+        return self._costs[key]
 
     def _short_of(self, number: int) -> str | None:
         """The ceiling that leaves no room for a conversation that would begin."""

@@ -40,6 +40,9 @@ _FIRST_TURNS: Final = 8
 _CLOSE: Final = 0.97
 """What is expected misses by so much: who waited until it is known for sure would often begin when all others end."""
 
+_MOVED: Final = 0.1
+"""From such a part on a change of how long a model takes makes another order."""
+
 
 class _Estimate(NamedTuple):
     """What a conversation is expected to cost."""
@@ -73,6 +76,10 @@ class _Shelf:
     rest: _Rest
     begun: bool
     """In an earlier life."""
+    lane: Lane
+    """That of the first call."""
+    lanes: frozenset[str]
+    """The names of all that they use."""
     cells: deque[Cell] = field(default_factory=deque)
 
 
@@ -133,6 +140,10 @@ class Roster:
         self._bound: Counter[str] = Counter()
         self._heard = 0
         """How often a model has answered."""
+        self._freed = 0
+        """How often a model was heard, or given up, that was being tried out."""
+        self._in_vain: dict[str, int] = {}
+        """By lane: how often that had been when nobody was found who may begin and comes there later."""
         self.tight = self._in_reach(missing, AT_MOST)
         """True when a ceiling is in reach, so that money decides who begins."""
         self._paces = self._measured()
@@ -140,12 +151,13 @@ class Roster:
         for cell in missing:
             likeness = plan.likeness(cell, self._state.cells)
             if likeness not in shelves:
-                shelves[likeness] = _Shelf(self._rest(cell), bool(self._state.of(cell.id).replies))
+                rest, begun = self._rest(cell), bool(self._state.of(cell.id).replies)
+                names = frozenset(lanes[alias].name for alias in rest.calls)
+                shelves[likeness] = _Shelf(rest, begun, lanes[rest.first.alias], names)
             shelves[likeness].cells.append(cell)
         for shelf in shelves.values():
-            first = self._lanes[shelf.rest.first.alias].name
-            self._waiting.setdefault(first, []).append(shelf)
-            for name in self._names(shelf.rest) - {first}:
+            self._waiting.setdefault(shelf.lane.name, []).append(shelf)
+            for name in shelf.lanes - {shelf.lane.name}:
                 self._coming.setdefault(name, []).append(shelf)
         self._sort()
         self._ample = self.tight and not self._in_reach(missing, expecting(self._mean))
@@ -171,10 +183,6 @@ class Roster:
     def first_lane(self, cell: Cell) -> Lane:
         """The lane of the first call that is still to be made, as far as can be told before it is."""
         return self._lanes[self._rest(cell).first.alias]
-
-    def _names(self, rest: _Rest) -> frozenset[str]:
-        """The lanes that it uses."""
-        return frozenset(self._lanes[alias].name for alias in rest.calls)
 
     def _rest(self, cell: Cell) -> _Rest:
         conversation = self._plan.conversation(cell)
@@ -226,8 +234,8 @@ class Roster:
 
     def _take(self, shelf: _Shelf, cell: Cell) -> None:
         """Take a conversation off its shelf, which has its turn by the next one on it."""
-        first = self._lanes[shelf.rest.first.alias].name
-        queues = [self._waiting[first], *(self._coming[name] for name in self._names(shelf.rest) - {first})]
+        first = shelf.lane.name
+        queues = [self._waiting[first], *(self._coming[name] for name in shelf.lanes - {first})]
         for queue in queues:
             del queue[bisect_left(queue, self._turn(shelf), key=self._turn)]
         shelf.cells.remove(cell)
@@ -257,12 +265,14 @@ class Roster:
         """
         if self._closed or self.tight or lane.slots == inf or self._bound[lane.name] >= FED * lane.slots:
             return None
-        shelf = self._first_that_may(
-            shelf
-            for shelf in self._coming.get(lane.name, ())
-            if self._lanes[shelf.rest.first.alias].limits.resident is None
-        )
-        return None if shelf is None else (self._lanes[shelf.rest.first.alias], self._beginning(shelf))
+        if self._in_vain.get(lane.name) == self._freed:
+            return None
+        coming = self._coming.get(lane.name, ())
+        shelf = self._first_that_may(shelf for shelf in coming if shelf.lane.limits.resident is None)
+        if shelf is None:
+            self._in_vain[lane.name] = self._freed
+            return None
+        return shelf.lane, self._beginning(shelf)
 
     @property
     def _closed(self) -> bool:
@@ -274,8 +284,8 @@ class Roster:
         def begin(beginning: Beginning) -> None:
             assert self.spawn is not None
             self._take(shelf, cell)
-            self._bound_for[cell.id] = self._names(shelf.rest)
-            self._bound.update(self._bound_for[cell.id])
+            self._bound_for[cell.id] = shelf.lanes
+            self._bound.update(shelf.lanes)
             for alias in self._unheard(cell):
                 self._finding_out.setdefault(alias, cell.id)
             for _, alias in cell.models:
@@ -305,12 +315,14 @@ class Roster:
     def answered(self, alias: str) -> None:
         """A model has answered, well or not: the others with it may begin."""
         self._answers.add(alias)
-        self._trying.pop(alias, None)
+        self._freed += self._trying.pop(alias, None) is not None
         self._heard += 1
         # Each time that twice as many have: the means move less and less, and a large plan is not put in order often.
         if not self.tight and self._heard & (self._heard - 1) == 0:
-            self._paces = self._measured()
-            self._sort()
+            paces = self._measured()
+            if any(abs(pace - self._paces[alias]) > _MOVED * self._paces[alias] for alias, pace in paces.items()):
+                self._paces = paces
+                self._sort()
 
     def parked(self, cell: Cell) -> str | None:
         """Why one of its models is not called any more; None when all are."""
@@ -358,7 +370,10 @@ class Roster:
         self._ahead.pop(cell.id, None)
         self._bound.subtract(self._bound_for.pop(cell.id, ()))
         self._finding_out = {alias: one for alias, one in self._finding_out.items() if one != cell.id}
-        self._trying = {alias: one for alias, one in self._trying.items() if one != cell.id}
+        tried = [alias for alias, one in self._trying.items() if one == cell.id]
+        for alias in tried:
+            del self._trying[alias]
+        self._freed += len(tried)
 
     def _uncount(self, cell: Cell) -> None:
         for name, amount in self._rests.pop(cell.id, []):

@@ -24,7 +24,7 @@ from scripts.benchmarks.figures import Figure, Told
 from scripts.benchmarks.growth import cpu_at, decades
 from scripts.benchmarks.jobs import talks
 from scripts.benchmarks.lag import lags, part
-from scripts.benchmarks.makespan import lower_bounds
+from scripts.benchmarks.makespan import lower_bounds, never_idle
 from scripts.benchmarks.processes import ROOT, Ground, Sample
 from scripts.benchmarks.server import Bucket, Window
 from scripts.benchmarks.throughput import group_sizes
@@ -106,6 +106,12 @@ def test_the_least_that_a_night_can_take_is_by_lanes_and_by_conversations() -> N
     found = lower_bounds(drawn, 3)
     assert (found["swift"], found["slow"], found["brisk"]) == (1.0, 2.0, 0.0)
     assert found["one conversation"] == 7.0
+
+
+def test_a_lane_that_is_never_without_a_call_ends_with_the_last_of_them() -> None:
+    """Each slot takes the next call as soon as it is free; a long one that comes last is waited for by all."""
+    assert never_idle([("slow", n, 1.0) for n in range(4)] + [("slow", 5, 6.0), ("swift", 6, 7.5)], 2) == 8.0
+    assert never_idle([("slow", 5, 6.0)] + [("slow", n, 1.0) for n in range(4)], 2) == 6.0
 
 
 def test_the_share_of_a_limit_is_counted_between_two_moments() -> None:

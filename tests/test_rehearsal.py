@@ -46,11 +46,11 @@ def test_who_takes_longest_begins_first() -> None:
 
 
 def test_who_has_begun_in_an_earlier_life_goes_first() -> None:
-    """One slot, and a ceiling that allows two calls: the one that has begun is finished, and a new one is left."""
+    """The ceiling allows three calls: who has begun is finished, and two new ones of one call each are left."""
     steps = priced(10)
-    acts = [act("x", steps), act("x", steps), act("x", steps, begun=True)]
-    found = rehearse(acts, {"p": Limits(concurrency=1)}, {"run": 20})
-    assert found == Ending(4.0, 1, "run: its ceiling is reached")
+    acts = [act("x", steps), act("x", steps), act("xxx", priced(10), begun=True)]
+    found = rehearse(acts, {"p": Limits(concurrency=1)}, {"run": 30})
+    assert found == Ending(6.0, 2, "run: its ceiling is reached")
 
 
 def test_a_limit_of_the_minute_spreads_the_calls() -> None:
@@ -84,11 +84,10 @@ def test_no_more_calls_fly_than_the_money_can_reserve() -> None:
 def test_a_lane_that_would_lie_idle_is_fed() -> None:
     """`q` is reached by way of `p` alone: who goes there begins although others stand in line for `p`."""
     lanes = {"p": Limits(concurrency=1), "q": Limits(concurrency=1), "r": Limits(concurrency=9)}
-    steps = {"x": Step("p", 1.0), "y": Step("q", 9.0), "z": Step("r", 1.0)}
-    acts = [act("zxzxzxzx", steps, begun=True), *(act("zxzxzxzx", steps) for _ in range(9)), act("xy", steps)]
-    found = rehearse(acts, lanes, {})
-    assert found is not None
-    assert found.seconds < 45.0
+    steps = {"x": Step("p", 1.0), "y": Step("q", 20.0), "z": Step("r", 1.0)}
+    crowd = [act("zx" * 15, steps) for _ in range(3)]
+    found = rehearse([act("x" * 30, steps), *crowd, act("xy", steps)], lanes, {})
+    assert found == Ending(76.0)  # all the calls of `p`; 20 more if nobody began while others stand in line there
 
 
 def test_a_night_of_calls_that_differ_ends_later_than_one_of_calls_that_are_all_alike() -> None:

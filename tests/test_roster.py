@@ -223,6 +223,28 @@ def test_for_a_lane_that_lies_idle_conversations_begin_that_come_to_it_later() -
     assert begun("0.1", 9) == []
 
 
+def test_those_who_come_to_an_idle_lane_wait_while_its_model_is_tried_out() -> None:
+    """One begins, and the others when the model has answered, or when whoever tried it has ended without."""
+
+    def script(table: Table) -> None:
+        roster = table.roster(answered=["x", "y"])
+
+        def begun() -> int:
+            table.begun.clear()
+            while (found := roster.next_towards(table.lanes["z"])) is not None:
+                first, begin = found
+                begin(Beginning(table.gate, first))
+            return len(table.begun)
+
+        assert [begun(), begun()] == [1, 0]
+        roster.release(table.plan.cells[0])
+        assert [begun(), begun()] == [1, 0]
+        roster.answered("z")
+        assert begun() == 7
+
+    at_table("100", script, PACES.replace("repeat: 2", "repeat: 9"))
+
+
 BOTH_WAYS = (
     JOB[: JOB.index("pairings:")] + "pairings: [{{prompt: one, a: [x, y], b: [x, y], match: distinct, repeat: 2}}]"
 )
