@@ -273,7 +273,7 @@ def test_a_branch_has_a_box_for_what_is_new(through: int, sources: list[str], du
     assert look(disk, branch(through, *sources)) == Letter(["First.", "Second.", "Third."][due - 1], "box/it.md")
 
 
-def ran(tmp_path: Path, script: str, seconds: float = 20.0) -> Ran:
+def ran(tmp_path: Path, script: str, seconds: float = 100.0) -> Ran:
     async def main() -> Ran:
         environ: dict[str, str | None] = {"ADDED": "there", "HIDDEN_FROM_IT": None}
         return await RealPrograms().run(["/bin/sh", "-c", script], b"given", environ, tmp_path, seconds)
@@ -301,7 +301,7 @@ LISTED: Final = Path("/proc/self/stat").exists()
 
 def is_gone(process: int) -> bool:
     """True when it has ended, as a killed process has a moment later, although nobody may have waited for it."""
-    for _ in range(200):
+    for _ in range(10_000):
         try:
             os.kill(process, 0)
             if LISTED and b") Z " in Path(f"/proc/{process}/stat").read_bytes():

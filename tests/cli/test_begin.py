@@ -252,10 +252,10 @@ def test_sim_serves_until_it_is_interrupted_and_a_job_can_use_what_it_prints() -
             job = ["budget: 1", *pasted, "prompts: {p: {opening: Hello, rounds: 1}}", "pairings: [{a: ada, b: ada}]"]
             Path("job.yaml").write_text("\n".join(job) + "\n")
             assert tertulia("run", "job.yaml").code == 0
-            with urllib.request.urlopen(f"{base_url.removesuffix('/v1')}/sim/bill", timeout=10) as answer:
+            with urllib.request.urlopen(f"{base_url.removesuffix('/v1')}/sim/bill", timeout=100) as answer:
                 assert json.load(answer)["accepted"] == 2
             server.send_signal(signal.SIGINT)
-            _, err = server.communicate(timeout=30)
+            _, err = server.communicate(timeout=100)
         finally:
             server.kill()
     assert server.returncode == 0

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, cast
 
 import pytest
 
 from runner.conversation import Look, Transcript
 from runner.job import style_module
+from runner.job.styles import _once_too_long
 from runner.render import Links, StyleError, own_style
 from runner.render.style import OwnStyle
 
@@ -21,7 +23,13 @@ NOTHING = cast(Transcript, None)
 def style(folder: Path, source: str, longest: float = 0.2) -> OwnStyle:
     """A style of this text, with so little time that a test has enough."""
     (folder / "mine.py").write_text(source, encoding="utf-8")
-    return own_style(Look("mine.py"), lambda name: style_module(folder, name, longest=longest))
+    return own_style(Look("mine.py"), lambda name: hurried(style_module(folder, name, longest=60.0), longest))
+
+
+def hurried(module: ModuleType, longest: float) -> ModuleType:
+    """The same, with less time for each conversation than it had to be read: that may take as long as it takes."""
+    module.__dict__["render"] = _once_too_long(module.__dict__["render"].__wrapped__, longest)
+    return module
 
 
 CATCHES = """def render(t, links):
@@ -63,8 +71,9 @@ def test_a_style_that_was_interrupted_is_not_called_again(tmp_path: Path) -> Non
 
 def test_a_file_that_does_not_come_to_its_end_is_no_style(tmp_path: Path) -> None:
     """Its time counts from its first line."""
+    (tmp_path / "mine.py").write_text("while True: pass", encoding="utf-8")
     with pytest.raises(StyleError, match=r"^mine\.py:1: TooLong"):
-        style(tmp_path, "while True: pass")
+        own_style(Look("mine.py"), lambda name: style_module(tmp_path, name, longest=0.2))
 
 
 HANGS: Final = """import itertools
@@ -74,8 +83,9 @@ def render(t, links):
 HELD: Final = """import sys, time
 from pathlib import Path
 from runner.job import style_module, styles
+style = style_module(Path(sys.argv[1]), "mine.py")
 styles.LAST = 0.2
-style = style_module(Path(sys.argv[1]), "mine.py", longest=0.1)
+style.render = styles._once_too_long(style.render.__wrapped__, 0.1)
 print(style.render(None, None), flush=True)
 time.sleep(0.3)
 print("goes on", flush=True)

@@ -58,7 +58,7 @@ class Trap:
     """What happens at the `number`-th such call on a file of the outputs; no `thread` is started from that number on.
 
     `what` is the name of an error, or one of: `kill`, `kill half-way`, `kill after`, `interrupt`, `hang`,
-    `start a child`, `limit the file` (to a size in the middle of this write).
+    `stand still` (until it gets SIGCONT), `start a child`, `limit the file` (to a size in the middle of this write).
     """
 
     call: Literal["open", "write", "sync", "truncate", "replace", "remove", "make", "thread"]
@@ -118,6 +118,11 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
+
+    def stands_still(self) -> None:
+        """Wait until a trap has stopped it."""
+        found = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert found is not None and found.si_code == os.CLD_STOPPED, self.said
 
     def ended(self) -> int:
         """Its exit code, when it has one."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from runner.journal import FILE
-from tests.program.bench import Attempt, Bench, Lasts, Trap, a_bench, is_bounded, is_whole, names, texts
+from tests.program.bench import Attempt, Bench, Lasts, Trap, a_bench, is_bounded, is_whole, names, texts, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -75,6 +75,8 @@ class Life:
         self.heard_before = len(bench.engine.received)
         self.code, self.process = bench.done(traps=traps)
         assert len(self.process.sprung) == len(traps), (traps, self.process.said)
+        # What the process has heard to its end, the provider may note a moment later.
+        until(lambda: all(received.ended != "open" for received in bench.engine.received))
 
     def is_stopped(self, error: str) -> set[Attempt]:
         """The night ended for its journal's sake and said so; the attempts of which nobody knows what became."""

@@ -94,10 +94,11 @@ def test_a_torn_line_on_a_full_disk_is_cut_although_there_is_no_room_for_a_copy(
 def test_a_disk_without_names_left_keeps_the_journal_and_the_views_are_made_later(tmp_path: Path) -> None:
     """The run itself completes; exit 8 tells of its views, and `report` writes them when it can."""
     with a_bench_on(tmp_path, "size=16m") as (bench, disk):
-        process = bench.start()
-        bench.reached(process, 5)
+        process = bench.start(traps=[Trap("write", 5, "stand still")])
+        process.stands_still()
         room = os.statvfs(disk.seen)
         disk.change(f"nr_inodes={room.f_files - room.f_ffree}")
+        process.send(signal.SIGCONT)
         assert process.ended() == 8, process.said
         assert (
             "job/main: the views could not be written (No space left on device); the journal is sound" in process.said

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.nights import provider
-from tests.program.bench import MODELS, Bench, Process, Trap, a_bench, is_whole
+from tests.program.bench import (
+    MODELS,
+    Bench,
+    Process,
+    Trap,
+    a_bench,
+    in_flight,
+    is_bounded,
+    is_whole,
+    until,
+)
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
 
@@ -21,12 +31,18 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield made
 
 
-def done_with(bench: Bench, soft: int, hard: int) -> tuple[int, Process]:
-    """Run the job where a process may open so many files, and so many if it asks."""
+def start_with(bench: Bench, soft: int, hard: int) -> Process:
+    """Start the job where a process may open so many files, and so many if it asks."""
     bench.within = ("sh", "-c", f'ulimit -S -n {soft} && ulimit -H -n {hard} && exec "$@"', "sh")
-    done = bench.done()
+    process = bench.start()
     bench.within = ()
-    return done
+    return process
+
+
+def done_with(bench: Bench, soft: int, hard: int) -> tuple[int, Process]:
+    """The same, to its end."""
+    process = start_with(bench, soft, hard)
+    return process.ended(), process
 
 
 def most_in_flight(bench: Bench) -> int:
@@ -39,15 +55,23 @@ def most_in_flight(bench: Bench) -> int:
 
 
 @pytest.mark.fault(87)
-def test_a_low_limit_of_open_files_is_raised_where_it_may_be(bench: Bench) -> None:
+def test_a_low_limit_of_open_files_is_raised_where_it_may_be(tmp_path: Path) -> None:
     """64 for a start, more if one asks: all calls go out at once, and none fails for want of a descriptor."""
-    bench.change(provider(MODELS, latency={"first": 2.0}))
-    code, process = done_with(bench, soft=64, hard=1024)
-    assert code == 0, process.said
-    assert "at once and not" not in process.said
-    is_whole(bench, 0)
-    assert not bench.ledger().failures
-    assert most_in_flight(bench) > 64
+    slow = provider(MODELS, latency={"first": 0.5})
+    with a_bench(tmp_path, slow, limits={"concurrency": 72}, repeat=12, rounds=3) as bench:
+        process = start_with(bench, soft=64, hard=1024)
+        # Each model is tried out first. None answers any more from then on, so that all calls come to be in flight.
+        until(lambda: {one.model for one in bench.engine.received if one.ended == "finished"} == set(MODELS))
+        bench.change(provider(MODELS, latency={"first": 600}))
+        until(lambda: len(in_flight(bench.records())) == 72)
+        assert "at once and not" not in process.said
+        assert not bench.ledger().failures
+        process.killed()
+        lost = is_bounded(bench, 72)
+        bench.change(provider(MODELS, latency={"first": 0.005}))
+        code, process = bench.done()
+        assert code == 0, process.said
+        is_whole(bench, len(lost))
 
 
 @pytest.mark.fault(87)

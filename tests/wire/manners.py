@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ssl import SSLContext
 
@@ -72,6 +72,8 @@ class BadServer:
     scheme: str = "http"
     port: int = 0
     connections: int = 0
+    closed: int = 0
+    """So many of them it has closed again."""
     requests: list[Received] = field(default_factory=list)
 
     @property
@@ -96,6 +98,9 @@ async def serve(behave: Behaviour, tls: SSLContext | None = None) -> AsyncIterat
             pass  # the client left, or the test is over
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            seen.closed += 1
             tasks.discard(task)
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
