@@ -253,7 +253,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self.death is not None and not self.is_closed():
             tasks = asyncio.all_tasks(self)
             for task in tasks:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _unregister(task)
             _graves.extend((*tasks, *self._asyncgens, *self._ready))
         super().close()
 

@@ -21,7 +21,7 @@ from runner.events import Failed, Replied
 from tests.program.bench import KEY, Bench, a_bench, in_flight
 from tests.wire.manners import DONE, GOOD, STREAM_HEAD, BadServer, Behaviour, Connection, answer, chunk, chunked, serve
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 
 MIB = 1 << 20
 AT_ONCE = 2

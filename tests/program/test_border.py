@@ -18,7 +18,7 @@ import pytest
 from runner.journal import FILE
 from tests.program.bench import Attempt, Bench, Lasts, Trap, a_bench, is_bounded, is_whole, names, texts, until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 AT_ONCE = 3
 FREED: Lasts = "until something is removed"

@@ -19,7 +19,7 @@ from runner.world import RealDisk
 from tests.nights import Night, matrix, provider
 from tests.program.bench import MODELS, Bench, Process, Trap, a_bench
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 HABITS = provider(MODELS, latency={"first": 0.02, "spread": 0.5})
 SIZE: Final[Mapping[str, Any]] = {"repeat": 10, "rounds": 2, "max_tokens": 150, "limits": {"concurrency": 6}}

@@ -14,7 +14,7 @@ from tests.nights import provider
 from tests.program.bench import MODELS, Bench, Trap, a_bench, is_bounded, is_whole
 from tests.program.tiny import TinyDisk, a_tiny_disk
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 
 AT_ONCE = 3
 SPARE_KIB = 4096

@@ -12,7 +12,7 @@ import pytest
 from tests.nights import provider
 from tests.program.bench import MODELS, Bench, Trap, a_bench, is_bounded, is_whole, until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 AT_ONCE = 3
 

@@ -20,7 +20,7 @@ from tests.program.bench import (
     until,
 )
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from tests.nights import provider
 from tests.program.bench import MODELS, Bench, Trap, a_bench, in_flight, is_bounded, is_whole, until
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 
 AT_ONCE = 3
 

@@ -23,13 +23,13 @@ _ITEM: Final = re.compile(
     r"(?:Rounds completed|Rounds|Total cost|Model|System prompt|Date) ?: ?[^\s|]|System prompt ?:", re.IGNORECASE
 )
 _TOTAL: Final = re.compile(r"Total ?: ?[\d,]+ tokens", re.IGNORECASE)
-_BOLD_LETTER: Final = re.compile("[\U0001d400-\U0001d7ff]")
+_BOLD_LETTERS: Final = re.compile("([\U0001d400-\U0001d7ff]+)")
 
 
-class _Sign(NamedTuple):
-    """What stands on a line of the page, one character after the other, and how."""
+class _Piece(NamedTuple):
+    """What stands on a line of the page, one piece after the other, and how all of it is emphasised."""
 
-    character: str
+    text: str
     bold: bool
     italic: bool
 
@@ -96,10 +96,10 @@ def _text(token: Token) -> str:
     return "".join(child.content for child in token.children or [])
 
 
-def _lines(tokens: Sequence[Token], breaks: Collection[str]) -> Iterator[list[_Sign]]:
+def _lines(tokens: Sequence[Token], breaks: Collection[str]) -> Iterator[list[_Piece]]:
     """What stands on each line of the page or row of a table outside of quotes, however it came to be emphasised."""
     headed = 0
-    row: list[_Sign] | None = None
+    row: list[_Piece] | None = None
     for token in _unquoted(tokens):
         headed += token.nesting if token.type.partition("_")[0] in {"heading", "th"} else 0
         if token.type == "tr_open":
@@ -107,42 +107,44 @@ def _lines(tokens: Sequence[Token], breaks: Collection[str]) -> Iterator[list[_S
         elif token.type == "tr_close" and row is not None:
             yield row
             row = None
-        line: list[_Sign] = []
+        line: list[_Piece] = []
         if row and token.children:
-            line.append(_Sign("|", bold=False, italic=False))
+            line.append(_Piece("|", bold=False, italic=False))
         depths = {"strong": headed, "em": 0}
         for child in token.children or []:
             if child.type in breaks:
                 yield line
                 line = []
             elif child.type == "softbreak":
-                line.append(_Sign(" ", bold=False, italic=False))
+                line.append(_Piece(" ", bold=False, italic=False))
             depths[child.tag] = depths.get(child.tag, 0) + child.nesting
-            for character in child.content:
-                bold = depths["strong"] > 0 or _BOLD_LETTER.match(character) is not None
-                line.append(_Sign(character, bold, depths["em"] > 0))
+            if child.content:
+                bold, italic = depths["strong"] > 0, depths["em"] > 0
+                # Letters that look bold are it, whatever stands around them.
+                parts = [child.content] if bold else _BOLD_LETTERS.split(child.content)
+                line += [_Piece(text, bold or bool(odd % 2), italic) for odd, text in enumerate(parts) if text]
         if row is None:
             yield line
         else:
             row += line
 
 
-def _words(line: Sequence[_Sign]) -> str:
-    return " ".join(unicodedata.normalize("NFKC", "".join(sign.character for sign in line)).split())
+def _words(line: Sequence[_Piece]) -> str:
+    return " ".join(unicodedata.normalize("NFKC", "".join(piece.text for piece in line)).split())
 
 
-def _label(line: Sequence[_Sign]) -> str | None:
+def _label(line: Sequence[_Piece]) -> str | None:
     words = _words(line)
-    bold = all(sign.bold for sign in line if sign.character.strip(" :"))
+    bold = all(piece.bold for piece in line if piece.text.strip(" :"))
     return words.removesuffix(":").rstrip() if words.endswith(":") and bold else None
 
 
-def _statistic(line: Sequence[_Sign]) -> str | None:
+def _statistic(line: Sequence[_Piece]) -> str | None:
     words = _words(line)
-    first = next((sign for sign in line if not sign.character.isspace()), None)
+    first = next((piece for piece in line if not piece.text.isspace()), None)
     if first is None:
         return None
     if _TOTAL.match(words) or (first.bold and _ITEM.match(words)):
         return words
-    emphasised = all(sign.bold or sign.italic for sign in line if not sign.character.isspace())
+    emphasised = all(piece.bold or piece.italic for piece in line if not piece.text.isspace())
     return words if emphasised and _STATISTIC.fullmatch(words) else None

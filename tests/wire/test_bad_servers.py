@@ -46,7 +46,7 @@ def outcome_of(
             for _ in range(calls):
                 answers.append(await ask(wire, server.url, asked))
                 if closed_between:
-                    while server.closed < len(answers):
+                    while server.closed < len(answers):  # noqa: ASYNC110 - what it does on a connection tells nobody
                         await asyncio.sleep(0.001)
                     await asyncio.sleep(0.01)  # the client hears of it before this ends, however late that is
             return answers, server
