@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from math import sqrt
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
 
@@ -337,6 +337,7 @@ KINDS: Final[Mapping[str, type[Any]]] = {
     )
 }
 _FIELDS: Final = {kind: tuple(f.name for f in fields(event)) for kind, event in KINDS.items()}
+_TOLD: Final = {kind: attrgetter(*names) for kind, names in _FIELDS.items()}
 _LATER: Final = frozenset({"left_out"})
 """Fields that were not always there; where they say nothing new, a record is as it ever was."""
 _DEFAULTS: Final = {
@@ -367,13 +368,11 @@ _SHAPES: Final = {kind: _shape(event) for kind, event in KINDS.items()}
 
 def to_data(event: Event) -> dict[str, Any]:
     """The event as plain data, with what is empty left out."""
-    defaults = _DEFAULTS[event.kind]
-    data: dict[str, Any] = {}
-    for name in _FIELDS[event.kind]:
-        value = getattr(event, name)
-        if name in defaults and value == defaults[name] and type(value) is type(defaults[name]):
-            continue
-        data[name] = value
+    data = dict(zip(_FIELDS[event.kind], _TOLD[event.kind](event), strict=True))
+    for name, default in _DEFAULTS[event.kind].items():
+        value = data[name]
+        if value is default or (value == default and type(value) is type(default)):
+            del data[name]
     return data
 
 
