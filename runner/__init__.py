@@ -8,20 +8,21 @@ says, and that stands above it:
 | room            | what is in it                                      | may import
 |-----------------|----------------------------------------------------|----------------------------------------------
 | `money`         | whole nano-dollars, exact prices, what tokens cost | -
-| `world`         | the six seams: clock, disk, wire, randomness,      | -
+| `value`         | what is made with every call and never changed     | -
+| `world`         | the six seams: clock, disk, wire, randomness,      | value
 |                 | signals, other programs; the real ones             |
-| `call`          | one call and what can come back: `Reply` or        | money
+| `call`          | one call and what can come back: `Reply` or        | money, value
 |                 | `Failure`                                          |
 | `lines`         | files that only grow, of checksummed lines         | world
 | `foreign`       | text that others wrote, made safe to show and to   | world
 |                 | store                                              |
 | `stops`         | what ends a conversation before its last line:     | money
 |                 | rules over what was said                           |
-| `conversation`  | who speaks when, what each side is shown, what it  | call, money, stops
+| `conversation`  | who speaks when, what each side is shown, what it  | call, money, stops, value
 |                 | came to                                            |
 | `observers`     | what those who only listen have said, as far as it | conversation
 |                 | can be used                                        |
-| `events`        | what can happen, and `State`, the fold of it       | call, conversation, money
+| `events`        | what can happen, and `State`, the fold of it       | call, conversation, money, value
 | `talk`          | a conversation as far as it has come, with its     | conversation, events, observers, stops
 |                 | texts                                              |
 | `limits`        | lanes, and `choose`: who may go now; not one       | call, events, money

@@ -13,6 +13,7 @@ from re import compile as pattern
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from runner.money import Nanos, Rates
+from runner.value import value
 
 Finish: TypeAlias = Literal["ok", "truncated", "refused"]
 Kind: TypeAlias = Literal["refused", "empty", "context_cut", "error", "lost"]
@@ -28,7 +29,7 @@ _ALIKE: Final = pattern(r"(.)\1{7,}", DOTALL)
 """A run of one character, of which a token may hold any number."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Message:
     """One message of a view; a speaker's own lines are `assistant`, all else is `user`."""
 
@@ -38,7 +39,7 @@ class Message:
     """What the speaker thought before a line of its own, where it is to be told that again."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class View:
     """What one speaker is shown: its system text, and messages that alternate and end with `user`."""
 
@@ -77,7 +78,7 @@ class Timeouts:
     total: float = 1800.0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Call:
     """One attempt at one turn: everything that decides the bytes sent, and nothing that does not."""
 
@@ -106,7 +107,7 @@ class Call:
         return f"{self.cell}:{self.turn}:{self.attempt}"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Usage:
     """Tokens as the provider counted them: `input` includes cached tokens, `output` includes reasoning."""
 
@@ -146,7 +147,7 @@ class Reply:
             raise ValueError("a reply without visible text is a failure, not a reply")
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Failure:
     """No answer: what happened, how far it reaches, and what became of the money."""
 

@@ -28,6 +28,7 @@ from typing import Any, Final, Literal, TypeAlias
 from runner.call import Call, Message, Reasoning, Sampling, Timeouts, Usage, View, has_text
 from runner.money import Nanos, Rates
 from runner.stops import Rule
+from runner.value import value
 
 BEGINS: Final = "(The conversation begins.)"
 GO_ON: Final = "(Please go on.)"
@@ -363,7 +364,7 @@ def next_may_speak(names: Sequence[str]) -> str:
     return f"Next may speak: {', '.join(names)}. Answer with one name."
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Floor:
     """Somebody whose turn it is: who, at which line, and what is shown."""
 
@@ -421,7 +422,7 @@ def has_nothing_to_read(first: Line, context: str | None, opening: str | None) -
 # --- what it came to ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Turn:
     """One line of a transcript with its figures; what is unknown is None."""
 

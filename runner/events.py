@@ -29,30 +29,20 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from math import sqrt
 from operator import attrgetter, itemgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
 
 from runner.call import Finish, Kind, Money, Scope, Usage, fewest_tokens
 from runner.conversation import STATUSES, Conversation, Status
 from runner.money import Nanos, shown
+from runner.value import value
 
 LASTING: Final[frozenset[Status]] = frozenset({"complete", "failed"})
 """The statuses that a new life does not take up again by itself."""
 
 _WINDOW_SECONDS: Final = 60.0
 
-if TYPE_CHECKING:
-    from dataclasses import dataclass as happened
-else:
 
-    def happened(*, frozen: bool, slots: bool) -> Any:
-        """A dataclass that is frozen for the type checker alone, which sees all code there is.
-
-        At run time each field of a frozen one is set through a call of its own: half the time that a journal takes.
-        """
-        return dataclass(slots=slots, unsafe_hash=frozen)
-
-
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Opened:
     """A life began: one process working on the run, until `Closed` or a crash."""
 
@@ -82,7 +72,7 @@ class Opened:
     """What of those that are not at their end this life takes up; None for all. The others stay as they stand."""
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Sent:
     """A call may now leave: its reservation holds, and this line is durable before the request is sent."""
 
@@ -105,7 +95,7 @@ class Sent:
     """How many of the oldest lines the speaker was not shown."""
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Started:
     """The first byte came, with the provider's own id of the call."""
 
@@ -116,7 +106,7 @@ class Started:
     generation: str
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Replied:
     """A turn has its reply."""
 
@@ -140,7 +130,7 @@ class Replied:
     seconds: float | None = None
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Heard:
     """A line came from outside: out of an inbox, or from a file that was imported. It costs nothing here."""
 
@@ -169,7 +159,7 @@ class Heard:
     """When it was said, where the line came out of a file that was imported."""
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Noted:
     """What somebody made of a conversation came with it out of a file that was imported."""
 
@@ -182,7 +172,7 @@ class Noted:
     source: str
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Branched:
     """A conversation goes on with another one: its first lines are those of its origin."""
 
@@ -206,7 +196,7 @@ class Branched:
     """Role to `provider/model-id`: aliases may change, and this is what is meant. None in older journals."""
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Engaged:
     """An observer was asked to comment on the conversations of some prompts of a run, beside those of its job."""
 
@@ -220,7 +210,7 @@ class Engaged:
     """His model, where the job does not name it: its `provider`, its `id`, whether it is `free`, its `context`."""
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Failed:
     """One attempt failed. `cost` is what stays charged for it."""
 
@@ -250,7 +240,7 @@ class Failed:
     seconds: float | None = None
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Settled:
     """What a call has cost that was charged at its reservation became known afterwards."""
 
@@ -262,7 +252,7 @@ class Settled:
     evidence: str
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Stopped:
     """A conversation came to an end, or will not go on in this life."""
 
@@ -278,7 +268,7 @@ class Stopped:
     """How many that turn has had, as that file tells it."""
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Closed:
     """The life ended in order, with this exit code."""
 
@@ -290,7 +280,7 @@ class Closed:
     """What went wrong first in a style of the user's own, and where in it; the conversations are none the worse."""
 
 
-@happened(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Repaired:
     """Damaged lines stood here; whatever they had spent is counted at `cost`."""
 

@@ -24,6 +24,8 @@ import anyio
 import anyio.to_thread
 from anyio.abc import ByteReceiveStream
 
+from runner.value import value
+
 _Args = TypeVarTuple("_Args")
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -167,7 +169,7 @@ class Disk(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class HttpRequest:
     """A request as it leaves; a secret header is revealed by the wire alone."""
 
