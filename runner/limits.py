@@ -434,13 +434,12 @@ class Lane:
 
     def estimate(self, size: Size) -> tuple[float, float]:
         """Input and output tokens to charge at first for a call: what this provider is expected to count."""
-        per_byte = self.tokens_per_byte
-        if size.bytes > self._longest * _COMPARABLE:
-            per_byte = max(per_byte, _FIRST_TOKENS_PER_BYTE)
-        expected_input = size.counted + size.bytes * per_byte
-        max_tokens = size.max_tokens
+        per_byte, max_tokens = self.tokens_per_byte, size.max_tokens
         if self.limits.count == "reserved":
-            return expected_input, float(max_tokens)
+            if size.bytes > self._longest * _COMPARABLE:
+                per_byte = max(per_byte, _FIRST_TOKENS_PER_BYTE)
+            return size.counted + size.bytes * per_byte, float(max_tokens)
+        expected_input = size.counted + size.bytes * per_byte
         mean = max_tokens * _FIRST_SHARE if self._mean_output is None else self._mean_output * _USED_MARGIN
         return expected_input, min(float(max_tokens), mean)
 
@@ -499,13 +498,15 @@ class Lane:
         """Correct what a finished call holds, once its usage is known."""
         expected = self.estimate(size)
         if input_tokens is not None and size.bytes > 0:
+            per_byte = min(1.0, max(0.0, (input_tokens - size.counted) / size.bytes)) * 1.02
             self._longest = max(float(size.bytes), self._longest * _FORGOTTEN)
-            if size.bytes * _COMPARABLE >= self._longest:
-                per_byte = min(1.0, max(0.0, (input_tokens - size.counted) / size.bytes)) * 1.02
+            pace = 0.2
+            if self.limits.count == "reserved":
                 # Up at once and down slowly: what was thought too large is put right at the end, and what was thought
                 # too small is refused at the beginning.
                 pace = 1.0 if per_byte > self.tokens_per_byte else 0.1
-                self.tokens_per_byte += (per_byte - self.tokens_per_byte) * pace
+                pace = pace if size.bytes * _COMPARABLE >= self._longest else 0.0
+            self.tokens_per_byte += (per_byte - self.tokens_per_byte) * pace
         if output_tokens is not None:
             self._measured += 1
             mean = self._mean_output if self._mean_output is not None else size.max_tokens * _FIRST_SHARE
