@@ -178,7 +178,7 @@ class Roster:
     @property
     def unbegun(self) -> int:
         """How many those are."""
-        return sum(map(len, self._waiting.values()))
+        return sum(len(shelf.cells) for shelf in self._shelves())
 
     def first_lane(self, cell: Cell) -> Lane:
         """The lane of the first call that is still to be made, as far as can be told before it is."""
