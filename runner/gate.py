@@ -69,6 +69,8 @@ class Ask(Waiter):
 
     sent: Sent = field(kw_only=True)
     journal: Journal = field(kw_only=True)
+    ranked: Callable[[], tuple[int, ...]] | None = field(default=None, kw_only=True)
+    """Its rank by what is known now, where that may change while it waits."""
     answered: anyio.Event = field(default_factory=anyio.Event, kw_only=True)
     refusal: Refused | Smaller | None = None
     charged: Charged | None = None
@@ -312,6 +314,13 @@ class Gate:
             crowd.number -= 1
             if not crowd.number:
                 del self._crowds[ceiling]
+
+    def reorder(self) -> None:
+        """Put those who wait into the order that is known by now, so that all are ranked by the same."""
+        for queue in self._waiting.values():
+            for ask in queue:
+                ask.rank = ask.rank if ask.ranked is None else ask.ranked()
+            queue.sort(key=attrgetter("rank"))
 
     async def rest(self, seconds: float) -> None:
         """Pause before another attempt, unless the gate closes."""

@@ -323,6 +323,7 @@ class Roster:
             if any(abs(pace - self._paces[alias]) > _MOVED * self._paces[alias] for alias, pace in paces.items()):
                 self._paces = paces
                 self._sort()
+                self._gate.reorder()
 
     def parked(self, cell: Cell) -> str | None:
         """Why one of its models is not called any more; None when all are."""

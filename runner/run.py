@@ -416,9 +416,12 @@ class Session:
         price = self.prices[speaker.alias]
         reserved = ceiling(price, bound.tokens, call.max_tokens)
         least = _least_tokens(speaker, call)
+        talk = turn.held.talk
+        ranked = partial(self.roster.rank, turn.held.cell, talk.conversation, len(talk.history))
         return Ask(
             lane=self.lanes[speaker.alias],
-            rank=self.roster.rank(turn.held.cell, turn.held.talk.conversation, len(turn.held.talk.history)),
+            rank=ranked(),
+            ranked=ranked,
             reserved=reserved,
             least=reserved if least == call.max_tokens else ceiling(price, bound.tokens, least),
             ceilings=self.roster.over(turn.held.cell, speaker, turn.aside),

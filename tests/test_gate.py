@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -269,6 +270,24 @@ def test_a_slice_is_drawn_for_whoever_keeps_the_others_waiting() -> None:
     log = on_bench([lane], script).log
     assert log[0] == "large flies at 0.1"
     assert [line.split()[0] for line in log[1:]] == ["small0", "small1", "small2"]
+
+
+def test_those_who_wait_go_by_what_is_known_when_they_go() -> None:
+    """What was ranked by less is ranked anew with all the others, so that nobody is overtaken by old figures."""
+    lane = Lane("p", Limits(concurrency=1))
+    ranks = {"slow": 2, "quick": 1, "plain": 0}
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        for name in ("slow", "quick"):
+            ask = bench.ask(name, lane, ranks[name])
+            ask.ranked = partial(lambda of: (ranks[of],), name)
+            tasks.start_soon(bench.talk, ask)
+        tasks.start_soon(bench.talk, bench.ask("plain", lane, ranks["plain"]))
+        await anyio.lowlevel.checkpoint()
+        ranks["slow"] = -1
+        bench.gate.reorder()
+
+    assert [line.split()[0] for line in on_bench([lane], script).log] == ["slow", "plain", "quick"]
 
 
 def test_closing_refuses_those_who_wait_and_lets_those_who_fly_land() -> None:

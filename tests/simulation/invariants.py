@@ -7,6 +7,7 @@ answer of its own (its fold, its views, its check of itself), that answer is hel
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
@@ -20,6 +21,7 @@ from runner.journal import Scan, scan
 from runner.limits import PASSED_TOO_OFTEN
 from runner.money import dollars
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, reading_of
+from runner.plan import Cell
 from runner.run import EXIT_STORAGE
 from runner.verify import verify
 from runner.views import Views
@@ -529,17 +531,30 @@ _REFUSED_LATE: Final = 0.005
 
 def nobody_is_passed_over_for_ever(run: Run, lived: Lived) -> None:
     """I15: a large call waits for a few smaller ones, and then for no more of them."""
-    turns = {cell.id: len(run.generated(cell.id)) for cell in run.plan.cells}
-    large = max(turns, key=turns.__getitem__)
-    unsaid, passed = turns[large], 0
+    calls = {cell.id: _calls(run, cell) for cell in run.plan.cells}
+    large = max(calls, key=lambda id_: len(calls[id_]))
+    said = passed = 0
     for line in run.lines:
         if line.get("cell") == large:
             passed = 0
-            unsaid -= line["kind"] == "replied"
-        elif line["kind"] == "sent" and turns[line["cell"]] - line["turn"] + 1 <= unsaid:
-            passed += 1  # those who have more to say may go first
-        if unsaid and passed > PASSED_TOO_OFTEN + lived.slots:
+            said = line["turn"] if line["kind"] == "replied" else said
+        # Whoever takes longer may go first; with no more calls of any model, nobody does.
+        elif line["kind"] == "sent" and _left(calls[line["cell"]], line["turn"]) <= _left(calls[large], said + 1):
+            passed += 1
+        if _left(calls[large], said + 1) and passed > PASSED_TOO_OFTEN + lived.slots:
             broken("I15", f"{passed} calls went before the next of {run.plan.by_id[large].name}, which was there first")
+
+
+def _calls(run: Run, cell: Cell) -> list[tuple[int, str]]:
+    """The turns of a conversation that somebody has to be asked for, and whom."""
+    conversation = run.plan.conversation(cell)
+    lines = (line for line in conversation.lines if line.given is None)
+    return [(line.number, conversation.participant(line.role).alias) for line in lines]
+
+
+def _left(calls: Sequence[tuple[int, str]], turn: int) -> Counter[str]:
+    """How many calls of each model are left from this turn on."""
+    return Counter(alias for number, alias in calls if number >= turn)
 
 
 def a_dead_provider_slows_nobody(run: Run, without: Run) -> None:
