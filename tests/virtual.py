@@ -113,7 +113,7 @@ class _NoSelector(selectors.BaseSelector):
 
 _graves: Final[list[object]] = []
 """What killed processes were doing: kept until it is buried, because a collected coroutine would run its `finally`."""
-_GRAVES: Final = 30
+_GRAVES: Final = 10
 """So many are kept: to look for all that is suspended takes some milliseconds, and each may hold a whole world."""
 _HEAD: Final = 2 * ctypes.sizeof(ctypes.c_void_p)
 """The size of what the collector keeps before each object: two words, of which the second has the mark."""
