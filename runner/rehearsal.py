@@ -84,8 +84,8 @@ def rehearse(acts: Sequence[Act], lanes: Mapping[str, Limits], rooms: Mapping[st
     # Calls are not all alike, and a night is as long as those that come last: what is told is the middle of a few.
     is_even = not any(step.spread for act in acts for step in act.steps.values())
     times = 1 if is_even else max(1, min(_PLAYS, MOST_CALLS // max(1, calls)))
-    endings = sorted(_Rehearsal(acts, lanes, rooms, Random(seed)).play() for seed in range(times))
-    ending = endings[times // 2]
+    plays = (_Rehearsal(acts, lanes, rooms, Random(seed)).play() for seed in range(times))
+    ending = sorted(plays, key=lambda ending: (ending.seconds, ending.left))[times // 2]
     return ending._replace(left=ending.left * part)
 
 

@@ -194,7 +194,8 @@ BROKEN: Sequence[tuple[str, Behaviour, Call, str, str, str]] = [
     ("a chunk that is not whole", saying(HEADERS, chunked(HELLO)[:-20]), PATIENT, "lost", "assumed", "cut off"),
     ("no last chunk", saying(HEADERS, chunked(HELLO)), PATIENT, "lost", "assumed", "cut off"),
     ("no end after the finish reason", saying(HEADERS, chunked(GOOD)), PATIENT, "lost", "assumed", "cut off"),
-    ("nonsense for a chunk", saying(HEADERS, b"zz\r\nnot a chunk\r\n"), PATIENT, "lost", "assumed", ""),
+    # aiohttp hears nothing of such an end, not even that the connection is closed.
+    ("nonsense for a chunk", saying(HEADERS, b"zz\r\nnot a chunk\r\n"), FIRST, "lost", "assumed", ""),
     ("half a JSON, ended by closing", saying(TO_THE_END, b'{"choices":[{"mess'), PATIENT, "lost", "assumed", "JSON"),
     ("half a stream, ended by closing", saying(TO_THE_END, HELLO), PATIENT, "lost", "assumed", "finish reason"),
     ("a header of 1 MiB", saying(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 2**20), PATIENT, "lost", "assumed", ""),
