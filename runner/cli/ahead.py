@@ -403,10 +403,10 @@ def _minutes(ahead: Outlook) -> Iterator[str]:
     if ahead.ending.left:
         left = _counted(ahead.ending.left, "conversation")
         yield f"               about {left} will be left then; {one_line(ahead.ending.why or '')}"
-    yield f"               the longest conversation alone takes {_time(ahead.longest)}"
+    yield f"               the longest conversation alone takes about {_time(ahead.longest)}"
     for lane in ahead.lanes[:_NAMES]:
         bound = f"{_counted(lane.calls, 'call')}, bound by {lane.pace.bound}"
-        yield f"               {lane.lane}: at least {_time(lane.pace.minutes)} for {bound}"
+        yield f"               {lane.lane}: about {_time(lane.pace.minutes)} for {bound}"
     if len(ahead.lanes) > _NAMES:
         yield f"               ... and {len(ahead.lanes) - _NAMES:,} more lanes; --json lists all"
 
