@@ -207,6 +207,49 @@ class _Admission:
         self._gate.land(self._ask)
 
 
+class Turnstile:
+    """Lets those go on who come back: at once, or a moment later where very many come together.
+
+    So everybody else goes on in between. While nobody keeps it, it stands open.
+    """
+
+    def __init__(self) -> None:
+        self._through = 0
+        """How many went through since everybody else could go on."""
+        self._waiting: deque[anyio.Event] = deque()
+        """The first first."""
+        self._used = anyio.Event()
+        self._is_kept = False
+
+    async def pass_through(self) -> None:
+        """Go on when it is one's turn."""
+        self._used.set()
+        if not self._is_kept or (self._through < _BACK_AT_A_TIME and not self._waiting):
+            self._through += 1
+            return
+        turn = anyio.Event()
+        self._waiting.append(turn)
+        with anyio.CancelScope(shield=True):  # what has come and cost money is to be recorded
+            await turn.wait()
+
+    async def keep(self) -> None:
+        """Let through those who wait, a few at a time."""
+        self._is_kept = True
+        try:
+            while True:
+                await self._used.wait()
+                self._used = anyio.Event()
+                self._through = 0
+                while self._waiting and self._through < _BACK_AT_A_TIME:
+                    self._waiting.popleft().set()
+                    self._through += 1
+                    self._used.set()
+        finally:
+            self._is_kept = False
+            while self._waiting:
+                self._waiting.popleft().set()
+
+
 class Gate:
     """One admission point for all runs of a process."""
 
@@ -245,46 +288,14 @@ class Gate:
         self.short_since: dict[Ceiling, float] = {}
         """The ceilings of purses that wait until others give something back, and since when, on the loop's clock."""
         self._parked_models: dict[str, str] = {}
-        self._went_on = 0
-        """How many have gone on with their answers since everybody else could."""
-        self._go_on: deque[anyio.Event] = deque()
-        """Those who wait to go on with theirs; the first first."""
-        self._going_on = anyio.Event()
-        self._parts_crowds = False
-        """True while somebody lets those go on who wait for that."""
+        self.turnstile = Turnstile()
+        """For those who come back with an answer."""
 
     # -- for those who talk --------------------------------------------------------------------------------------
 
     def admit(self, ask: Ask) -> _Admission:
         """Wait for this call's turn; inside, it may be made. Refused when it never comes."""
         return _Admission(self, ask)
-
-    async def in_turn(self) -> None:
-        """Go on with an answer: at once, or a moment later where very many came together, so that all else goes on."""
-        self._going_on.set()
-        if not self._parts_crowds or (self._went_on < _BACK_AT_A_TIME and not self._go_on):
-            self._went_on += 1
-            return
-        turn = anyio.Event()
-        self._go_on.append(turn)
-        with anyio.CancelScope(shield=True):  # what has come and cost money is to be recorded
-            await turn.wait()
-
-    async def _let_go_on(self) -> None:
-        self._parts_crowds = True
-        try:
-            while True:
-                await self._going_on.wait()
-                self._going_on = anyio.Event()
-                self._went_on = 0
-                while self._go_on and self._went_on < _BACK_AT_A_TIME:
-                    self._go_on.popleft().set()
-                    self._went_on += 1
-                    self._going_on.set()
-        finally:
-            self._parts_crowds = False
-            while self._go_on:
-                self._go_on.popleft().set()
 
     def land(self, ask: Ask) -> None:
         """The call is over, whether it was made or not."""
@@ -398,7 +409,7 @@ class Gate:
             for purse in self.purses:
                 self._money_wanted[purse.ceiling] = anyio.Event()
                 tasks.start_soon(self._draw, purse)
-            tasks.start_soon(self._let_go_on)
+            tasks.start_soon(self.turnstile.keep)
             while True:
                 self._changed = anyio.Event()
                 look_again = await self._decide(anyio.current_time())

@@ -238,6 +238,7 @@ def outlook(
     if len(selected) == len(plan.cells):
         succeeded = {by_name[row.name].id for row in rows if row.standing == "changed"}
         rows += [one.row for one in before if one.id not in succeeded]
+    heard = {alias: known[alias] for alias in expected.models}
     lanes = _lanes(plan, rows, slots, known)
     rooms = tuple(_rooms(plan, state, rows, counted))
     calling = sum(any(load.calls for load in row.expected.values()) for row in rows)
@@ -245,13 +246,21 @@ def outlook(
         rows=tuple(rows),
         expected=expected,
         most=most,
-        source=_source({alias: known[alias] for alias in expected.models}),
+        source=_source(
+            {alias: None if mean is None else mean.calls for alias, mean in heard.items()},
+            f"{FIRST_OUTPUT_SHARE * 100:.0f} % of max_tokens",
+            "for",
+        ),
         rooms=rooms,
         cut_short=sum(_is_cut_short(plan, row) for row in rows),
         lanes=tuple(LanePace(name, lane.expected.calls, lane.pace) for name, lane in lanes.items()),
         longest=max((_seconds(row.expected, known) for row in rows), default=0.0) / 60.0,
         ending=_ending(plan, rows, lanes, rooms, known),
-        pace_source=_pace_source({alias: known[alias] for alias in expected.models}),
+        pace_source=_source(
+            {alias: mean.calls if mean is not None and mean.seconds else None for alias, mean in heard.items()},
+            f"a guess of {ASSUMED} for each call",
+            "of",
+        ),
         slots=min(calling, sum(min(lane.slots, lane.conversations) for lane in lanes.values())),
     )
 
@@ -266,26 +275,14 @@ def _standing(progress: Progress, has_predecessor: bool) -> Standing:
     return "changed" if has_predecessor else "new"
 
 
-def _source(known: Mapping[str, Mean | None]) -> str:
-    """`mean of 120 earlier calls`, `40 % of max_tokens`, or which models have which."""
-    share = f"{FIRST_OUTPUT_SHARE * 100:.0f} % of max_tokens"
-    measured = [mean.calls for mean in known.values() if mean is not None]
-    unknown = [alias for alias, mean in known.items() if mean is None]
-    if not measured:
-        return share
-    earlier = f"mean of {sum(measured):,} earlier call{'' if sum(measured) == 1 else 's'}"
-    return earlier if not unknown else f"{earlier}; {share} for {one_line(', '.join(unknown), 60)}"
-
-
-def _pace_source(known: Mapping[str, Mean | None]) -> str:
-    """`mean of 120 earlier calls`, a guess, or which models have which."""
-    measured = [mean.calls for mean in known.values() if mean is not None and mean.seconds]
-    unknown = [alias for alias, mean in known.items() if mean is None or not mean.seconds]
-    guess = f"a guess of {ASSUMED} for each call"
+def _source(calls: Mapping[str, int | None], guess: str, beside: str) -> str:
+    """`mean of 120 earlier calls`, the guess, or `beside` which models that stands for those that made none."""
+    measured = [number for number in calls.values() if number is not None]
+    unknown = [alias for alias, number in calls.items() if number is None]
     if not measured:
         return guess
     earlier = f"mean of {sum(measured):,} earlier call{'' if sum(measured) == 1 else 's'}"
-    return earlier if not unknown else f"{earlier}; {guess} of {one_line(', '.join(unknown), 60)}"
+    return earlier if not unknown else f"{earlier}; {guess} {beside} {one_line(', '.join(unknown), 60)}"
 
 
 # --- money and time ----------------------------------------------------------------------------------------------

@@ -147,25 +147,29 @@ class Roster:
         self.tight = self._in_reach(missing, AT_MOST)
         """True when a ceiling is in reach, so that money decides who begins."""
         self._paces = self._measured()
-        shelves: dict[Hashable, _Shelf] = {}
-        for cell in missing:
-            likeness = plan.likeness(cell, self._state.cells)
-            if likeness not in shelves:
-                rest, begun = self._rest(cell), bool(self._state.of(cell.id).replies)
-                names = frozenset(lanes[alias].name for alias in rest.calls)
-                shelves[likeness] = _Shelf(rest, begun, lanes[rest.first.alias], names)
-            shelves[likeness].cells.append(cell)
-        for shelf in shelves.values():
-            self._waiting.setdefault(shelf.lane.name, []).append(shelf)
-            for name in shelf.lanes - {shelf.lane.name}:
-                self._coming.setdefault(name, []).append(shelf)
-        self._sort()
+        self._shelve(missing)
         self._ample = self.tight and not self._in_reach(missing, expecting(self._mean))
         """True when there is money for all, as far as can be told without having heard the models."""
         if self.tight:
             for cell in plan.cells:
                 self._elsewhere -= self._state.of(cell.id).account.settled
                 self._see(cell)
+
+    def _shelve(self, missing: Sequence[Cell]) -> None:
+        """Put all that have not begun in their places, those that are alike together."""
+        shelves: dict[Hashable, _Shelf] = {}
+        for cell in missing:
+            likeness = self._plan.likeness(cell, self._state.cells)
+            if likeness not in shelves:
+                rest, begun = self._rest(cell), bool(self._state.of(cell.id).replies)
+                names = frozenset(self._lanes[alias].name for alias in rest.calls)
+                shelves[likeness] = _Shelf(rest, begun, self._lanes[rest.first.alias], names)
+            shelves[likeness].cells.append(cell)
+        for shelf in shelves.values():
+            self._waiting.setdefault(shelf.lane.name, []).append(shelf)
+            for name in shelf.lanes - {shelf.lane.name}:
+                self._coming.setdefault(name, []).append(shelf)
+        self._sort()
 
     @property
     def waiting(self) -> list[Cell]:

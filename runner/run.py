@@ -151,7 +151,7 @@ class Session:
     deadline: float | None = None
     """When this run may begin no more calls, by the wall clock."""
     style_trouble: Callable[[], str | None] = lambda: None
-    """True when what was said cannot be shown as the job wants it."""
+    """Why what was said cannot be shown as the job wants it; None where it can."""
     _turned_down: dict[str, int] = field(default_factory=dict)
     _doubted: dict[str, _Doubt] = field(default_factory=dict)
     """The conversations of which only the end of the life can tell who was to blame."""
@@ -453,7 +453,7 @@ class Session:
 
         try:
             answer = await self.transport.send(call, body, started)
-            await self.gate.in_turn()
+            await self.gate.turnstile.pass_through()
             return answer
         except BaseException:
             # Left in the middle of a call: it may be billed, and nobody will hear the answer.

@@ -550,7 +550,7 @@ class _Check:
         unchecked = own = 0
         for name in standing:
             found = [(r, names[name]) for r, names in zip(readings, named, strict=True) if name in names]
-            ended = [(r, cell) for r, cell in found if _has_transcript(r, cell)]
+            ended = [(r, cell) for r, cell in found if r.is_written(cell)]
             if ended and any(reading.style(cell) is None for reading, cell in ended):
                 own += 1
             elif ended:
@@ -569,7 +569,7 @@ class _Check:
             self.notes.append(
                 f"not checked: {counted(unchecked, 'transcript')} of conversations that are not at their end"
             )
-        absent = {name for name, cell in named[0].items() if _has_transcript(readings[0], cell)} - set(standing)
+        absent = {name for name, cell in named[0].items() if readings[0].is_written(cell)} - set(standing)
         if absent and resting:
             self.notes.append(f"not there: {counted(len(absent), 'transcript')}; `tertulia report` writes them anew")
 
@@ -668,11 +668,6 @@ def _is_file(disk: Disk, path: Path) -> bool:
     except IsADirectoryError:
         return False
     return True
-
-
-def _has_transcript(reading: Reading, cell: Cell) -> bool:
-    progress = reading.state.of(cell.id)
-    return progress.started is not None and progress.status is not None
 
 
 def _first_difference(name: str, pairs: Iterable[tuple[bytes | None, bytes | None]]) -> str | None:

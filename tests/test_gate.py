@@ -99,7 +99,7 @@ def test_a_crowd_goes_and_comes_back_in_parts_and_in_its_order() -> None:
             beginning = Beginning(bench.gate, lane)
             beginning.arrived()
             async with bench.gate.admit(ask) as flight:
-                await bench.gate.in_turn()
+                await bench.gate.turnstile.pass_through()
                 order.append(number)
                 flight.landed(REPLY)
             beginning.ended()
@@ -129,7 +129,7 @@ def test_an_answer_that_waits_for_its_turn_is_gone_on_with_although_all_are_stop
     recorded: list[int] = []
 
     async def answer(number: int) -> None:
-        await gate.in_turn()
+        await gate.turnstile.pass_through()
         recorded.append(number)
         await anyio.sleep(1.0)
         recorded.append(-1)
@@ -159,7 +159,7 @@ def test_an_answer_that_comes_when_the_gate_is_done_is_gone_on_with_at_once() ->
         gate = Gate([], 1.0)
         await gate.work()
         for _ in range(100):
-            await gate.in_turn()
+            await gate.turnstile.pass_through()
         return 100
 
     assert run_virtual(main) == 100

@@ -7,7 +7,7 @@ stamps UTC with milliseconds. Texts are verbatim, but for lone surrogates, which
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -95,20 +95,8 @@ def _row(t: Transcript) -> dict[str, Any]:
             "turns": len(said),
             "turns_with_figures": covered,
             "coverage": f"{covered} of {counted(len(said), 'turn')} {'has' if len(said) == 1 else 'have'} figures",
-            "asked": {
-                "tokens": _tokens(note.usage for note in asked),
-                "cost": _dollars(total(note.cost for note in asked)[0]),
-                "seconds": _float(total(note.seconds for note in asked)[0]),
-                "answers": len(asked),
-                "answers_with_figures": sum(note.usage.output is not None for note in asked),
-            },
-            "read_in": {
-                "tokens": _tokens(turn.usage for turn in brought),
-                "cost": _dollars(total(turn.cost for turn in brought)[0]),
-                "seconds": _float(total(turn.seconds for turn in brought)[0]),
-                "turns": len(brought),
-                "turns_with_figures": sum(turn.usage.output is not None for turn in brought),
-            },
+            "asked": _sums(asked, "answers"),
+            "read_in": _sums(brought, "turns"),
         },
         "after": [_note(note) for note in t.notes],
         "origin": None if t.origin is None else _origin(t.origin),
@@ -116,6 +104,17 @@ def _row(t: Transcript) -> dict[str, Any]:
         "started": _stamp(t.started),
         "ended": _stamp(t.ended),
         "error": _error(t.error),
+    }
+
+
+def _sums(said: Sequence[Turn | Note], name: str) -> dict[str, Any]:
+    """What these come to together, which are called so."""
+    return {
+        "tokens": _tokens(one.usage for one in said),
+        "cost": _dollars(total(one.cost for one in said)[0]),
+        "seconds": _float(total(one.seconds for one in said)[0]),
+        name: len(said),
+        f"{name}_with_figures": sum(one.usage.output is not None for one in said),
     }
 
 
