@@ -197,10 +197,7 @@ async def _hold(
     from runner.cli.outlet import Outlet
     from runner.cli.runs import me
     from runner.night import Place, night
-    from runner.preflight import BUILT_IN, sim_config
     from runner.progress import Lines, Progress, Screen
-    from runner.sim.engine import Engine
-    from runner.sim.server import serve
     from runner.transports.wire import AiohttpWire
     from runner.world import RealClock, RealDisk, RealPrograms, RealSignals, World
 
@@ -217,11 +214,7 @@ async def _hold(
             built_in = {(s.job.name, name): _stage(s, name) for s in sources for name in s.job.providers}
         else:
             wire = await stack.enter_async_context(AiohttpWire())
-            for source in sources:
-                for name, provider in source.job.providers.items():
-                    if provider.base_url == BUILT_IN:
-                        engine = Engine(sim_config(provider))
-                        built_in[source.job.name, name] = await stack.enter_async_context(serve(engine))
+            built_in = await _served(stack, sources)
         plain = wire
         if tape.record is not None:
             wire = recorder = _recorder(stack, wire, tape.record, sources, tell)
@@ -238,6 +231,25 @@ async def _hold(
             )
         await progress.finish(code, forgiven=code in forgiven)
         return code
+
+
+async def _served(stack: AsyncExitStack, sources: Sequence[Source]) -> dict[tuple[str, str], str]:
+    """Where the built-in providers are served that these jobs use, by job and provider."""
+    from runner.preflight import BUILT_IN, sim_config
+
+    configs = {
+        (source.job.name, name): sim_config(provider)
+        for source in sources
+        for name, provider in source.job.providers.items()
+        if provider.base_url == BUILT_IN
+    }
+    if not configs:
+        return {}
+    # A tenth of the start of a night that has no use for it.
+    from runner.sim.engine import Engine
+    from runner.sim.server import serve
+
+    return {used: await stack.enter_async_context(serve(Engine(config))) for used, config in configs.items()}
 
 
 def _recorder(
