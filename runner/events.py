@@ -452,6 +452,11 @@ class Places(Mapping[int, Place]):
         row = self._row(turn)
         return Place(self._rows[row + 1], self._rows[row + 2])
 
+    def in_order(self) -> list[tuple[int, Place]]:
+        """Each turn, and where its line stands."""
+        rows = self._rows
+        return list(zip(rows[::3], map(Place, rows[1::3], rows[2::3]), strict=True))
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._rows[::3])
 

@@ -166,6 +166,7 @@ def test_the_places_of_turns_are_kept_as_in_any_mapping(steps: list[tuple[bool, 
             plain.pop(turn, None)
         assert places == plain and len(places) == len(plain) and list(places) == sorted(plain)
         assert [places.get(turn) for turn in range(15)] == [plain.get(turn) for turn in range(15)]
+        assert places.in_order() == sorted(plain.items())
 
 
 def test_what_is_kept_of_a_turn_is_a_few_bytes() -> None:
