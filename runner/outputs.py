@@ -514,7 +514,7 @@ class Reading:
         begun = progress.started is not None and progress.ended is not None and not progress.dated
         return summary.Row(
             name=cell.name,
-            file=str(self.file(cell)) if progress.started is not None and progress.status is not None else None,
+            file=self.file_name(cell) if progress.started is not None and progress.status is not None else None,
             status=status,
             reason=reason,
             rounds_done=self._rounds_done(cell, conversation),
