@@ -193,7 +193,7 @@ def facts(t: Transcript) -> Facts:
     """What a conversation came to, as far as two of them are compared by it."""
     spoken = _spoken(t)
     timed = [(turn.usage.output or 0, speed) for turn in spoken if (speed := turn.tokens_per_second) is not None]
-    tokens, coverage = total(turn.usage.output for turn in spoken)
+    tokens, coverage = total([turn.usage.output for turn in spoken])
     return Facts(
         id=t.id,
         name=t.name,
@@ -287,7 +287,7 @@ def _threes(texts: Iterable[str]) -> Counter[tuple[str, ...]]:
 def sums(sides: Iterable[Facts | None]) -> Sums:
     """What the conversations of one side come to."""
     there = [one for one in sides if one is not None]
-    tokens, coverage = total(one.tokens for one in there)
+    tokens, coverage = total([one.tokens for one in there])
     speeds = [one.speed for one in there if one.speed is not None]
     return Sums(
         conversations=len(there),

@@ -15,8 +15,9 @@ Nothing else is true: resume, budget, progress and every output are functions of
 After a repair anything may be missing, so that these rules are held no more: what comes without its beginning is
 taken in at its cost, and what lost its end stays charged at its reservation.
 
-A run may have millions of events, and all of them are read before its next call: an event is cheap to make, and the
-fold keeps little of a conversation, less of one that is complete.
+A run may have millions of events, and all of them are read before its next call. So those that come with each call
+are folded as they are written, and no event is made of them: see `takers`. The fold keeps little of a conversation,
+less of one that is complete.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import partial
 from math import sqrt
 from operator import attrgetter, itemgetter
 from types import MappingProxyType
@@ -394,10 +396,6 @@ def usage_of(data: Mapping[str, Any]) -> Usage:
     return Usage(**data)
 
 
-def _written(event: Replied | Failed) -> int:
-    return fewest_tokens(event.text if isinstance(event, Replied) else event.partial, event.reasoning)
-
-
 # --- the fold ----------------------------------------------------------------------------------------------------
 
 
@@ -418,12 +416,18 @@ class Places(Mapping[int, Place]):
 
     def put(self, turn: int, place: Place) -> None:
         """The line of a turn stands there."""
+        self.set(turn, *place)
+
+    def set(self, turn: int, offset: int, size: int) -> None:
+        """The same, where no place has been made of the two."""
         rows = self._rows
         if not rows or turn > rows[-3]:
-            rows.extend((turn, *place))
+            rows.append(turn)
+            rows.append(offset)
+            rows.append(size)
         else:
             row = self._row(turn)
-            rows[row : row + 3 * (turn in self)] = array("q", (turn, *place))
+            rows[row : row + 3 * (turn in self)] = array("q", (turn, offset, size))
 
     def drop(self, turn: int) -> None:
         """A turn has no line any more."""
@@ -448,11 +452,28 @@ class Places(Mapping[int, Place]):
         row = self._row(turn)
         return Place(self._rows[row + 1], self._rows[row + 2])
 
+    def in_order(self) -> list[tuple[int, Place]]:
+        """Each turn, and where its line stands."""
+        rows = self._rows
+        return list(zip(rows[::3], map(Place, rows[1::3], rows[2::3]), strict=True))
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._rows[::3])
 
     def __len__(self) -> int:
         return len(self._rows) // 3
+
+
+# Each field that a record of these kinds must have: taken all at once, so that none can be missing unseen.
+_SENT: Final = itemgetter(
+    *("cell", "turn", "attempt", "role", "alias", "provider", "model", "reserved", "input_bound", "max_tokens"),
+    *("request", "dialect"),
+)
+_STARTED: Final = itemgetter("cell", "turn", "attempt", "generation")
+_REPLIED: Final = itemgetter("cell", "turn", "attempt", "text", "finish", "cost", "cost_source", "computed", "usage")
+
+Taker: TypeAlias = Callable[[Mapping[str, Any], float, int, int], None]
+"""Takes in what a record says, when it was written, and where in its file it stands: offset and size."""
 
 
 class HistoryError(Exception):
@@ -503,11 +524,27 @@ class Counts(NamedTuple):
 class Open:
     """A call in flight."""
 
-    sent: Sent
+    said: Mapping[str, Any] = field(repr=False, compare=False)
+    """The record of its `Sent`."""
+    turn: int
+    attempt: int
+    reserved: Nanos
     at: float
+    offset: int
+    size: int
     day: str
     counts: Counts = field(repr=False, compare=False)
     generation: str | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.offset, self.size)
+
+    @property
+    def sent(self) -> Sent:
+        found = from_data("sent", self.said)
+        assert isinstance(found, Sent)
+        return found
 
 
 def _nothing() -> Mapping[Any, Any]:
@@ -550,7 +587,8 @@ class Progress:
     replies: Places = field(default_factory=Places)
     sents: Places = field(default_factory=Places)
     """The `Sent` of the accepted attempt of each turn."""
-    tried: Tried = _UNTRIED
+    ended_attempts: Tried = _UNTRIED
+    """The attempts at its open turn, but for one that is in flight."""
     open: Open | None = None
     status: Status | None = None
     reason: str | None = None
@@ -575,6 +613,12 @@ class Progress:
     """Where it stands how its open turn failed, as a file told."""
     started: float | None = None
     ended: float | None = None
+
+    @property
+    def tried(self) -> Tried:
+        """The attempts at its open turn, one that is in flight counted in."""
+        ended, call = self.ended_attempts, self.open
+        return ended if call is None else ended._replace(attempts=ended.attempts + 1, sent=call.place)
 
     @property
     def truncated(self) -> int:
@@ -694,6 +738,8 @@ class State:
 
     lives: int = 0
     live: Opened | None = None
+    today: str = ""
+    """The day to which the money belongs that is spent now; none before a life is known."""
     job: Mapping[str, Any] | None = None
     texts: dict[str, str] = field(default_factory=dict)
     cells: dict[str, Progress] = field(default_factory=dict)
@@ -802,9 +848,25 @@ class State:
 
     def apply(self, event: Event, at: float, place: Place) -> None:
         """Take one event in; HistoryError when it cannot follow what was before."""
-        _APPLY[type(event)](self, event, at, place)
+        taken = _TAKE.get(event.kind)
+        if taken is None:
+            _APPLY[type(event)](self, event, at, place)
+        else:
+            taken(self, to_data(event), at, *place)
         if self._followers and not isinstance(event, Opened | Engaged | Closed | Repaired):
             self._changed(event.cell)
+
+    def takers(self) -> Mapping[str, Taker]:
+        """By kind, what takes in a record as it was decoded; KeyError where it lacks a field.
+
+        It does what `apply` does with the event of the record. Nobody may follow the state by then.
+        """
+        found: dict[str, Taker] = {kind: partial(self._take, kind) for kind in KINDS}
+        return found | {kind: partial(taken, self) for kind, taken in _TAKE.items()}
+
+    def _take(self, kind: str, said: Mapping[str, Any], at: float, offset: int, size: int) -> None:
+        event = from_data(kind, said)
+        _APPLY[type(event)](self, event, at, Place(offset, size))
 
     def _changed(self, id_: str) -> None:
         for followed in self._followers:
@@ -815,6 +877,7 @@ class State:
             raise HistoryError(f"life {event.life} opened after life {self.lives}")
         self.lives = event.life
         self.live = event
+        self.today = event.day or event.date
         undated = self.days.pop("", None)
         if undated is not None:  # a repair took the place of every life before this one
             self._date(undated)
@@ -829,70 +892,73 @@ class State:
                 self._changed(id_)
                 progress.status = progress.reason = None
                 # The provider's bad hour is over. What a model itself did, and what may have been paid, still counts.
-                if progress.tried.busy or progress.tried.kinds:
-                    kinds = {kind: number for kind, number in progress.tried.kinds.items() if kind != "error"}
-                    progress.tried = progress.tried._replace(busy=0, kinds=kinds)
+                tried = progress.ended_attempts
+                if tried.busy or tried.kinds:
+                    kinds = {kind: number for kind, number in tried.kinds.items() if kind != "error"}
+                    progress.ended_attempts = tried._replace(busy=0, kinds=kinds)
         for cell in event.reopened:
             if cell not in self.cells and not self.repaired:
                 raise HistoryError(f"opened names {cell}, which nothing before it does")
             progress = self.cells.setdefault(cell, Progress())
             self._changed(cell)
             progress.status = progress.reason = progress.ended = None
-            progress.tried = Tried(attempts=progress.tried.attempts, last=progress.tried.last)
+            tried = progress.ended_attempts
+            progress.ended_attempts = Tried(attempts=tried.attempts, last=tried.last)
 
     def _date(self, undated: Account) -> None:
         """Put what no known life has spent on the day of the first that is known."""
         moved = {key: account for key, account in self.spending.items() if not key[0]}
         for (_, provider, model), account in moved.items():
             del self.spending["", provider, model]
-            self.spending[self._today(), provider, model] = account
-        today = self.day(self._today())
+            self.spending[self.today, provider, model] = account
+        today = self.day(self.today)
         today.settled += undated.settled
         today.reserved += undated.reserved
         today.assumed += undated.assumed
         for progress in self.cells.values():
             if progress.open is not None and not progress.open.day:
-                progress.open.day = self._today()
-                progress.open.counts = self._counts_of(progress.open.day, progress.open.sent)
+                progress.open.day = self.today
+                sent = progress.open.sent
+                progress.open.counts = self._counts_of(self.today, sent.alias, sent.provider, sent.model)
         for calls in (self.unsettled, self.settled):
             for call, known in calls.items():
                 if not known.day:
-                    calls[call] = known._replace(day=self._today())
+                    calls[call] = known._replace(day=self.today)
 
-    def _sent(self, event: Sent, at: float, place: Place) -> None:
-        progress = self.cells.get(event.cell)
+    def _sent(self, said: Mapping[str, Any], at: float, offset: int, size: int) -> None:
+        cell, turn, attempt, role, alias, provider, model, reserved, input_bound, max_tokens, _, _ = _SENT(said)
+        progress = self.cells.get(cell)
         if progress is None:
-            progress = self.cells[event.cell] = Progress()
+            progress = self.cells[cell] = Progress()
         if self.repaired:
             self._give_up(progress)
-            self._forget(progress, event.turn)
+            self._forget(progress, turn)
         if progress.open is not None:
-            raise HistoryError(f"{event.cell} sent turn {event.turn} while turn {progress.open.sent.turn} was open")
-        if event.turn in progress.replies:
-            raise HistoryError(f"{event.cell} sent turn {event.turn}, which has its reply")
-        tried = progress.tried
-        if event.attempt != tried.attempts + 1 and not self.repaired:
-            raise HistoryError(f"{event.cell} sent attempt {event.attempt} at turn {event.turn} after {tried.attempts}")
-        if event.reserved < 0:
-            raise HistoryError(f"{event.cell} sent turn {event.turn} with less than nothing reserved")
+            raise HistoryError(f"{cell} sent turn {turn} while turn {progress.open.turn} was open")
+        if turn in progress.replies:
+            raise HistoryError(f"{cell} sent turn {turn}, which has its reply")
+        before = progress.ended_attempts.attempts
+        if attempt != before + 1 and not self.repaired:
+            raise HistoryError(f"{cell} sent attempt {attempt} at turn {turn} after {before}")
+        if reserved < 0:
+            raise HistoryError(f"{cell} sent turn {turn} with less than nothing reserved")
         if progress.started is None:
-            self._begin(progress, event.cell, at)
+            self._begin(progress, cell, at)
         progress.told = False
-        day = self._today()
-        counts = self._counts_of(day, event)
-        progress.open = self._flying[event.cell] = Open(event, at, day, counts)
-        if event.left_out or event.role in progress.left_out:
-            progress.left_out = {**progress.left_out, event.role: event.left_out}
-        progress.tried = Tried(tried.attempts + 1, tried.busy, tried.kinds, tried.last, place)
-        reserved = event.reserved
-        for account in self._accounts(progress, event.cell, counts):
+        counts = self._counts_of(self.today, alias, provider, model)
+        progress.open = self._flying[cell] = Open(said, turn, attempt, reserved, at, offset, size, self.today, counts)
+        left_out = said.get("left_out", 0)
+        if left_out or role in progress.left_out:
+            progress.left_out = {**progress.left_out, role: left_out}
+        for account in (progress.account, *counts.accounts, *self._groups.get(cell, ())):
             account.reserved += reserved
         if reserved > self.largest:
             self.largest = reserved
-        counts.tally.provider = event.provider
-        counts.tally.calls += 1
+        tally = counts.tally
+        tally.provider = counts.provider
+        tally.calls += 1
         recent = self.recent
-        recent.append(Recent(at, counts.provider, counts.alias, event.input_bound, event.max_tokens))
+        recent.append(Recent(at, counts.provider, counts.alias, input_bound, max_tokens))
         while recent[0].at < at - _WINDOW_SECONDS:
             recent.popleft()
         minutes, minute = counts.minutes, int(at // 60)
@@ -901,43 +967,45 @@ class State:
             for old in [m for m in minutes if m < minute - 1440]:
                 del minutes[old]
 
-    def _counts_of(self, day: str, call: Sent) -> Counts:
-        found = self._counts.get((day, call.alias, call.provider, call.model))
+    def _counts_of(self, day: str, alias: str, provider: str, model: str) -> Counts:
+        found = self._counts.get((day, alias, provider, model))
         if found is None:
-            spending = self.spending.setdefault((day, call.provider, call.model), Account())
-            found = self._counts[day, call.alias, call.provider, call.model] = Counts(
-                call.provider,
-                call.alias,
-                self.tallies.setdefault(call.alias, Tally()),
-                self.day_minutes.setdefault((call.provider, call.alias), {}),
+            spending = self.spending.setdefault((day, provider, model), Account())
+            found = self._counts[day, alias, provider, model] = Counts(
+                provider,
+                alias,
+                self.tallies.setdefault(alias, Tally()),
+                self.day_minutes.setdefault((provider, alias), {}),
                 (
                     self.run,
                     self.day(day),
                     spending,
-                    self.scope("model", call.alias),
-                    self.scope("provider", call.provider),
+                    self.scope("model", alias),
+                    self.scope("provider", provider),
                 ),
             )
         return found
 
-    def _today(self) -> str:
-        return "" if self.live is None else self.live.day or self.live.date
-
     def _give_up(self, progress: Progress) -> None:
         """A call whose outcome was among the lost lines stays charged at its reservation."""
-        if progress.open is not None:
-            call, counts = progress.open.sent, progress.open.counts
-            self._assume(progress.open, call.reserved, "its outcome was lost when the journal was damaged")
-            progress.open = None
-            del self._flying[call.cell]
-            self._move(progress, call, counts, call.reserved, call.reserved, call.reserved)
-            counts.tally.assumed_calls += 1
+        call = progress.open
+        if call is not None:
+            self._assume(call, call.reserved, "its outcome was lost when the journal was damaged")
+            progress.ended_attempts = progress.tried
+            self._end(progress, call, call.said["cell"], call.reserved, call.reserved)
+            call.counts.tally.assumed_calls += 1
 
     def _assume(self, call: Open, cost: Nanos, why: str, written: int = 0) -> None:
         sent = call.sent
         self.unsettled[CallId(sent.cell, sent.turn, sent.attempt)] = Unsettled(
             sent, call.at, call.day, cost, call.generation, why, written
         )
+
+    def _end(self, progress: Progress, call: Open, cell: str, cost: Nanos, assumed: Nanos) -> None:
+        """A call is not in flight any more: what was reserved for it is free again, and what it cost is settled."""
+        progress.open = None
+        del self._flying[cell]
+        self._move(progress.account, call.counts, cell, cost, call.reserved, assumed)
 
     @staticmethod
     def _forget(progress: Progress, turn: int) -> None:
@@ -948,84 +1016,81 @@ class State:
         progress.flagged = {number: finish for number, finish in progress.flagged.items() if number < turn}
         progress.reported_input = kept
 
-    def _started(self, event: Started, at: float, place: Place) -> None:
-        progress = self.cells.get(event.cell)
-        if progress is None or progress.open is None:
-            return
-        call = progress.open.sent
-        if call.turn == event.turn and call.attempt == event.attempt:
-            progress.open.generation = event.generation
+    def _started(self, said: Mapping[str, Any], at: float, offset: int, size: int) -> None:
+        cell, turn, attempt, generation = _STARTED(said)
+        progress = self.cells.get(cell)
+        call = None if progress is None else progress.open
+        if call is not None and call.turn == turn and call.attempt == attempt:
+            call.generation = generation
 
-    def _close_call(
-        self, event: Replied | Failed, cost: Nanos, assumed: Nanos, at: float
-    ) -> tuple[Progress, Open | None]:
-        progress = self.cells.get(event.cell)
-        open_ = None if progress is None else progress.open
-        if progress is None or open_ is None:
+    def _call_of(self, progress: Progress | None, cell: str, turn: int, attempt: int) -> Open | None:
+        """The call that ends now; None where its `Sent` was lost."""
+        call = None if progress is None else progress.open
+        if call is None or progress is None:
             if not self.repaired:
-                raise HistoryError(f"{event.cell} turn {event.turn} ended, but was never sent")
-            return self._close_unknown(event.cell, cost, assumed, at), None
-        call = open_.sent
-        if call.turn != event.turn or call.attempt != event.attempt:
+                raise HistoryError(f"{cell} turn {turn} ended, but was never sent")
+            return None
+        if call.turn != turn or call.attempt != attempt:
             if not self.repaired:
-                raise HistoryError(
-                    f"{event.cell} turn {event.turn}.{event.attempt} ended, but {call.turn}.{call.attempt} is open"
-                )
+                raise HistoryError(f"{cell} turn {turn}.{attempt} ended, but {call.turn}.{call.attempt} is open")
             self._give_up(progress)
-            return self._close_unknown(event.cell, cost, assumed, at), None
-        if assumed:
-            why = event.detail if isinstance(event, Failed) else "answered without figures"
-            known = open_.generation or event.generation
-            self._assume(replace(open_, generation=known), assumed, why, _written(event))
-        progress.open = None
-        del self._flying[event.cell]
-        self._move(progress, call, open_.counts, cost, call.reserved, assumed)
-        return progress, open_
+            return None
+        return call
 
     def _close_unknown(self, cell: str, cost: Nanos, assumed: Nanos, at: float) -> Progress:
         """The outcome of a call whose `Sent` was lost: nobody knows any more which model it was."""
         progress = self.cells.setdefault(cell, Progress())
         if progress.started is None:
             progress.started = at
-        for account in (self.run, progress.account, self.day(self._today()), *self._groups.get(cell, ())):
+        for account in (self.run, progress.account, self.day(self.today), *self._groups.get(cell, ())):
             account.settled += cost
             account.assumed += assumed
         return progress
 
-    def _replied(self, event: Replied, at: float, place: Place) -> None:
-        if event.turn in self.of(event.cell).replies:
+    def _replied(self, said: Mapping[str, Any], at: float, offset: int, size: int) -> None:
+        cell, turn, attempt, text, finish, cost, source, computed, usage = _REPLIED(said)
+        progress = self.cells.get(cell)
+        if progress is not None and turn in progress.replies:
             if not self.repaired:
-                raise HistoryError(f"{event.cell} turn {event.turn} has two replies")
-            self._forget(self.cells[event.cell], event.turn)
-        assumed = event.cost if event.cost_source == "unknown" else 0
-        progress, open_ = self._close_call(event, event.cost, assumed, at)
-        progress.replies.put(event.turn, place)
-        if open_ is not None and progress.tried.sent is not None:
-            progress.sents.put(event.turn, progress.tried.sent)
+                raise HistoryError(f"{cell} turn {turn} has two replies")
+            self._forget(progress, turn)
+        assumed = cost if source == "unknown" else 0
+        call = self._call_of(progress, cell, turn, attempt)
+        if progress is None or call is None:
+            progress = self._close_unknown(cell, cost, assumed, at)
+            progress.sents.drop(turn)
         else:
-            progress.sents.drop(event.turn)
-        progress.tried = _UNTRIED
-        if event.finish != "ok":
-            progress.flagged = {**progress.flagged, event.turn: event.finish}
+            if assumed:
+                known = replace(call, generation=call.generation or said.get("generation"))
+                self._assume(known, assumed, "answered without figures", fewest_tokens(text, said.get("reasoning")))
+            self._end(progress, call, cell, cost, assumed)
+            progress.sents.set(turn, call.offset, call.size)
+        progress.replies.set(turn, offset, size)
+        progress.ended_attempts = _UNTRIED
+        if finish != "ok":
+            progress.flagged = {**progress.flagged, turn: finish}
         progress.ended = at
-        if open_ is None:
+        if call is None:
             return
-        call, tally, usage = open_.sent, open_.counts.tally, event.usage
+        tally, seconds = call.counts.tally, said.get("seconds")
         tally.replies += 1
-        if event.seconds is not None:
+        if seconds is not None:
             tally.timed += 1
-            tally.seconds += event.seconds
-            tally.squares += event.seconds**2
-        if event.overrun:
-            self._overrun(tally, call, event.cost, usage, _written(event))
-        if usage.get("input") and usage.get("trusted", True):
-            counted = Counted(event.turn, usage["input"], call.left_out)
-            progress.reported_input = {**progress.reported_input, call.role: counted}
-        self._count(tally, usage, event.cost, event.cost_source)
-        reported, computed = usage.get("cost"), event.computed
-        if reported and computed is not None and abs(reported - computed) * 50 > computed:
+            tally.seconds += seconds
+            tally.squares += seconds**2
+        if said.get("overrun"):
+            self._overrun(tally, call.sent, cost, usage, fewest_tokens(text, said.get("reasoning")))
+        read = usage.get("input")
+        if read and usage.get("trusted", True):
+            reported = progress.reported_input
+            if not isinstance(reported, dict):
+                reported = progress.reported_input = {}
+            reported[call.said["role"]] = Counted(turn, read, call.said.get("left_out", 0))
+        self._count(tally, usage, cost, source)
+        its = usage.get("cost")
+        if its and computed is not None and abs(its - computed) * 50 > computed:
             tally.compared += 1
-            tally.compared_reported += reported
+            tally.compared_reported += its
             tally.compared_computed += computed
 
     def _heard(self, event: Heard, at: float, place: Place) -> None:
@@ -1041,7 +1106,7 @@ class State:
             self._begin(progress, event.cell, at, event.when)
         progress.replies.put(event.turn, place)
         progress.ended = None if progress.told else at
-        progress.tried = _UNTRIED
+        progress.ended_attempts = _UNTRIED
         if event.finish != "ok":
             progress.flagged = {**progress.flagged, event.turn: event.finish}
 
@@ -1078,29 +1143,37 @@ class State:
         self.engaged.append(event)
 
     def _failed(self, event: Failed, at: float, place: Place) -> None:
-        progress, open_ = self._close_call(event, event.cost, event.cost if event.money == "assumed" else 0, at)
-        call = None if open_ is None else open_.sent
-        tried = progress.tried
-        if event.busy:
-            progress.tried = tried._replace(busy=tried.busy + 1, last=place)
-        elif event.parameter is None or call is None or event.parameter in call.dropped:
-            # A parameter costs no attempt when it is dropped; refused once more when it was not even sent, it does.
-            kinds = {**tried.kinds, event.failure: tried.kinds.get(event.failure, 0) + 1}
-            progress.tried = tried._replace(kinds=kinds, last=place)
+        cell, cost = event.cell, event.cost
+        assumed = cost if event.money == "assumed" else 0
+        progress = self.cells.get(cell)
+        call = self._call_of(progress, cell, event.turn, event.attempt)
+        if call is None or progress is None:
+            progress = self._close_unknown(cell, cost, assumed, at)
         else:
-            progress.tried = tried._replace(last=place)
+            if assumed:
+                known = replace(call, generation=call.generation or event.generation)
+                self._assume(known, assumed, event.detail, fewest_tokens(event.partial, event.reasoning))
+            progress.ended_attempts = progress.tried
+            self._end(progress, call, cell, cost, assumed)
+        tried = progress.ended_attempts
+        if event.busy:
+            tried = tried._replace(busy=tried.busy + 1)
+        elif event.parameter is None or call is None or event.parameter in call.sent.dropped:
+            # A parameter costs no attempt when it is dropped; refused once more when it was not even sent, it does.
+            tried = tried._replace(kinds={**tried.kinds, event.failure: tried.kinds.get(event.failure, 0) + 1})
+        progress.ended_attempts = tried._replace(last=place)
         progress.ended = at
-        if open_ is None or call is None:
+        if call is None:
             return
-        tally = open_.counts.tally
+        tally, alias = call.counts.tally, call.counts.alias
         name = "busy" if event.busy else event.failure
         tally.failures[name] = tally.failures.get(name, 0) + 1
         source = "unknown" if event.money == "assumed" else "reported" if event.usage.get("cost") else "priced"
         self._count(tally, event.usage, event.cost, source)
         if event.overrun:
-            self._overrun(tally, call, event.cost, event.usage, _written(event))
-        if event.parameter is not None and event.parameter not in self.dropped.get(call.alias, ()):
-            self.dropped[call.alias] = (*self.dropped.get(call.alias, ()), event.parameter)
+            self._overrun(tally, call.sent, event.cost, event.usage, fewest_tokens(event.partial, event.reasoning))
+        if event.parameter is not None and event.parameter not in self.dropped.get(alias, ()):
+            self.dropped[alias] = (*self.dropped.get(alias, ()), event.parameter)
 
     def _settled(self, event: Settled, at: float, place: Place) -> None:
         call = CallId(event.cell, event.turn, event.attempt)
@@ -1110,16 +1183,17 @@ class State:
             if self.repaired:
                 return  # the call it speaks of is lost, and counted in its place
             raise HistoryError(f"{event.cell} turn {event.turn}.{event.attempt} is settled, but nothing was assumed")
-        counts, reserved = self._counts_of(known.day, known.sent), known.sent.reserved
+        sent, reserved = known.sent, known.sent.reserved
+        counts = self._counts_of(known.day, sent.alias, sent.provider, sent.model)
         tally = counts.tally
         if assumed is not None:
-            self._move(progress, known.sent, counts, event.cost - known.cost, 0, -known.cost)
+            self._move(progress.account, counts, event.cell, event.cost - known.cost, 0, -known.cost)
             tally.assumed_calls -= 1
             tally.reported += event.cost
             if event.cost > reserved:
                 self._overrun(tally, known.sent, event.cost, {}, known.written)
         else:
-            self._move(progress, known.sent, counts, event.cost - known.cost, 0)
+            self._move(progress.account, counts, event.cell, event.cost - known.cost, 0)
             tally.reported += event.cost - known.cost
             tally.overruns += (event.cost > reserved) - (known.cost > reserved)
         progress.corrected = {**progress.corrected, (event.turn, event.attempt): event.cost}
@@ -1143,7 +1217,7 @@ class State:
 
     def _repaired(self, event: Repaired, at: float, place: Place) -> None:
         self.repaired.append(event)
-        for account in (self.run, self.day(self._today())):
+        for account in (self.run, self.day(self.today)):
             account.settled += event.cost
             account.assumed += event.cost
 
@@ -1169,26 +1243,19 @@ class State:
             tally.output += written
             tally.reasoning += usage.get("reasoning") or 0
 
-    def _accounts(self, progress: Progress, cell: str, counts: Counts) -> tuple[Account, ...]:
-        """Every account that a call of a conversation is in."""
-        own = (progress.account, *counts.accounts)
-        return (*own, *self._groups[cell]) if cell in self._groups else own
-
     def _move(
-        self, progress: Progress, call: Sent, counts: Counts, settled: Nanos, released: Nanos, assumed: Nanos = 0
+        self, own: Account, counts: Counts, cell: str, settled: Nanos, released: Nanos, assumed: Nanos = 0
     ) -> None:
-        """What a call has cost is settled, and what was reserved for it is free again."""
-        for account in self._accounts(progress, call.cell, counts):
+        """Change every account that a call of a conversation is in."""
+        for account in (own, *counts.accounts, *self._groups.get(cell, ())):
             account.settled += settled
             account.reserved -= released
-            account.assumed += assumed
+            if assumed:
+                account.assumed += assumed
 
 
 _APPLY: Final[Mapping[type[Any], Callable[[State, Any, float, Place], None]]] = {
     Opened: State._opened,
-    Sent: State._sent,
-    Started: State._started,
-    Replied: State._replied,
     Heard: State._heard,
     Noted: State._noted,
     Branched: State._branched,
@@ -1199,3 +1266,10 @@ _APPLY: Final[Mapping[type[Any], Callable[[State, Any, float, Place], None]]] = 
     Closed: State._closed,
     Repaired: State._repaired,
 }
+
+_TAKE: Final[Mapping[str, Callable[[State, Mapping[str, Any], float, int, int], None]]] = {
+    "sent": State._sent,
+    "started": State._started,
+    "replied": State._replied,
+}
+"""What comes with each call is folded as it is written, all else by its event."""

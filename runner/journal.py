@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC
@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import anyio
 
 from runner.events import KINDS, Event, Failed, Heard, Opened, Place, Repaired, Replied, Sent, State, from_data, to_data
-from runner.lines import Damaged, StorageError, TooNew, cut, free_name, seal, split, storage_error, unseal
+from runner.lines import Damaged, StorageError, TooNew, cut, free_name, pieces, seal, split, storage_error, unseal
 from runner.money import Nanos
 from runner.world import Appender, Clock, Disk, Lock, LockHeld, locks_hold, taken
 
@@ -37,6 +37,10 @@ _LOOKED_AT_SECONDS: Final = 0.1
 """Whoever only looks whether a lock is held, holds it for a moment: that is not the one to give way to."""
 _READ_SECONDS: Final = 10.0
 """For so long somebody without a name may hold it, who only reads what stands there."""
+
+
+_NOT_UNDERSTOOD: Final = (ValueError, KeyError, TypeError, AttributeError)
+"""What comes of a record in which something is missing, or is not what it was."""
 
 
 # --- lines -------------------------------------------------------------------------------------------------------
@@ -62,28 +66,30 @@ class Record(NamedTuple):
 
 def decode(line: bytes, offset: int) -> Record | None:
     """The record of a line without its end, None when the line is not whole; TooNew when it is, but unknown."""
-    said = _said(line, offset)
-    return None if said is None else Record(*said, Place(offset, len(line) + 1))
-
-
-def _said(line: bytes, offset: int) -> tuple[int, float, int | None, Event] | None:
-    """What is in a record, but its place."""
     try:
         data = unseal(line)
         if data is None:
             return None
-        seq, version, kind = data["seq"], data["v"], data["kind"]
-        if version > VERSION or kind not in KINDS:
-            raise TooNew(
-                f"record {seq} has format {version} and kind {kind!r}, which this version does not know: "
-                "use the version of Tertulia that wrote it, or a later one"
-            )
-        return seq, data["at"], data.get("synced"), from_data(kind, data)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise TooNew(
-            f"the line at byte {offset:,} is whole, but not a record that this version understands: "
-            "use the version of Tertulia that wrote it"
-        ) from None
+        if data["v"] > VERSION or data["kind"] not in KINDS:
+            raise _later(data)
+        event = from_data(data["kind"], data)
+        return Record(data["seq"], data["at"], data.get("synced"), event, Place(offset, len(line) + 1))
+    except _NOT_UNDERSTOOD as error:
+        raise _unknown(offset) from error
+
+
+def _later(said: Mapping[str, Any]) -> TooNew:
+    return TooNew(
+        f"record {said['seq']} has format {said['v']} and kind {said['kind']!r}, which this version does not know: "
+        "use the version of Tertulia that wrote it, or a later one"
+    )
+
+
+def _unknown(offset: int) -> TooNew:
+    return TooNew(
+        f"the line at byte {offset:,} is whole, but not a record that this version understands: "
+        "use the version of Tertulia that wrote it"
+    )
 
 
 @dataclass(slots=True)
@@ -125,32 +131,44 @@ def scan(disk: Disk, path: Path) -> Scan:
 
 def _scan(disk: Disk, path: Path) -> Scan:
     found = Scan(size=disk.size(path))
-    state, last, marked = found.state, 0, 0
+    takers = found.state.takers()
+    last, marked, offset, whole = 0, 0, 0, True
     ends: dict[int, int] = {}
-    whole = True
-    for offset, line, ended in split(disk, path):
-        said = _said(line, offset)
-        if said is None:
-            if ended and (rewritten := _said(line.removesuffix(b"\r"), offset)) is not None:
-                # No crash puts a return before the end of a line, an editor does: what it rewrote had been there.
-                marked = max(marked, rewritten[0])
-            whole = False
-            continue
-        seq, at, synced, event = said
-        if synced is not None:
-            # Also where only the end of the last line is missing: it counts for nothing, but what it says is true.
-            marked = max(marked, synced)
-        whole = whole and ended and seq == last + 1
-        if not whole:
-            continue
-        size = len(line) + 1
-        state.apply(event, at, Place(offset, size))
-        last = event.through if type(event) is Repaired else seq
-        found.last_at = at
-        found.end = ends[last] = offset + size
-        if synced in ends:
-            found.safe = ends[synced]
-            ends = {seq: end for seq, end in ends.items() if seq > synced}
+    try:
+        for begin, lines, ended in pieces(disk, path):
+            end = begin
+            for line in lines:
+                offset = end
+                end += len(line) + 1
+                said = unseal(line)
+                if said is None:
+                    if ended and (rewritten := unseal(line.removesuffix(b"\r"))) is not None:
+                        # No crash puts a return before the end of a line, an editor does: what it rewrote had been
+                        # there.
+                        marked = max(marked, rewritten["seq"])
+                    whole = False
+                    continue
+                kind = said["kind"]
+                take = takers.get(kind)
+                if take is None or said["v"] > VERSION:
+                    raise _later(said)
+                seq, at, synced = said["seq"], said["at"], said.get("synced")
+                if synced is not None and synced > marked:
+                    # Also where only the end of the last line is missing: it counts for nothing, but what it says is
+                    # true.
+                    marked = synced
+                whole = whole and ended and seq == last + 1
+                if not whole:
+                    continue
+                take(said, at, offset, end - offset)
+                last = said["through"] if kind == "repaired" else seq
+                found.last_at = at
+                found.end = ends[last] = end
+                if synced in ends:
+                    found.safe = ends[synced]
+                    ends = {seq: stands for seq, stands in ends.items() if seq > synced}
+    except _NOT_UNDERSTOOD as error:
+        raise _unknown(offset) from error
     found.last, found.synced = last, marked
     return found
 

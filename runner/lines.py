@@ -7,17 +7,18 @@ Whoever appends syncs before anybody relies on it, so that only the end of a fil
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import orjson
 
 from runner.world import Disk
 
-_READ_BYTES: Final = 8 * 1024 * 1024
+_READ_BYTES: Final = 256 * 1024
+"""So much at once that what is made of it is still at hand for the processor when it is looked at."""
 _TAIL: Final = b',"crc":"%08x"}'
 _TAIL_BYTES: Final = len(_TAIL % 0)
 
@@ -62,8 +63,17 @@ def unseal(line: bytes) -> dict[str, Any] | None:
     return found
 
 
-def split(disk: Disk, path: Path, start: int = 0) -> Iterator[tuple[int, bytes, bool]]:
-    """Every line of a file from `start` as (offset, line without its end, whether it had one), read in pieces."""
+class Lines(NamedTuple):
+    """Lines of a file that follow each other, without their ends."""
+
+    offset: int
+    lines: Sequence[bytes]
+    ended: bool
+    """False of the one after which the file is cut off."""
+
+
+def pieces(disk: Disk, path: Path, start: int = 0) -> Iterator[Lines]:
+    """Every line of a file from `start`, as many at once as come with one read."""
     offset, rest, size = start, b"", disk.size(path)
     while start < size:
         piece = disk.read(path, start, _READ_BYTES)
@@ -71,11 +81,18 @@ def split(disk: Disk, path: Path, start: int = 0) -> Iterator[tuple[int, bytes, 
             break
         start += len(piece)
         *whole, rest = (rest + piece).split(b"\n")
-        for line in whole:
-            yield offset, line, True
-            offset += len(line) + 1
+        yield Lines(offset, whole, True)
+        offset = start - len(rest)
     if rest:
-        yield offset, rest, False
+        yield Lines(offset, [rest], False)
+
+
+def split(disk: Disk, path: Path, start: int = 0) -> Iterator[tuple[int, bytes, bool]]:
+    """Every line of a file from `start` as (offset, line without its end, whether it had one)."""
+    for offset, lines, ended in pieces(disk, path, start):
+        for line in lines:
+            yield offset, line, ended
+            offset += len(line) + 1
 
 
 async def cut(disk: Disk, path: Path, end: int) -> str:

@@ -463,7 +463,7 @@ class Session:
     def _call_off(self, ask: Ask) -> None:
         """Stopped between its grant and its departure: the request never left, so it costs nothing."""
         call = self.journal.state.of(ask.sent.cell).open
-        if call is not None and call.sent is ask.sent:
+        if call is not None and call.sent == ask.sent:
             unsent = Failure("error", "call", "free", "stopped before it was sent")
             bill = charge(unsent, self.prices[ask.sent.alias], ask.reserved, ask.sent.max_tokens)
             self.journal.record(failed(unsent, ask.sent, bill, final=False))

@@ -204,7 +204,7 @@ def talk_of(conversation: Conversation, state: State, read: Read) -> Talk:
     for aside in (() if conversation.moderator is None else (conversation.moderator,)) + conversation.voters:
         for turn, place in sorted(state.of(aside.id).replies.items()):
             talk.answered(aside, turn, read(place)[0].text)
-    for turn, place in sorted(progress.replies.items()):
+    for turn, place in progress.replies.in_order():
         if turn > len(talk.history) + 1:
             break  # what stands behind a turn that was lost answers something else: it is asked for again
         talk.take(*read(place))

@@ -180,7 +180,7 @@ class Views:
         """
         if not texts:
             return
-        paths = {self.reading.folder / self.reading.file(cell): cell for cell, _ in texts}
+        paths = {self.reading.folder / self.reading.file_name(cell): cell for cell, _ in texts}
         troubles = await self.disk.replace_each(list(zip(paths, (text for _, text in texts), strict=True)))
         for path, error in troubles.items():
             self._failed(paths[path], error)
@@ -206,15 +206,15 @@ class Views:
 
     async def all(self, records: int) -> None:
         """Every view, and none that belongs to no conversation any more; OSError when all but some are written."""
-        kept: set[Path] = set()
+        kept: set[str] = set()
         self._trouble = None
         self._follow()
         for cell in self.reading.written():
-            kept.add(self.reading.folder / self.reading.file(cell))
+            kept.add(self.reading.file_name(cell))
             # The others are written with their lines.
             if self._is_due(cell) and (cell.id in self._lines or cell.id not in self.reading.plan.by_id):
                 await self._tried_to_write(cell)
-        self._clear(lambda path: path not in kept)
+        self._clear(lambda name: name not in kept)
         await self.night(records, transcripts=True)
         if self._trouble is not None:
             raise self._trouble
@@ -247,13 +247,14 @@ class Views:
 
     def tidy(self) -> None:
         """Remove what a crash left half written among the transcripts."""
-        self._clear(lambda path: path.name.startswith(".") and path.suffix == ".tmp")
+        self._clear(lambda name: name.rpartition("/")[2].startswith(".") and name.endswith(".tmp"))
 
-    def _clear(self, is_litter: Callable[[Path], bool]) -> None:
+    def _clear(self, is_litter: Callable[[str], bool]) -> None:
+        """Remove those files of transcripts, by their names in the run's folder."""
         root = self.reading.folder / CONVERSATIONS
         for folder in self.disk.listdir(root):
             for name in self.disk.listdir(root / folder):
-                if is_litter(root / folder / name):
+                if is_litter(f"{CONVERSATIONS}/{folder}/{name}"):
                     self.disk.remove(root / folder / name)
 
     async def _put(self, name: str, data: bytes) -> None:

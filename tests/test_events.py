@@ -7,8 +7,9 @@ from dataclasses import MISSING, fields, replace
 from gc import get_referents
 from pathlib import Path
 from sys import getsizeof
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from runner.call import Finish, Kind, Money, Scope, Usage
 from runner.conversation import STATUSES, Aside, Conversation, Line, Participant, Status
 from runner.events import (
+    KINDS,
     Account,
     Branched,
     CallId,
@@ -164,6 +166,7 @@ def test_the_places_of_turns_are_kept_as_in_any_mapping(steps: list[tuple[bool, 
             plain.pop(turn, None)
         assert places == plain and len(places) == len(plain) and list(places) == sorted(plain)
         assert [places.get(turn) for turn in range(15)] == [plain.get(turn) for turn in range(15)]
+        assert places.in_order() == sorted(plain.items())
 
 
 def test_what_is_kept_of_a_turn_is_a_few_bytes() -> None:
@@ -635,6 +638,62 @@ def test_a_progress_that_nobody_began_is_empty() -> None:
     state = State()
     assert state.of("x") == Progress()
     assert state.cells == {}
+
+
+def everything() -> list[Event]:
+    """A history with events of every kind, and with whatever a call can come to."""
+    costly = {"input": 5, "output": 6, "reasoning": 2, "cost": 90}
+    return [
+        opened(),
+        *(sent(seed=7, dropped=("top_p",), left_out=1), Started("x", 1, 1, "g1"), reply(usage=costly, seconds=2.0)),
+        *(sent(turn=2), fail(turn=2, busy=True), sent(turn=2, attempt=2), Started("x", 2, 2, "g2")),
+        *(reply(turn=2, attempt=2, source="unknown", finish="truncated", reasoning="why"), Stopped("x", "complete")),
+        *(sent("z"), fail("z", parameter="seed"), sent("z", attempt=2), fail("z", attempt=2, cost=9, money="assumed")),
+        *(sent("z", attempt=3), reply("z", attempt=3, cost=150, overrun=True, usage={"output": 900, "trusted": False})),
+        *(heard("w"), Noted("w", "Notes", None, "text", "file"), branch(), Engaged(("p",), {}), sent("y", turn=2)),
+        *(Settled("z", 1, 2, 4, "a bill"), Settled("x", 2, 2, 300, "a bill"), sent("v"), Closed(1, 3)),
+        *(opened(2, about=("x",)), sent("w", turn=2), Started("w", 2, 1, "g3")),
+    ]
+
+
+MENDED: Final[Sequence[Event]] = [
+    *(
+        Repaired(9, 500),
+        reply(),
+        fail("y", cost=3),
+        opened(4),
+        sent(),
+        sent(attempt=3),
+        reply(attempt=2),
+        reply(turn=2),
+    ),
+    *(reply(turn=2), sent(turn=2), heard(turn=2), reply(turn=3, finish="refused"), Started("q", 1, 1, "g"), heard()),
+]
+
+
+@pytest.mark.parametrize("history", [everything(), MENDED], ids=["sound", "mended"])
+def test_a_record_is_folded_as_its_event_is(history: Sequence[Event]) -> None:
+    """Events applied one by one come to the state that their records come to when they are read back."""
+    assert history is MENDED or {event.kind for event in history} == set(KINDS) - {"repaired"}
+    apart, read = State(), State()
+    takers = read.takers()
+    for number, event in enumerate(history, 1):
+        apart.apply(event, 0.5 * number, Place(100 * number, 100))
+        record = orjson.loads(encode(number, 0.5 * number, event))
+        takers[event.kind](record, record["at"], 100 * number, 100)
+        assert read == apart
+        assert [call.sent for call in read.open_calls()] == [call.sent for call in apart.open_calls()]
+
+
+@pytest.mark.parametrize("event", [sent(), Started("x", 1, 1, "g"), reply()], ids=lambda event: str(event.kind))
+def test_a_record_without_one_of_its_fields_is_not_folded(event: Event) -> None:
+    """Also where the fold has no use for the field: the state stays as it was."""
+    record = to_data(event)
+    for name in [f.name for f in fields(event) if f.default is MISSING and f.default_factory is MISSING]:
+        state = State()
+        with pytest.raises(KeyError, match=name):
+            state.takers()[event.kind]({key: said for key, said in record.items() if key != name}, 0.0, 0, 1)
+        assert state == State()
 
 
 # --- days, and what became known later -------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def _figures(turn: Turn) -> Iterator[str]:
 
 def _total(t: Transcript) -> Iterator[str]:
     said = t.done
-    tokens, _ = total(turn.usage.output for turn in said)
+    tokens, _ = total([turn.usage.output for turn in said])
     if tokens is None:
         return
     counts = sum(turn.usage.output is not None for turn in said)

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from runner.conversation import Note, Transcript, Turn
-from runner.money import Nanos, dollars
+from runner.money import NANOS_PER_DOLLAR, Nanos
 
 UNKNOWN: Final = "–"
-_SHOWN_DECIMALS: Final = 4
+_SHOWN: Final = NANOS_PER_DOLLAR // 10_000
+"""What the last of the four decimals is worth that are always shown."""
 
 Number = TypeVar("Number", int, float)
 
 
 def usd(nanos: Nanos) -> str:
     """The exact amount with at least four decimals, so that sums of what is shown agree: `$0.0036`."""
-    whole, _, decimals = dollars(abs(nanos)).partition(".")
-    return f"{'-' if nanos < 0 else ''}${whole}.{decimals:0<{_SHOWN_DECIMALS}}"
+    whole, part = divmod(abs(nanos), NANOS_PER_DOLLAR)
+    more = f"{part % _SHOWN:05d}".rstrip("0")
+    return f"{'-' if nanos < 0 else ''}${whole}.{part // _SHOWN:04d}{more}"
 
 
-def total(figures: Iterable[Number | None]) -> tuple[Number | None, str]:
+def total(figures: Sequence[Number | None]) -> tuple[Number | None, str]:
     """The sum of what is known, None when nothing is, and its coverage where it is not whole: ` (3 of 4)`."""
-    every = list(figures)
-    known = [figure for figure in every if figure is not None]
+    known = [figure for figure in figures if figure is not None]
     if not known:
         return None, ""
-    return sum(known), "" if len(known) == len(every) else f" ({len(known)} of {len(every)})"
+    return sum(known), "" if len(known) == len(figures) else f" ({len(known)} of {len(figures)})"
 
 
 def generated(turns: Iterable[Turn]) -> list[Turn]:

@@ -7,7 +7,7 @@ stamps UTC with milliseconds. Texts are verbatim, but for lone surrogates, which
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -88,10 +88,10 @@ def _row(t: Transcript) -> dict[str, Any]:
         ],
         "turns": [_turn(turn) for turn in t.turns],
         "totals": {
-            "tokens": _tokens(turn.usage for turn in said),
-            "cost": _dollars(total(turn.cost for turn in said)[0]),
+            "tokens": _tokens([turn.usage for turn in said]),
+            "cost": _dollars(total([turn.cost for turn in said])[0]),
             "spent": _dollars(t.spent),
-            "seconds": _float(total(turn.seconds for turn in said)[0]),
+            "seconds": _float(total([turn.seconds for turn in said])[0]),
             "turns": len(said),
             "turns_with_figures": covered,
             "coverage": f"{covered} of {counted(len(said), 'turn')} {'has' if len(said) == 1 else 'have'} figures",
@@ -110,9 +110,9 @@ def _row(t: Transcript) -> dict[str, Any]:
 def _sums(said: Sequence[Turn | Note], name: str) -> dict[str, Any]:
     """What these come to together, which are called so."""
     return {
-        "tokens": _tokens(one.usage for one in said),
-        "cost": _dollars(total(one.cost for one in said)[0]),
-        "seconds": _float(total(one.seconds for one in said)[0]),
+        "tokens": _tokens([one.usage for one in said]),
+        "cost": _dollars(total([one.cost for one in said])[0]),
+        "seconds": _float(total([one.seconds for one in said])[0]),
         name: len(said),
         f"{name}_with_figures": sum(one.usage.output is not None for one in said),
     }
@@ -195,15 +195,14 @@ def _origin(origin: Origin) -> dict[str, Any]:
     return {"id": origin.id, "name": origin.name, "kind": origin.kind, "through": origin.through}
 
 
-def _tokens(usages: Iterable[Usage]) -> dict[str, int | None]:
-    every = list(usages)
+def _tokens(every: Sequence[Usage]) -> dict[str, int | None]:
     return _counts(
         Usage(
-            total(usage.input for usage in every)[0],
-            total(usage.output for usage in every)[0],
-            total(usage.reasoning for usage in every)[0],
-            total(usage.cached_read for usage in every)[0],
-            total(usage.cached_write for usage in every)[0],
+            total([usage.input for usage in every])[0],
+            total([usage.output for usage in every])[0],
+            total([usage.reasoning for usage in every])[0],
+            total([usage.cached_read for usage in every])[0],
+            total([usage.cached_write for usage in every])[0],
         )
     )
 

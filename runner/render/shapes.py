@@ -163,15 +163,15 @@ def token_line(turn: Turn) -> Iterator[str]:
 
 def total_cost(t: Transcript) -> str | None:
     """What the turns and the answers cost, how many that covers, and what all attempts cost where it is more."""
-    cost, covers = total(turn.cost for turn in generated(t.turns))
+    cost, covers = total([turn.cost for turn in generated(t.turns)])
     parts = [] if cost is None else [f"{usd(cost)}{covers}"]
-    carried, over = total(turn.cost for turn in t.turns if turn.carried and not turn.given and turn.heard is None)
+    carried, over = total([turn.cost for turn in t.turns if turn.carried and not turn.given and turn.heard is None])
     if carried is not None:
         parts.append(f"{usd(carried)}{over} for turns that were carried over")
-    elsewhere, of = total(turn.cost for turn in read_in(t.turns))
+    elsewhere, of = total([turn.cost for turn in read_in(t.turns)])
     if elsewhere is not None:
         parts.append(f"{usd(elsewhere)}{of} by the file that was read in")
-    asked, of_asked = total(note.cost for note in answers(t.turns))
+    asked, of_asked = total([note.cost for note in answers(t.turns)])
     if asked is not None:
         parts.append(f"{usd(asked)}{of_asked} for answers of those who were asked")
     if t.spent != (cost or 0) + (asked or 0):

@@ -317,7 +317,7 @@ def _account(name: str, accounts: Sequence[Account]) -> str:
     calls = sum(one.calls for one in accounts)
     covered = sum(one.calls_with_figures for one in accounts)
     covers = "" if covered == calls else f" ({covered:,} of {calls:,} calls)"
-    tokens = (total(one.tokens_in for one in accounts)[0], total(one.tokens_out for one in accounts)[0])
+    tokens = (total([one.tokens_in for one in accounts])[0], total([one.tokens_out for one in accounts])[0])
     failures: dict[str, int] = {}
     for one in accounts:
         for kind, count in sorted(one.failures.items()):

@@ -80,7 +80,7 @@ _MOST_FIELDS: Final = 256
 
 
 def _front_matter(t: Transcript) -> str:
-    tokens, _ = total(turn.usage.output for turn in generated(t.turns))
+    tokens, _ = total([turn.usage.output for turn in generated(t.turns)])
     flags = [flag for flag, count in (("truncated", t.truncated), ("refused", t.refused)) if count]
     fields = {
         "title": _scalar(t.name),
@@ -193,13 +193,13 @@ def _figures(turn: Turn) -> list[str]:
     if turn.heard is not None:
         # Whatever it took, it was not taken from the model that has its place here.
         told = _measured(replace(turn, model=None), (), pace)
-        return [_source(turn.heard), *(figure for figure in told if figure is not None), *carried, *weighed]
+        return [_source(turn.heard), *told, *carried, *weighed]
     if turn.given:
         return ["given line", *carried, *weighed]
     served = None if turn.served in (None, turn.model) else f"served {brief(turn.served or '', apart=_DOT)}"
     upstream = None if turn.upstream is None else f"by {brief(turn.upstream, apart=_DOT)}"
     return [
-        *(figure for figure in _measured(turn, (served, upstream), pace) if figure is not None),
+        *_measured(turn, (served, upstream), pace),
         *carried,
         *([f"{counted(turn.left_out, 'oldest line')} left out"] if turn.left_out else []),
         *weighed,
@@ -224,7 +224,7 @@ def _asked(note: Note) -> Iterator[str]:
     if not note.attempts and note.text is None:
         yield from (brief(note.reason or "nobody knows why", apart=_DOT), *in_vain)
         return
-    yield from (figure for figure in _measured(note, (), None) if figure is not None)
+    yield from _measured(note, (), None)
     if note.text is None:
         yield from in_vain
         yield f"no answer: {failure(note.error or {'message': note.reason}, _DOT)}"
@@ -234,21 +234,23 @@ def _source(heard: str) -> str:
     return f"heard from {brief(heard, apart=_DOT)}"
 
 
-def _measured(one: Turn | Note, names: Iterable[str | None], pace: str | None) -> Iterator[str | None]:
+def _measured(one: Turn | Note, names: Iterable[str | None], pace: str | None) -> list[str]:
     """What is known of a reply, or of what an observer wrote."""
     usage = one.usage
-    if one.model is not None:
-        yield literal(f"{one.provider}/{one.model}" if one.provider else one.model, _DOT)
-    yield from names
-    yield None if usage.input is None else f"{usage.input:,} in"
-    yield None if usage.cached_read is None else f"{usage.cached_read:,} cached"
-    yield None if usage.cached_write is None else f"{usage.cached_write:,} cache written"
-    yield None if usage.output is None else f"{usage.output:,} out"
-    yield None if usage.reasoning is None else f"{usage.reasoning:,} reasoning"
-    yield None if one.cost is None else f"{usd(one.cost)} {_SOURCES[one.cost_source]}"
-    yield None if one.seconds is None else duration(one.seconds)
-    yield pace
-    yield None if not one.attempts else counted(one.attempts, "attempt")
+    figures = (
+        None if one.model is None else literal(f"{one.provider}/{one.model}" if one.provider else one.model, _DOT),
+        *names,
+        None if usage.input is None else f"{usage.input:,} in",
+        None if usage.cached_read is None else f"{usage.cached_read:,} cached",
+        None if usage.cached_write is None else f"{usage.cached_write:,} cache written",
+        None if usage.output is None else f"{usage.output:,} out",
+        None if usage.reasoning is None else f"{usage.reasoning:,} reasoning",
+        None if one.cost is None else f"{usd(one.cost)} {_SOURCES[one.cost_source]}",
+        None if one.seconds is None else duration(one.seconds),
+        pace,
+        None if not one.attempts else counted(one.attempts, "attempt"),
+    )
+    return [figure for figure in figures if figure is not None]
 
 
 _SOURCES: Final = {"reported": "reported", "priced": "priced", "unknown": "assumed", None: "assumed"}
@@ -307,7 +309,7 @@ def _statistics(t: Transcript) -> Iterator[str]:
     yield "\n".join(rows)
     said = generated(t.turns)
     covered = sum(turn.usage.output is not None for turn in said)
-    charged, _ = total(turn.cost for turn in said)
+    charged, _ = total([turn.cost for turn in said])
     carried = sum(turn.carried for turn in t.turns)
     coverage = f"{covered} of {counted(len(said), 'turn')} {'has' if len(said) == 1 else 'have'} figures."
     parts = ([] if charged is None else [f"{usd(charged)} on the turns above"]) + _on_answers(t.turns)
@@ -322,7 +324,7 @@ def _statistics(t: Transcript) -> Iterator[str]:
 def _on_answers(turns: Iterable[Turn]) -> list[str]:
     """What those cost who were asked while it went on, and how many of their answers that covers."""
     told = answers(turns)
-    cost, covers = total(note.cost for note in told)
+    cost, covers = total([note.cost for note in told])
     return [] if cost is None else [f"{usd(cost)}{covers} on {counted(len(told), 'answer')} of those who were asked"]
 
 
@@ -331,8 +333,8 @@ def _elsewhere(turns: Iterable[Turn]) -> str:
     told = read_in(turns)
     if not told:
         return ""
-    out, out_covers = total(turn.usage.output for turn in told)
-    cost, cost_covers = total(turn.cost for turn in told)
+    out, out_covers = total([turn.usage.output for turn in told])
+    cost, cost_covers = total([turn.cost for turn in told])
     parts = ([] if out is None else [f"{out:,} out{out_covers}"]) + (
         [] if cost is None else [f"{usd(cost)}{cost_covers}"]
     )
@@ -358,8 +360,8 @@ def _statistics_row(name: str, number: str, measured: Sequence[Turn | Note]) -> 
         [one.usage.reasoning for one in measured],
     )
     tokens = [UNKNOWN if known is None else f"{known:,}{covers}" for known, covers in map(total, columns)]
-    cost, cost_covers = total(one.cost for one in measured)
-    seconds, seconds_covers = total(one.seconds for one in measured)
+    cost, cost_covers = total([one.cost for one in measured])
+    seconds, seconds_covers = total([one.seconds for one in measured])
     return row(
         name,
         number,
@@ -375,7 +377,7 @@ def _note(note: Note) -> Iterator[str]:
     after = f" after {counted(note.attempts, 'attempt')}" if note.attempts else ""
     yield f"## {with_observer(note)}"
     source = [] if note.heard is None else [_source(note.heard)]
-    if figures := [*source, *(figure for figure in _measured(note, (), None) if figure is not None)]:
+    if figures := [*source, *_measured(note, (), None)]:
         yield f"*{f' {_DOT} '.join(figures)}*"
     if note.text is not None:
         yield quoted(note.text)

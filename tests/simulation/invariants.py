@@ -17,8 +17,9 @@ import orjson
 
 from runner.call import has_text
 from runner.events import State
-from runner.journal import Scan, scan
+from runner.journal import Scan, decode, scan
 from runner.limits import PASSED_TOO_OFTEN
+from runner.lines import split
 from runner.money import dollars
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, reading_of
 from runner.plan import Cell
@@ -296,6 +297,14 @@ def what_is_left_can_be_read(run: Run) -> Scan:
         broken("I5", f"what had been synced is damaged at byte {found.end}")
     if found.last != run.account.seq:
         broken("I5", f"the run reads {found.last} records, and {run.account.seq} are there")
+    apart = State()
+    for offset, line, _ in split(run.journal_alone(), run.journal.path):
+        if offset < found.end and (record := decode(line, offset)) is not None:
+            apart.apply(record.event, record.at, record.place)
+    if apart != found.state or [call.sent for call in apart.open_calls()] != [
+        call.sent for call in found.state.open_calls()
+    ]:
+        broken("I5", "records are folded otherwise than their events")
     return found
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from errno import EIO
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from multiprocessing import get_context
@@ -149,14 +150,25 @@ def _two_layers_of_retries(stack: ExitStack) -> None:
 
 @mutant("money is on the day its last record was written, not on that on which its life began")
 def _day_is_recomputed(stack: ExitStack) -> None:
-    right = State.apply
+    right, read_back = State.apply, State.takers
+
+    def follow(self: State, at: float) -> None:
+        if self.live is not None:
+            self.today = selection.date_of(at, self.live.zone)
 
     def apply(self: State, event: Event, at: float, place: Any) -> None:
-        if self.live is not None:
-            self.live = replace(self.live, day=selection.date_of(at, self.live.zone))
+        follow(self, at)
         right(self, event, at, place)
 
+    def takers(self: State) -> dict[str, Any]:
+        def also(take: Any, said: Any, at: float, *place: int) -> None:
+            follow(self, at)
+            take(said, at, *place)
+
+        return {kind: partial(also, take) for kind, take in read_back(self).items()}
+
     put(stack, State, "apply", apply)
+    put(stack, State, "takers", takers)
 
 
 # --- the journal -----------------------------------------------------------------------------------------------------
