@@ -117,7 +117,7 @@ def test_a_crowd_goes_and_comes_back_in_parts_and_in_its_order() -> None:
 
     on_bench([lane], script)
     assert order == list(range(200))
-    assert max(other - one for one, other in pairwise(went)) == 64
+    assert max(other - one for one, other in pairwise(went)) == 32
     assert max(other - one for one, other in pairwise(back)) == 16
 
 
