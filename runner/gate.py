@@ -39,9 +39,9 @@ _RETRY_SECONDS: Final = 1.0
 """How often a run that is short of money looks whether others have given some back."""
 _MOST_AT_ONCE: Final = 256
 """For so many calls of a lane a slice is drawn at once."""
-_AT_A_TIME: Final = 32
+_AT_A_TIME: Final = 16
 """So many begin, are granted or leave at once, before everybody else may go on."""
-_BACK_AT_A_TIME: Final = 16
+_BACK_AT_A_TIME: Final = 8
 """So many answers are gone on with at once: each may take as long as two departures."""
 _EVEN_DEPARTURE: Final = 0.05
 """Where no burst is allowed, a request leaves so many seconds after its grant, however fast the disk was this time."""

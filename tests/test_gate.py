@@ -117,8 +117,8 @@ def test_a_crowd_goes_and_comes_back_in_parts_and_in_its_order() -> None:
 
     on_bench([lane], script)
     assert order == list(range(200))
-    assert max(other - one for one, other in pairwise(went)) == 32
-    assert max(other - one for one, other in pairwise(back)) == 16
+    assert max(other - one for one, other in pairwise(went)) == 16
+    assert max(other - one for one, other in pairwise(back)) == 8
 
 
 @pytest.mark.parametrize("and_the_gate", [False, True])
@@ -242,7 +242,7 @@ def test_those_whom_one_sync_lets_go_leave_in_parts() -> None:
     """However many one sync serves: they leave a few at a time, in their order, and in between all others go on."""
     gone, at_once = crowd_of(200)
     assert gone == list(range(200))
-    assert at_once == 32
+    assert at_once == 16
 
 
 def test_who_is_stopped_before_it_leaves_does_not_leave() -> None:

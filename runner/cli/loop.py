@@ -10,7 +10,7 @@ import asyncio
 from selectors import DefaultSelector, SelectorKey
 from typing import Final
 
-_AT_A_TIME: Final = 32
+_AT_A_TIME: Final = 16
 """So many connections are looked at in one round of the loop."""
 
 
