@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
 
 import anyio
+import anyio.lowlevel
 from aiolimiter import AsyncLimiter
 
 from runner.call import Failure, Outcome, Usage
@@ -36,12 +37,12 @@ _NO_BURST_STRETCH: Final = 1.09
 """How much longer than a no-burst provider's interval ours is, because requests do not all travel equally fast."""
 _RETRY_SECONDS: Final = 1.0
 """How often a run that is short of money looks whether others have given some back."""
-_MOST_AT_ONCE: Final = 64
+_MOST_AT_ONCE: Final = 256
 """For so many calls of a lane a slice is drawn at once."""
-_AT_A_TIME: Final = 64
-"""So many begin or go at once, before everybody else may go on: what leaves together would come back together, too."""
-_BACK_AT_A_TIME: Final = 16
-"""So many answers are gone on with at once: each may take as long as ten departures."""
+_AT_A_TIME: Final = 16
+"""So many begin, are granted or leave at once, before everybody else may go on."""
+_BACK_AT_A_TIME: Final = 8
+"""So many answers are gone on with at once: each may take as long as two departures."""
 _EVEN_DEPARTURE: Final = 0.05
 """Where no burst is allowed, a request leaves so many seconds after its grant, however fast the disk was this time."""
 
@@ -121,10 +122,17 @@ class Roster(Protocol):
 
 @dataclass(slots=True)
 class _Crowd:
-    """Those who wait for money of one ceiling: how many they are, and what the largest of their calls reserves."""
+    """Those who wait for money of one ceiling: what each of their calls reserves, the smallest first."""
 
-    number: int = 0
-    most: Nanos = 0
+    reserved: list[Nanos] = field(default_factory=list)
+
+    @property
+    def least(self) -> Nanos:
+        return self.reserved[0]
+
+    @property
+    def most(self) -> Nanos:
+        return self.reserved[-1]
 
 
 class _Limiter(NamedTuple):
@@ -196,6 +204,8 @@ class _Admission:
             raise ask.refusal
         try:
             await ask.journal.flushed()
+            await self._gate.departing.pass_through()
+            await anyio.lowlevel.checkpoint_if_cancelled()  # it has not left, and is not to
             if ask.lane.burst == 1:
                 await anyio.sleep_until(ask.granted + _EVEN_DEPARTURE)
         except BaseException:
@@ -208,12 +218,13 @@ class _Admission:
 
 
 class Turnstile:
-    """Lets those go on who come back: at once, or a moment later where very many come together.
+    """Lets so many go on who come together, and the others a moment later.
 
     So everybody else goes on in between. While nobody keeps it, it stands open.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_a_time: int) -> None:
+        self._at_a_time = at_a_time
         self._through = 0
         """How many went through since everybody else could go on."""
         self._waiting: deque[anyio.Event] = deque()
@@ -224,7 +235,7 @@ class Turnstile:
     async def pass_through(self) -> None:
         """Go on when it is one's turn."""
         self._used.set()
-        if not self._is_kept or (self._through < _BACK_AT_A_TIME and not self._waiting):
+        if not self._is_kept or (self._through < self._at_a_time and not self._waiting):
             self._through += 1
             return
         turn = anyio.Event()
@@ -240,7 +251,7 @@ class Turnstile:
                 await self._used.wait()
                 self._used = anyio.Event()
                 self._through = 0
-                while self._waiting and self._through < _BACK_AT_A_TIME:
+                while self._waiting and self._through < self._at_a_time:
                     self._waiting.popleft().set()
                     self._through += 1
                     self._used.set()
@@ -277,7 +288,7 @@ class Gate:
         self._crowds: dict[Ceiling, _Crowd] = {}
         """Those who wait, by what their calls have to fit."""
         self._moved: set[Ceiling] = set()
-        """The ceilings in which calls have landed since everybody was last looked at."""
+        """The ceilings in which calls have landed, or slices were drawn, since everybody was last looked at."""
         self._doubtful = False
         """True when anybody who waits may have become hopeless."""
         self._journals: dict[int, Journal] = {}
@@ -288,8 +299,10 @@ class Gate:
         self.short_since: dict[Ceiling, float] = {}
         """The ceilings of purses that wait until others give something back, and since when, on the loop's clock."""
         self._parked_models: dict[str, str] = {}
-        self.turnstile = Turnstile()
+        self.turnstile = Turnstile(_BACK_AT_A_TIME)
         """For those who come back with an answer."""
+        self.departing = Turnstile(_AT_A_TIME)
+        """For those whose `Sent` is durable: one sync may serve very many."""
 
     # -- for those who talk --------------------------------------------------------------------------------------
 
@@ -310,8 +323,7 @@ class Gate:
             crowd = self._crowds.get(ceiling)
             if crowd is None:
                 crowd = self._crowds[ceiling] = _Crowd()
-            crowd.number += 1
-            crowd.most = max(crowd.most, ask.reserved)
+            insort(crowd.reserved, ask.reserved)
         self._journals[id(ask.journal)] = ask.journal
         self._doubtful = self._doubtful or self._hopeless(ask) is not None or ask.room() is not None
         self.wake()
@@ -322,8 +334,8 @@ class Gate:
         ask.lane.starving -= ask.starves
         for ceiling in ask.ceilings:
             crowd = self._crowds[ceiling]
-            crowd.number -= 1
-            if not crowd.number:
+            del crowd.reserved[bisect_left(crowd.reserved, ask.reserved)]
+            if not crowd.reserved:
                 del self._crowds[ceiling]
 
     def reorder(self) -> None:
@@ -410,6 +422,7 @@ class Gate:
                 self._money_wanted[purse.ceiling] = anyio.Event()
                 tasks.start_soon(self._draw, purse)
             tasks.start_soon(self.turnstile.keep)
+            tasks.start_soon(self.departing.keep)
             while True:
                 self._changed = anyio.Event()
                 look_again = await self._decide(anyio.current_time())
@@ -445,6 +458,8 @@ class Gate:
         """Let go who can, but no more than a crowd at a time; the moment to look again."""
         granted = 0
         while granted < _AT_A_TIME:
+            if self._all_are_short():
+                return inf
             choice = choose(self._waiting.values(), now)
             if choice.grant is None:
                 lane = await self._permitted_at_once(choice.want_permit)
@@ -455,6 +470,14 @@ class Gate:
                 self._grant(choice.grant, now)
                 granted += 1
         return now
+
+    def _all_are_short(self) -> bool:
+        """True when everybody who waits is kept from going by one ceiling; money that comes wakes the gate."""
+        waiting = sum(map(len, self._waiting.values()))
+        return any(
+            len(crowd.reserved) == waiting and ceiling.account.held + crowd.least > ceiling.most
+            for ceiling, crowd in self._crowds.items()
+        )
 
     async def _permitted_at_once(self, lanes: Iterable[Lane]) -> Lane | None:
         """A lane that has its permit now; the pacers see to the others."""
@@ -609,7 +632,7 @@ class Gate:
         for purse in self.purses:
             ceiling, crowd = purse.ceiling, self._crowds.get(purse.ceiling)
             held = ceiling.account.held
-            if crowd is None or held + crowd.number * crowd.most <= ceiling.most:
+            if crowd is None or held + len(crowd.reserved) * crowd.most <= ceiling.most:
                 continue  # there is enough for all of them together
             asks = [ask for lane in self.lanes for ask in self._first(lane) if ceiling in ask.ceilings]
             # One that can never go as it is needs no more than it would with the smallest output limit.
@@ -658,7 +681,8 @@ class Gate:
             except (StorageError, Damaged, TooNew) as trouble:
                 self.close("interrupted", str(trouble))
                 return
-            self.doubt()  # what can be drawn at all may have become less
+            self._moved.add(purse.ceiling)  # what can be drawn at all may have become less
+            self.wake()
             if again:
                 self.short_since.setdefault(purse.ceiling, anyio.current_time())
                 await anyio.sleep(_RETRY_SECONDS)

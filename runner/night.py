@@ -410,6 +410,7 @@ async def _keep_views(one: Ready, gate: Gate, clock: Clock) -> None:
             short_of = one.purse.ceiling.name if one.purse.ceiling in gate.short_since else None
             await one.views.status(one.journal.seq, gate.lanes, now, short_of)
             if now >= next_night and one.journal.seq != seq:
+                await one.views.prepare()
                 seq = one.journal.seq
                 await one.journal.flushed()
                 await one.views.night(seq)

@@ -328,8 +328,8 @@ class Reading:
         progress = self.state.of(cell.id)
         return progress.started is not None and progress.status is not None
 
-    def night(self, records: int) -> summary.Night:
-        """The whole run, as its index shows it."""
+    def night(self, records: int, rows: Iterable[summary.Row] | None = None) -> summary.Night:
+        """The whole run, as its index shows it; `rows` of all its conversations, where they are made already."""
         state = self.state
         closed = self.closed
         ends = {event.life: (at, event.exit) for at, event in state.closed}
@@ -342,7 +342,7 @@ class Reading:
             reasons=() if closed is None else closed.reasons,
             style_trouble=self.style_trouble,
             records=records,
-            conversations=tuple(self.row(cell) for cell in self.plan.cells),
+            conversations=tuple(map(self.row, self.plan.cells) if rows is None else rows),
             spend=self._spend(),
             ceilings=tuple(summary.Ceiling(name, most, held, name in BUDGETS) for name, most, held in self.ceilings()),
             models=tuple(_account(alias, [alias], state) for alias in state.tallies),

@@ -29,6 +29,10 @@ _PIECE_BYTES: Final = 1024 * 1024
 """So much of a large view is put down at once, and so much of transcripts."""
 _BREATH_BYTES: Final = 32 * 1024
 """After so much of lines that were made everybody else may go on."""
+_BREATH_ROWS: Final = 256
+"""After so many rows of the index, too."""
+_PASSES: Final = 4
+"""So often it is gone through them beforehand."""
 
 
 class Views:
@@ -53,6 +57,8 @@ class Views:
         self._ready: dict[str, bytes] = {}
         """Lines of conversations that have ended and stand in no file yet, as long as there is room for them."""
         self._ready_bytes = 0
+        self._rows: dict[str, summary.Row] = {}
+        """Rows of the index that is to be written next, as they would be made now."""
         self._since: set[str] = set()
         """What has changed since the lines were begun to be written last."""
 
@@ -63,6 +69,7 @@ class Views:
             of = id_ if aside is None else aside[0].id
             self._transcripts.discard(of)
             self._lines.pop(of, None)
+            self._rows.pop(of, None)
             self._ready_bytes -= len(self._ready.pop(of, b""))
             self._since.add(of)
         self._changed.clear()
@@ -114,12 +121,28 @@ class Views:
         figures["heartbeat"] = round(self._clock.wall(), 3)
         await self._put(STATUS, orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
 
+    async def prepare(self) -> None:
+        """Make the rows of the index beforehand, so that it takes but a moment to show how all of them stand in one."""
+        for _ in range(_PASSES):  # each of them has to make again only what has changed during the one before
+            self._follow()
+            missing = [cell for cell in self.reading.plan.cells if cell.id not in self._rows]
+            for number, cell in enumerate(missing, 1):
+                self._rows[cell.id] = self.reading.row(cell)
+                if number % _BREATH_ROWS == 0:
+                    await anyio.lowlevel.checkpoint()
+
     async def night(self, records: int, transcripts: bool = False) -> None:
         """The index, and a line for each conversation; and on the way the transcripts that are still to be written."""
-        index = summary.render(self.reading.night(records))
         places: dict[str, Place] = {}
         self._follow()
         self._since.clear()
+        rows = (self._rows.get(cell.id) or self.reading.row(cell) for cell in self.reading.plan.cells)
+        night = self.reading.night(records, rows)
+        self._rows.clear()
+        index: list[str] = []
+        for piece in summary.pieces(night):
+            index.append(piece)
+            await anyio.lowlevel.checkpoint()
         # Closed here: a full disk leaves it in the middle, and what nobody closes ends some time after the night.
         async with aclosing(self._pieces(dict(self._lines), places, transcripts)) as pieces:
             await self.disk.replace(self.reading.folder / LINES, pieces)
@@ -127,7 +150,7 @@ class Views:
         self._lines = {id_: piece for id_, piece in places.items() if id_ not in self._since}
         self._ready.clear()
         self._ready_bytes = 0
-        await self._put(INDEX, index.encode())
+        await self._put(INDEX, "".join(index).encode())
 
     async def _pieces(
         self, old: Mapping[str, Place], places: dict[str, Place], transcripts: bool

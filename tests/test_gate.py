@@ -117,8 +117,8 @@ def test_a_crowd_goes_and_comes_back_in_parts_and_in_its_order() -> None:
 
     on_bench([lane], script)
     assert order == list(range(200))
-    assert max(other - one for one, other in pairwise(went)) == 64
-    assert max(other - one for one, other in pairwise(back)) == 16
+    assert max(other - one for one, other in pairwise(went)) == 16
+    assert max(other - one for one, other in pairwise(back)) == 8
 
 
 @pytest.mark.parametrize("and_the_gate", [False, True])
@@ -194,6 +194,108 @@ def test_a_call_flies_only_when_its_intent_is_durable() -> None:
 
     run_virtual(main)
     assert seen == [True]
+
+
+def crowd_of(number: int, stopped_at: int | None = None) -> tuple[list[int], int]:
+    """Who left, most of them with one sync, and how many at the most before everybody else went on.
+
+    All are stopped when the one of this number leaves.
+    """
+    lane = Lane("p", Limits(concurrency=number))
+    gone: list[int] = []
+    at_once = 0
+
+    async def main() -> None:
+        journal = await Journal.open(MemoryDisk(sync_seconds=(10.0, 10.0)), FixedClock(), Path("/run"), "{}")
+        bench = Bench(Gate([lane], 1.0), journal)
+        talks = [anyio.CancelScope() for _ in range(number)]
+
+        async def talk(one: int) -> None:
+            nonlocal at_once
+            beginning = Beginning(bench.gate, lane)
+            beginning.arrived()
+            with talks[one]:
+                async with bench.gate.admit(bench.ask(str(one), lane, one)) as flight:
+                    before = len(gone)
+                    gone.append(one)
+                    if one == stopped_at:
+                        for scope in talks:
+                            scope.cancel()
+                    await anyio.lowlevel.checkpoint()
+                    at_once = max(at_once, len(gone) - before)
+                    flight.landed(REPLY)
+            beginning.ended()
+
+        async with journal.writing(), anyio.create_task_group() as tasks:
+            for one in range(number):
+                tasks.start_soon(talk, one)
+            await anyio.lowlevel.checkpoint()
+            await bench.gate.work()
+        journal.close()
+
+    run_virtual(main)
+    assert lane.flying == 0
+    return gone, at_once
+
+
+def test_those_whom_one_sync_lets_go_leave_in_parts() -> None:
+    """However many one sync serves: they leave a few at a time, in their order, and in between all others go on."""
+    gone, at_once = crowd_of(200)
+    assert gone == list(range(200))
+    assert at_once == 16
+
+
+def test_who_is_stopped_before_it_leaves_does_not_leave() -> None:
+    """A call that waits for its turn to leave, and is left meanwhile, has cost nothing: it is not made after all."""
+    gone, _ = crowd_of(200, stopped_at=100)
+    assert gone == list(range(101))
+
+
+def test_who_is_short_of_the_same_money_is_not_looked_at_until_some_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a decision costs does not grow with the number of those who can only wait."""
+    lane = Lane("p", Limits(concurrency=1_000))
+    looked = [0]
+    right = Ask.fits
+
+    def fits(self: Ask, claims: Mapping[Ceiling, int]) -> bool:
+        looked[0] += 1
+        return right(self, claims)
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        day = Ceiling("the budget of the day", bench.journal.state.run, 0, reach=10_000)
+        bench.gate.purses = [Till(day)]
+        for number in range(200):
+            tasks.start_soon(bench.talk, bench.ask(str(number), lane, number, 3, (day,)))
+        await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Ask, "fits", fits)
+    assert len(on_bench([lane], script).log) == 200
+    assert looked[0] <= 3 * 200
+
+
+@pytest.mark.parametrize("others", [(), ("another",)])
+def test_who_has_room_beside_those_who_are_short_goes(others: tuple[str, ...]) -> None:
+    """A call that another ceiling decides, or that is smaller, is not kept waiting with the others."""
+    lane = Lane("p", Limits(concurrency=9))
+
+    async def script(bench: Bench, tasks: anyio.abc.TaskGroup) -> None:
+        first, other = (Ceiling(name, Account(reserved=95), 100, reach=1_000) for name in ("first", "other"))
+        other.account.reserved = 0
+        for name, reserved, ceiling in (("large", 10, first), ("small", 5, first), ("another", 10, other)):
+            if ceiling is first or name in others:
+                tasks.start_soon(bench.talk, bench.ask(name, lane, 0, reserved, (ceiling,)), 50.0)
+        await anyio.lowlevel.checkpoint()
+
+        async def pay() -> None:
+            await anyio.sleep(5.0)
+            first.account.reserved = 0
+            bench.gate.wake()
+
+        tasks.start_soon(pay)
+
+    log = on_bench([lane], script).log
+    assert sorted(log[:-1]) == [f"{name} flies at 0.0" for name in (*others, "small")]
+    assert log[-1] == "large flies at 5.0"
 
 
 def test_money_in_flight_is_waited_for_and_what_can_never_fit_is_refused() -> None:

@@ -13,7 +13,8 @@ from runner import views
 from runner.conversation import Transcript
 from runner.outputs import INDEX, LINES, STATUS, Reading, read
 from runner.plan import Cell
-from runner.render import jsonl
+from runner.render import jsonl, summary
+from runner.render.summary import Row
 from runner.selection import Options
 from runner.views import Views
 from tests.memory import MemoryDisk, Operation, at, no_fault
@@ -106,6 +107,48 @@ def test_what_changes_while_it_is_written_is_written_once_more(transcripts: bool
 
     anyio.run(write)
     assert disk.read(night.folder / LINES) == night.disk.files[night.folder / LINES]
+
+
+@pytest.mark.parametrize("changes", [0, 1, 9])
+def test_an_index_whose_rows_were_made_beforehand_is_that_of_one_moment(
+    changes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever changes while they are made, or after: what is written is as if all had been made at the end."""
+    monkeypatch.setattr(views, "_BREATH_ROWS", 1)
+    night = Night(TALK, TALK_SIM)
+    assert night.live().exit == 0
+    disk = night.left()
+    reading = read(night.folder, disk)
+    told = Views(reading, FixedClock())
+    plan, state = reading.plan, reading.state
+    first = plan.cells[0].id
+    made: list[str] = []
+    right = Reading.row
+
+    def row(self: Reading, cell: Cell) -> Row:
+        made.append(cell.id)
+        return right(self, cell)
+
+    async def change() -> None:
+        for number in range(changes):
+            state.of(first).ended = 5_000_000_000.0 + number
+            for followed in state._followers:
+                followed.add(first)
+            await anyio.lowlevel.checkpoint()
+
+    async def write() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(change)
+            await told.prepare()
+        before = len(made)
+        await told.night(1)
+        assert len(made) - before <= 1
+
+    monkeypatch.setattr(Reading, "row", row)
+    anyio.run(write)
+    page = disk.read(night.folder / INDEX).decode()
+    assert page == summary.render(reading.night(1))
+    assert made.count(plan.cells[1].id) == 2  # once before, and once for this test
 
 
 @pytest.mark.parametrize("changed", [(), (0,), (1,), (2,), (0, 2)])

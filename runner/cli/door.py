@@ -16,8 +16,8 @@ import click
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_SELDOM: Final = (10_000, 50, 100)
-"""When garbage is looked for: after so many new objects, and among those that have survived much more seldom."""
+_NEW_ONES: Final = (1_000, 10, 1_000_000)
+"""When garbage is looked for: after so many new objects, then among those of ten times, and among all of them never."""
 
 
 def outputs_option(command: Callable[P, R]) -> Callable[P, R]:
@@ -160,15 +160,16 @@ def terminal() -> bool:
 
 
 @contextmanager
-def garbage_seldom() -> Iterator[None]:
-    """Meanwhile garbage is looked for seldom.
+def garbage_of_late() -> Iterator[None]:
+    """Meanwhile garbage is looked for among the newest objects alone, a few at a time.
 
-    What is here by now stays, and of what comes little goes round in circles: to look for those again and again would
-    make everybody wait, the longer the more conversations there are.
+    What is here by now stays, and what goes round in circles later does so from the start: a handful of objects in
+    thousands of calls. To look through all of them would make everybody wait, for a second with ten thousand calls in
+    flight.
     """
     often = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(*_SELDOM)
+    gc.set_threshold(*_NEW_ONES)
     try:
         yield
     finally:

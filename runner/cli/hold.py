@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from runner.cli.door import answered, garbage_seldom, json_option, outputs_option
+from runner.cli.door import answered, garbage_of_late, json_option, outputs_option
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -163,9 +163,10 @@ def hold(
     """One night in the real world; the exit code, forgiven or not."""
     import os
     import signal
-    from importlib.util import find_spec
 
     import anyio
+
+    from runner.cli.loop import new_loop
 
     # Where a standard stream was closed, a journal could take its number, and a stray line end up in it.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
@@ -174,8 +175,8 @@ def hold(
     # A terminal that is closed takes the display with it, not the night.
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        loop = {"use_uvloop": find_spec("uvloop") is not None}
-        with garbage_seldom():
+        loop = {"loop_factory": new_loop}
+        with garbage_of_late():
             return anyio.run(_hold, sources, options, outputs, report, forgiven, tape, backend_options=loop)
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from runner.cli.door import answered, emit, ended, garbage_seldom, json_option, outputs_option, say
+from runner.cli.door import answered, emit, ended, garbage_of_late, json_option, outputs_option, say
 
 if TYPE_CHECKING:
     from runner.cli.runs import Run
@@ -139,7 +139,7 @@ def report(runs: tuple[str, ...], outputs: Path, style: str | None, folder: Path
     if style is None:
         if folder is not None:
             raise click.UsageError("-o is for transcripts in another style: add --style.")
-        with garbage_seldom():
+        with garbage_of_late():
             return max(_report(run) for run in found)
     name, look = _style(style)
     return max(

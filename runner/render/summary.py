@@ -6,8 +6,10 @@ made here, from the rows that are shown, so that the page cannot disagree with i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from runner.conversation import STATUSES, Status
@@ -16,6 +18,8 @@ from runner.render.figures import UNKNOWN, counted, difference, duration, of_the
 from runner.render.markdown import brief, fenced, link, literal, row
 
 _MOST_WHYS: Final = 20
+_ROWS_AT_A_TIME: Final = 256
+"""So many rows make a piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +165,25 @@ class Night:
 
 def render(night: Night) -> str:
     """The page; the same night gives the same text."""
-    blocks = [
-        f"# {literal(night.job)} / {literal(night.run)}",
-        _status(night),
-        *_continue(night),
-        *_conversations_by_status(night),
-        *_money(night),
-        *_accounts("Models", "Model", night.models),
-        *_accounts("Providers", "Provider", night.providers),
-        *_differences(night.differences),
-        *_conversations(night.conversations),
-        *_lives(night.lives),
-        f"*Computed from journal record 1 to {night.records:,}.*" if night.records else "*The journal is empty.*",
-    ]
-    return "\n\n".join(blocks) + "\n"
+    return "".join(pieces(night))
+
+
+def pieces(night: Night) -> Iterator[str]:
+    """The page piece by piece, none of them much work, however many conversations there are."""
+    yield f"# {literal(night.job)} / {literal(night.run)}\n\n{_status(night)}"
+    above = (
+        _continue(night),
+        _conversations_by_status(night),
+        _money(night),
+        _accounts("Models", "Model", night.models),
+        _accounts("Providers", "Provider", night.providers),
+        _differences(night.differences),
+    )
+    yield from (f"\n\n{block}" for block in chain.from_iterable(above))
+    yield from _conversations(night.conversations)
+    yield from (f"\n\n{block}" for block in _lives(night.lives))
+    last = f"Computed from journal record 1 to {night.records:,}." if night.records else "The journal is empty."
+    yield f"\n\n*{last}*\n"
 
 
 def _table(head: Sequence[str], left: int, rows: Iterable[str]) -> str:
@@ -207,9 +216,9 @@ def _continue(night: Night) -> Iterator[str]:
 def _conversations_by_status(night: Night) -> Iterator[str]:
     every = night.conversations
     yield "## Outcome"
-    counts = {status: sum(one.status == status for one in every) for status in STATUSES}
+    counts = Counter(one.status for one in every)
     early = sum(one.stopped_early for one in every)
-    rows = [row(status, f"{count:,}") for status, count in counts.items() if count]
+    rows = [row(status, f"{counts[status]:,}") for status in STATUSES if counts[status]]
     if early:
         rows.insert(1, row("– of them stopped early", f"{early:,}"))
     yield _table(("Status", "Conversations"), 1, (*rows, row("**Total**", f"{len(every):,}")))
@@ -344,28 +353,25 @@ def _differences(differences: Sequence[CostDifference]) -> Iterator[str]:
 
 
 def _conversations(conversations: Sequence[Row]) -> Iterator[str]:
+    """What stands of them below the rest, a piece of it at a time."""
     if conversations:
-        yield "## Conversations"
-        yield _table(
-            ("Conversation", "Status", "Reason", "Flags", "Rounds", "Cost", "Time"),
-            4,
-            (
-                row(
-                    literal(one.name) if one.file is None else link(one.name, one.file),
-                    one.status,
-                    brief(one.reason or "", 120),
-                    ", ".join(
-                        f"{count:,} {flag}"
-                        for flag, count in (("truncated", one.truncated), ("refused", one.refused))
-                        if count
-                    ),
-                    f"{one.rounds_done} of {one.rounds_planned}",
-                    usd(one.cost),
-                    UNKNOWN if one.seconds is None else duration(one.seconds),
-                )
-                for one in conversations
-            ),
-        )
+        head = ("Conversation", "Status", "Reason", "Flags", "Rounds", "Cost", "Time")
+        yield "\n\n## Conversations\n\n" + _table(head, 4, ())
+    for first in range(0, len(conversations), _ROWS_AT_A_TIME):
+        yield "".join(f"\n{_conversation(one)}" for one in conversations[first : first + _ROWS_AT_A_TIME])
+
+
+def _conversation(one: Row) -> str:
+    flags = (("truncated", one.truncated), ("refused", one.refused))
+    return row(
+        literal(one.name) if one.file is None else link(one.name, one.file),
+        one.status,
+        brief(one.reason or "", 120),
+        ", ".join(f"{count:,} {flag}" for flag, count in flags if count),
+        f"{one.rounds_done} of {one.rounds_planned}",
+        usd(one.cost),
+        UNKNOWN if one.seconds is None else duration(one.seconds),
+    )
 
 
 def _lives(lives: Sequence[Life]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.cli.door import failure_of
+from runner.cli.door import failure_of, garbage_of_late
 from runner.journal import FILE, scan
 from runner.ledger import FILE as LEDGER
 from runner.lines import seal
@@ -141,6 +142,16 @@ def test_a_file_of_a_later_version_is_named(finished: Path) -> None:
     ledger.write_bytes(seal({"v": 99, "seq": 1, "kind": "dreamt"}))
     said = tertulia("spend")
     assert (said.code, said.err.startswith(f"outputs/{LEDGER}: ")) == (8, True)
+
+
+def test_garbage_is_looked_for_among_the_newest_alone_and_as_before_afterwards() -> None:
+    """What is here by now is left alone, and a look never takes in all that has come since."""
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    with garbage_of_late():
+        newest, times, never = gc.get_threshold()
+        assert newest * times <= 10_000 and never == 1_000_000
+        assert gc.get_freeze_count() > frozen
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
 def test_a_bug_is_an_end_as_well() -> None:

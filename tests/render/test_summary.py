@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.conversation import STATUSES
-from runner.render.summary import Account, Ceiling, CostDifference, Night, Row, Spend, render
+from runner.render.summary import Account, Ceiling, CostDifference, Night, Row, Spend, pieces, render
 from tests.render.golden import assert_golden
 from tests.render.reader import see
 from tests.render.samples import FRAGMENTS, night
@@ -39,6 +39,15 @@ def test_each_reason_stands_once_under_the_outcome_the_most_frequent_first() -> 
     many = tuple(replace(row, reason=f"reason {n}") for n in range(25))
     page = render(replace(QUIET, conversations=many))
     assert "And 5 more reasons; each stands in the row of its conversation." in page
+
+
+def test_a_page_of_very_many_is_made_in_pieces() -> None:
+    """None of them has more rows than a few hundred, and together they are the page."""
+    row = night().conversations[0]
+    many = replace(night(), conversations=tuple(replace(row, name=f"n{n}") for n in range(1_000)))
+    found = list(pieces(many))
+    assert "".join(found) == render(many)
+    assert max(piece.count("\n") for piece in found) <= 256
 
 
 def test_a_quiet_night_shows_no_empty_tables() -> None:

@@ -1,0 +1,101 @@
+"""The loop of a night: a few at a time, everybody in turn, and nobody who has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from runner.cli.hold import hold
+from runner.cli.loop import FewAtATime, new_loop
+from runner.selection import Options
+
+
+@pytest.fixture
+def ready() -> Iterator[list[socket.socket]]:
+    """A hundred connections on each of which something has come."""
+    with ExitStack() as stack:
+        found: list[socket.socket] = []
+        for _ in range(100):
+            one, other = socket.socketpair()
+            stack.enter_context(one)
+            stack.enter_context(other).send(b"x")
+            found.append(one)
+        yield found
+
+
+def test_of_many_that_are_ready_a_few_are_told_at_a_time_and_each_in_its_turn(ready: list[socket.socket]) -> None:
+    """The first first, and nobody twice before all others were told of once."""
+    with FewAtATime() as selector:
+        for one in ready:
+            selector.register(one, EVENT_READ)
+        rounds = [selector.select(0) for _ in range(14)]
+    assert [len(told) for told in rounds] == [16, 16, 16, 16, 16, 16, 4] * 2
+    assert [key.fileobj for told in rounds[:7] for key, _ in told] == ready
+    for seven in (rounds[:7], rounds[7:]):
+        assert set(Counter(key.fd for told in seven for key, _ in told).values()) == {1}
+
+
+def test_who_has_gone_or_changed_before_its_turn_is_not_told_of(ready: list[socket.socket]) -> None:
+    """Its number may be that of another connection by then; who still waits for something is told of the next time."""
+    with FewAtATime() as selector:
+        for one in ready:
+            selector.register(one, EVENT_READ, "old")
+        told = {key.fileobj for key, _ in selector.select(0)}
+        gone, changed, *_ = [one for one in ready if one not in told]
+        selector.unregister(gone)
+        selector.modify(changed, EVENT_READ | EVENT_WRITE, "new")
+        later = [key for _ in range(6) for key, _ in selector.select(0)]
+        assert gone not in [key.fileobj for key in later] and changed not in [key.fileobj for key in later]
+        again = [event for _ in range(7) for event in selector.select(0) if event[0].fileobj is changed]
+    assert [(key.data, events) for key, events in again] == [("new", EVENT_READ | EVENT_WRITE)]
+
+
+def test_a_timer_comes_between_the_parts_of_a_crowd(ready: list[socket.socket]) -> None:
+    """However many were answered at once, what is due goes on after a few of them."""
+    order: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def answered(one: socket.socket) -> None:
+            order.append("answer")
+            loop.remove_reader(one)
+
+        for one in ready:
+            loop.add_reader(one, answered, one)
+
+        def tick() -> None:
+            order.append("tick")
+            if order.count("answer") < len(ready):
+                loop.call_later(0, tick)
+
+        loop.call_later(0, tick)
+        while order.count("answer") < len(ready):
+            await anyio.lowlevel.checkpoint()
+
+    anyio.run(main, backend_options={"loop_factory": new_loop})
+    told = "".join("a" if one == "answer" else " " for one in order).split()
+    assert max(map(len, told)) <= 16 and sum(map(len, told)) == 100
+
+
+def test_a_night_is_held_on_this_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other loop is installed."""
+    seen: list[Any] = []
+
+    def run(*args: Any, backend_options: dict[str, Any]) -> int:
+        seen.append(backend_options)
+        return 0
+
+    monkeypatch.setattr(anyio, "run", run)
+    assert hold([], Options(), Path()) == 0
+    assert seen == [{"loop_factory": new_loop}]
