@@ -198,6 +198,8 @@ class _Admission:
             await ask.journal.flushed()
             if ask.lane.burst == 1:
                 await anyio.sleep_until(ask.granted + _EVEN_DEPARTURE)
+            assert ask.charged is not None
+            ask.lane.leave(ask.charged, anyio.current_time())
         except BaseException:
             self._gate.land(ask)
             raise
