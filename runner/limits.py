@@ -43,8 +43,10 @@ _MANY: Final = 8
 """From so many on it is worth while to ask first whether anybody at all could go."""
 _RESIDUE: Final = 1e-6
 """Sums of floating times and amounts may miss a border by this much."""
-_STRETCH: Final = 1.006
-"""How much longer our windows are than the provider's: room for requests that overtake each other on the way."""
+_STRETCH: Final = 1.01
+_LATE_STRETCH: Final = 1.006
+"""How much longer our windows are than the provider's: room for requests that overtake each other on the way. It is
+less where the true amount is known only afterwards, and a request may be refused now and then."""
 _LATE_ROOM: Final = 0.004
 """The part of a limit that is kept free where the true amount is known only afterwards."""
 _LATE_PACE: Final = 1.05
@@ -140,9 +142,10 @@ class Window:
         self.whole = self.limit = limit
         self.whole_burst = self.burst = burst
         self.share = 1.0
-        self.seconds = seconds * _STRETCH
+        self.seconds = seconds * (_LATE_STRETCH if late else _STRETCH)
         self.late = late
-        self._pace = limit / self.seconds * (_LATE_PACE if late else 1.0)
+        # The provider's own: what was lost for a moment is caught up with, since the window is longer than its minute.
+        self._pace = limit / seconds * (_LATE_PACE if late else 1.0)
         self._entries: deque[Entry] = deque()
         self._total = 0.0
         self._debt = 0.0
