@@ -36,6 +36,9 @@ MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 FED: Final = 4
 """A lane has enough ahead of it when so many times its slots have begun that have calls for it."""
+IN_TIME: Final = 3
+"""A conversation begins before others go on when so many times what it takes alone is more than is left of the night:
+how long each of its calls will take nobody knows, and for the last one to end everybody waits."""
 
 _SMALLEST: Final = 1.0
 """No call has fewer tokens."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from runner.events import Account, Failed, Opened, Replied, Sent, Stopped
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
@@ -221,6 +223,59 @@ def test_for_a_lane_that_lies_idle_conversations_begin_that_come_to_it_later() -
     assert begun("100", 9) == ["four/x~z", *(f"four/x~z.r{n}" for n in range(2, 10))]
     assert len(begun("100", 1)) == 4
     assert begun("0.1", 9) == []
+
+
+LIKE = PACES.replace("repeat: 3", "repeat: 25").replace("- {{prompt: four, a: x, b: z, repeat: 2}}", "")
+"""Conversations of three calls each of two models."""
+
+
+@pytest.mark.parametrize("gone", ["ended", "never begins"])
+def test_who_would_be_the_last_to_end_begins_although_others_stand_in_line(gone: str) -> None:
+    """It takes a third of what the busiest lane has left, with what was said and who is gone no longer counted."""
+
+    def script(table: Table) -> None:
+        roster = table.roster()
+        x = table.lanes["x"]
+
+        def late() -> list[str]:
+            table.begun.clear()
+            while (begin := roster.next_in_time(x)) is not None:
+                begin(Beginning(table.gate, x))
+            return list(table.begun)
+
+        assert late() == []  # 75 calls of x are left for its 4 slots: that is more than three times six
+        first, second, *rest = table.plan.cells
+        begin = roster.next_for(x)
+        assert begin is not None
+        begin(Beginning(table.gate, x))
+        assert table.begun == [first.name]
+        roster.rank(first, table.plan.conversation(first), 0)
+        roster.rank(first, table.plan.conversation(first), 2)
+        assert late() == []  # 74
+        if gone == "ended":
+            roster.release(first)
+        else:
+            roster.drop(second)
+        names = [cell.name for cell in rest]
+        assert late() == ([second.name, *names] if gone == "ended" else names)  # 72, or 71
+
+    at_table("100", script, LIKE)
+
+
+def test_where_money_or_a_limit_decides_nobody_begins_before_others() -> None:
+    """Too few are left to wait; but a ceiling is in reach, or the lane has no number of slots to be busy with."""
+
+    def begins(budget: str, slots: int | None) -> bool:
+        def script(table: Table) -> bool:
+            for alias in table.lanes:
+                table.lanes[alias] = Lane(alias, Limits(concurrency=slots))
+            return table.roster().next_in_time(table.lanes["x"]) is not None
+
+        return at_table(budget, script, PACES)
+
+    assert begins("100", 4)
+    assert not begins("0.1", 4)
+    assert not begins("100", None)
 
 
 def test_those_who_come_to_an_idle_lane_wait_while_its_model_is_tried_out() -> None:
