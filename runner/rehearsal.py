@@ -16,7 +16,7 @@ from math import inf, log, sqrt
 from random import Random
 from typing import Final, NamedTuple
 
-from runner.limits import DAILY_LIMIT, FED, IN_TIME, MINUTE, Limits, burst_of
+from runner.limits import DAILY_LIMIT, FED, MINUTE, Limits, burst_of, late_from
 from runner.money import Nanos
 
 MOST_CALLS: Final = 20_000
@@ -199,7 +199,8 @@ class _Rehearsal:
         """What happens next: a call of this conversation lands, or, without one, this lane's pace lets one go."""
         self._short: str | None = None
         """The first ceiling that was too low for somebody to begin."""
-        self._left = 0
+        self._talks = sum(bool(act.calls) for act in acts)
+        """How many have not ended."""
         for number, act in enumerate(acts):
             for step in (act.steps[model] for model in act.calls):
                 self._lanes[step.lane].work += step.seconds
@@ -267,8 +268,10 @@ class _Rehearsal:
 
     def _begin_in_time(self, lane: _Lane) -> None:
         """Begin those who would be the last to end."""
-        lasts = max(one.work / one.slots for one in self._lanes.values())
-        while not self._rooms and lane.new and self._rests[lane.new[0][2]] * IN_TIME >= lasts > 0.0:
+        if self._rooms or not lane.new:
+            return
+        late = late_from(((one.work, one.slots) for one in self._lanes.values()), self._talks)
+        while lane.new and self._rests[lane.new[0][2]] >= late:
             number = self._first_that_may(lane, lane.new)
             if number is None:
                 break
@@ -387,5 +390,6 @@ class _Rehearsal:
         if self._said[number] < len(act.calls):
             self._wait(number)
         else:
+            self._talks -= 1
             for name in self._uses(number):
                 self._lanes[name].bound -= 1

@@ -29,7 +29,7 @@ from runner.events import State, Stopped
 from runner.forecast import AT_MOST, Guess, Load, expecting, loads
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
-from runner.limits import FED, IN_TIME, RUN_BUDGET, Ceiling, Lane
+from runner.limits import FED, RUN_BUDGET, Ceiling, Lane, late_from
 from runner.money import Nanos, Price
 from runner.plan import Cell, Plan
 
@@ -144,8 +144,10 @@ class Roster:
         """The calls that are left, by model alias."""
         self._work: dict[str, float] = {}
         """How many seconds they take one after another, by lane."""
-        self._lasts: float | None = None
-        """For how many seconds the busiest lane has work; None where that is to be worked out anew."""
+        self._talks = len(missing)
+        """How many have not ended."""
+        self._late: float | None = None
+        """From how many milliseconds on one begins before others go on; None where that is to be worked out anew."""
         self._heard = 0
         """How often a model has answered."""
         self._freed = 0
@@ -247,13 +249,13 @@ class Roster:
         for alias, number in calls.items():
             self._left[alias] -= number
             self._work[self._lanes[alias].name] -= number * self._paces[alias]
-        self._lasts = None
+        self._late = None
 
     def _sort(self) -> None:
         self._work = dict.fromkeys((lane.name for lane in self._lanes.values()), 0.0)
         for alias, number in self._left.items():
             self._work[self._lanes[alias].name] += number * self._paces[alias]
-        self._lasts = None
+        self._late = None
         for queue in (*self._waiting.values(), *self._coming.values()):
             queue.sort(key=self._turn)
 
@@ -312,9 +314,11 @@ class Roster:
 
     def _is_late(self, shelf: _Shelf) -> bool:
         """True when a conversation takes so large a part of what is left of the night that it should have begun."""
-        if self._lasts is None:
-            self._lasts = max(self._work[lane.name] / max(1.0, lane.slots) for lane in self._lanes.values())
-        return self._takes(shelf.rest.calls) * IN_TIME >= 1000.0 * self._lasts > 0.0
+        if self._late is None:
+            lanes = {lane.name: lane for lane in self._lanes.values()}
+            work = ((seconds, max(1.0, lanes[name].slots)) for name, seconds in self._work.items())
+            self._late = 1000.0 * late_from(work, self._talks)
+        return self._takes(shelf.rest.calls) >= self._late
 
     @property
     def _closed(self) -> bool:
@@ -377,6 +381,7 @@ class Roster:
         shelf = next((shelf for shelf in self._shelves() if cell in shelf.cells), None)
         if shelf is not None:
             self._take(shelf, cell)
+            self._talks -= 1
             self._leave_out(shelf.rest.calls)
 
     def short_of(self, cell: Cell) -> Ceiling | None:
@@ -414,6 +419,7 @@ class Roster:
         ahead, shelf = self._ahead.pop(cell.id, None), self._came_from.pop(cell.id, None)
         if shelf is not None:
             self._bound.subtract(shelf.lanes)
+            self._talks -= 1
             self._leave_out(shelf.rest.calls if ahead is None else ahead.calls)
         self._finding_out = {alias: one for alias, one in self._finding_out.items() if one != cell.id}
         tried = [alias for alias, one in self._trying.items() if one == cell.id]
