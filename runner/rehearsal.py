@@ -271,7 +271,7 @@ class _Rehearsal:
         if self._rooms or not lane.new:
             return
         late = late_from(((one.work, one.slots) for one in self._lanes.values()), self._talks)
-        while lane.new and self._rests[lane.new[0][2]] >= late:
+        while lane.new and self._rests[lane.new[0][2]] >= late and self._models[lane.new[0][2]] <= self._heard:
             number = self._first_that_may(lane, lane.new)
             if number is None:
                 break

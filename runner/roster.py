@@ -313,7 +313,12 @@ class Roster:
         return None if shelf is None else self._beginning(shelf)
 
     def _is_late(self, shelf: _Shelf) -> bool:
-        """True when a conversation takes so large a part of what is left of the night that it should have begun."""
+        """True when a conversation takes so large a part of what is left of the night that it should have begun.
+
+        Not while one of its models was not heard: if that does not answer, nobody is to have waited for it.
+        """
+        if not self._answers.issuperset(shelf.rest.calls):
+            return False
         if self._late is None:
             lanes = {lane.name: lane for lane in self._lanes.values()}
             work = ((seconds, max(1.0, lanes[name].slots)) for name, seconds in self._work.items())
