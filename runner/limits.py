@@ -36,8 +36,6 @@ MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 FED: Final = 4
 """A lane has enough ahead of it when so many times its slots have begun that have calls for it."""
-_IN_TIME: Final = 2.0
-_LONG: Final = 1.5
 
 _SMALLEST: Final = 1.0
 """No call has fewer tokens."""
@@ -705,20 +703,6 @@ class Lane:
     def beyond_hope(self) -> bool:
         """True when it has failed for so long, or from the start, that this life makes no more calls to it."""
         return self.strikes >= (_DEAD_STRIKES if self.answered > -inf else _UNHEARD_STRIKES)
-
-
-def late_from(work: Iterable[tuple[float, float]], talks: int) -> float:
-    """How long a conversation takes that would be the last to end of so many, if others went before it.
-
-    `work` is what the calls that are left take in each lane, one after another, and its slots. How long each call takes
-    nobody knows before, and so half of what is left of the night is much; but where all take about as long, whole
-    conversations after one another are as good.
-    """
-    left = list(work)
-    lasts = max(seconds / slots for seconds, slots in left)
-    if lasts <= 0.0 or talks < 1:
-        return inf
-    return max(lasts / _IN_TIME, _LONG * sum(seconds for seconds, _ in left) / talks)
 
 
 def burst_of(rpm: float, told: int | None) -> int:
