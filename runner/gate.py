@@ -208,6 +208,8 @@ class _Admission:
             await anyio.lowlevel.checkpoint_if_cancelled()  # it has not left, and is not to
             if ask.lane.burst == 1:
                 await anyio.sleep_until(ask.granted + _EVEN_DEPARTURE)
+            assert ask.charged is not None
+            ask.lane.leave(ask.charged, anyio.current_time())
         except BaseException:
             self._gate.land(ask)
             raise

@@ -7,7 +7,7 @@ its lane, and claims the money that it needs from all lanes.
 
 - A window lets through no more than its limit in any stretch of its length, spread out: after a small burst it
   refills at the limit's own pace. It is slightly longer than the provider's, because requests do not all travel
-  equally fast.
+  equally fast; and each counts from when it leaves, which is later where its record waits for the disk.
 - A token window is charged what the provider charges: all of `max_tokens` up front, or what is expected to be used.
   When the usage is known the entry is corrected.
 - Where a server has room for a few models at a time, the calls of those that are loaded go first, and nothing is loaded
@@ -43,8 +43,10 @@ _MANY: Final = 8
 """From so many on it is worth while to ask first whether anybody at all could go."""
 _RESIDUE: Final = 1e-6
 """Sums of floating times and amounts may miss a border by this much."""
-_STRETCH: Final = 1.006
-"""How much longer our windows are than the provider's: room for requests that overtake each other on the way."""
+_STRETCH: Final = 1.01
+_LATE_STRETCH: Final = 1.006
+"""How much longer our windows are than the provider's: room for requests that overtake each other on the way. It is
+less where the true amount is known only afterwards, and a request may be refused now and then."""
 _LATE_ROOM: Final = 0.004
 """The part of a limit that is kept free where the true amount is known only afterwards."""
 _LATE_PACE: Final = 1.05
@@ -52,8 +54,9 @@ _LATE_PACE: Final = 1.05
 _BURST_SHARE: Final = 0.02
 _LATE_BURST_SHARE: Final = 0.003
 """The part of a token limit that may be used at once; less where the true amount is known only afterwards."""
-_UP_FRONT_SHARE: Final = 0.99
-"""The part of a limit that is used where tokens are counted up front: how many a prompt has is an estimate."""
+_PROMPT_TIMES: Final = {"reserved": 1.05, "used": 1.02}
+"""How many times what others came to a prompt is thought to have, until that is known: more where it is refused if it
+was thought too small."""
 _NOT_OURS_SHARE: Final = 0.02
 """By so much of a limit its use may differ from what we count before others are thought to use it, too."""
 _REFILLED_SHARE: Final = 0.05
@@ -139,9 +142,10 @@ class Window:
         self.whole = self.limit = limit
         self.whole_burst = self.burst = burst
         self.share = 1.0
-        self.seconds = seconds * _STRETCH
+        self.seconds = seconds * (_LATE_STRETCH if late else _STRETCH)
         self.late = late
-        self._pace = limit / self.seconds * (_LATE_PACE if late else 1.0)
+        # The provider's own: what was lost for a moment is caught up with, since the window is longer than its minute.
+        self._pace = limit / seconds * (_LATE_PACE if late else 1.0)
         self._entries: deque[Entry] = deque()
         self._total = 0.0
         self._debt = 0.0
@@ -176,7 +180,7 @@ class Window:
                 break
             excess -= entry.amount
             assert entry.at is not None, "only what has a time is in the window"
-            at = entry.at + self.seconds
+            at = max(at, entry.at + self.seconds)
         if self.burst is not None:
             # What is owed must have fallen so far that this request ends within the burst, or to nothing if it is
             # larger.
@@ -235,6 +239,14 @@ class Window:
             self._total += amount
         return entry
 
+    def leave(self, entry: Entry, now: float) -> None:
+        """Count a request from now on, which leaves later than it was let through."""
+        if self._holds(entry, now):
+            entry.at = now
+
+    def _holds(self, entry: Entry, now: float) -> bool:
+        return entry.at is not None and entry.at > now - self.seconds + _RESIDUE
+
     def amend(self, entry: Entry, amount: float, now: float, expected: float | None = None) -> None:
         """Correct what a request that has ended counts; one that has left the window stays gone.
 
@@ -249,7 +261,7 @@ class Window:
             entry.amount = amount
             self._entries.append(entry)
             self._total += amount
-        elif entry.at > now - self.seconds + _RESIDUE:
+        elif self._holds(entry, now):
             self._owe(amount - entry.amount, now)
             self._total += amount - entry.amount
             entry.amount = amount
@@ -379,7 +391,7 @@ class Lane:
     def _token_window(self, limit: float) -> Window:
         late = self.limits.count == "used"
         burst = _LATE_BURST_SHARE if late else _BURST_SHARE
-        return Window(limit if late else limit * _UP_FRONT_SHARE, MINUTE, limit * burst, late)
+        return Window(limit, MINUTE, limit * burst, late)
 
     @property
     def windows(self) -> dict[WindowName, Window]:
@@ -487,6 +499,13 @@ class Lane:
         requests = tuple((w, w.add(1, at, now)) for w in windows if w is not None)
         return Charged(requests, tuple(tokens), input_tokens, output_tokens)
 
+    def leave(self, held: Charged, now: float) -> None:
+        """Count a call from now on: no provider has seen it before it leaves, however long that took."""
+        for window, entry in held.requests:
+            window.leave(entry, now)
+        for part in held.tokens:
+            part.window.leave(part.entry, now)
+
     def warm_day(self, minutes: Iterable[tuple[float, int]], now: float) -> None:
         """Count the requests of earlier lives in the daily window: (seconds ago, requests)."""
         if self._day is not None:
@@ -498,7 +517,8 @@ class Lane:
         """Correct what a finished call holds, once its usage is known."""
         expected = self.estimate(size)
         if input_tokens is not None and size.bytes > 0:
-            per_byte = min(1.0, max(0.0, (input_tokens - size.counted) / size.bytes)) * 1.02
+            per_byte = min(1.0, max(0.0, (input_tokens - size.counted) / size.bytes))
+            per_byte *= _PROMPT_TIMES[self.limits.count]
             self._longest = max(float(size.bytes), self._longest * _FORGOTTEN)
             pace = 0.2
             if self.limits.count == "reserved":

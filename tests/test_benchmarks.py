@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,11 @@ from scripts.benchmarks.jobs import talks
 from scripts.benchmarks.lag import lags, part
 from scripts.benchmarks.makespan import lower_bounds, never_idle
 from scripts.benchmarks.processes import ROOT, Ground, Sample
-from scripts.benchmarks.server import Bucket, Window
+from scripts.benchmarks.server import Asked, Bucket, Server, Window
 from scripts.benchmarks.throughput import group_sizes
 from tests.floors import floor
 from tests.nights import Night, provider
+from tests.virtual import run_virtual
 
 FIGURES = {
     "throughput": 4,
@@ -98,6 +100,28 @@ def test_the_cost_of_a_decade_is_read_between_two_looks() -> None:
     assert decades(10, 5_000) == [10, 100, 1_000, 5_000]
     samples = [Sample(1.0, 0), Sample(2.0, 100), Sample(4.0, 200)]
     assert (cpu_at(samples, 100), cpu_at(samples, 150)) == (2.0, 3.0)
+
+
+def test_what_a_call_takes_depends_on_its_conversation_and_not_on_when_it_comes() -> None:
+    """The same night in another order is the same work; another seed is another night."""
+
+    async def drawn(seed: int, order: str) -> dict[str, list[float]]:
+        server = Server(Asked(lanes={"swift": 1.0, "slow": 3.0}, spread=1.0, seed=seed))
+        marks: dict[str, str] = {}
+        found: dict[str, list[float]] = {}
+        for name in order:
+            said = marks.get(name, f"first of {name}")
+            model = "slow" if len(found.setdefault(name, [])) % 2 else "swift"
+            latency, marks[name] = server.latency(f'{{"model":"{model}","messages":["{said}"]}}'.encode())
+            found[name].append(latency)
+        assert len({number for _, number, _ in server.seen.drawn}) == len(found)
+        return found
+
+    def night(seed: int, order: str) -> dict[str, list[float]]:
+        return run_virtual(lambda: drawn(seed, order))
+
+    assert night(1, "aaabbb") == night(1, "babaab") != night(2, "aaabbb")
+    assert len(set(chain(*night(1, "aaabbb").values()))) == 6
 
 
 def test_the_least_that_a_night_can_take_is_by_lanes_and_by_conversations() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runner.selection import Options
+from tests.memory import MemoryDisk
 from tests.nights import Counting, Night, matrix, provider
 
 MAX_TOKENS = 400
@@ -83,3 +84,14 @@ def test_a_server_that_allows_no_burst_refuses_nothing_and_is_used_to_90_per_cen
     minute = measured({"concurrency": 60, **told}, {**told, "window": "bucket"}, (0.001, 0.015))
     assert minute.refused == 0.0
     assert minute.requests >= 0.9 * 600
+
+
+@pytest.mark.parametrize("limits", [{"rpm": 30}, {"tpm": 30_000}], ids=str)
+def test_a_disk_that_is_slow_now_and_then_breaks_no_limit(limits: dict[str, int]) -> None:
+    """A request counts from when it leaves: if the disk held it up, it is in the provider's minute for longer."""
+    told = {"concurrency": 60, **limits}
+    night = Night(matrix(repeat=11, limits=told), provider(limits=limits), disk=MemoryDisk(sync_seconds=(0.0, 3.0)))
+    engine = night.engine = Counting(night.engine.config)
+    night.live(Options(max_time=75))
+    assert [status for _, status, _ in engine.arrivals].count(429) == 0
+    assert len(engine.arrivals) > 30

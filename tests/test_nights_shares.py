@@ -331,7 +331,7 @@ def test_a_run_waits_for_no_lane_that_it_does_not_need() -> None:
     [
         pytest.param({"concurrency": 1}, "1.00", id="one-call-at-a-time"),
         pytest.param({"rpm": 60, "burst": 1}, "1.00", id="no-burst"),
-        pytest.param({"output_tpm": 500}, "0.61", id="a-call-larger-than-its-share"),
+        pytest.param({"output_tpm": 500}, "0.60", id="a-call-larger-than-its-share"),
     ],
 )
 def test_a_share_that_lets_no_call_through_is_refused_before_anything_is_sent(

@@ -16,13 +16,13 @@ from scripts.benchmarks.sizes import size
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    repeat: int = size(1, "Conversations of each length and each pair of models.")
+    repeat: int = size(3, "Conversations of each length and each pair of models.")
     longest: int = size(20, "Turns of the longest conversations; there are some of each length up to that.")
-    slots: int = size(8, "Calls at a time, in each lane.")
-    latency: float = size(0.3, "Seconds that a call takes on average, in the fastest lane.")
+    slots: int = size(16, "Calls at a time, in each lane.")
+    latency: float = size(0.22, "Seconds that a call takes on average, in the fastest lane.")
 
 
-QUICK: Final = Sizes(longest=4, slots=4, latency=0.02)
+QUICK: Final = Sizes(repeat=1, longest=4, slots=4, latency=0.02)
 PACES: Final = {"swift": 1.0, "brisk": 1.5, "steady": 2.0, "slow": 3.0}
 """How much longer than the fastest each lane takes."""
 _SPREAD: Final = 1.0
@@ -30,7 +30,7 @@ _SPREAD: Final = 1.0
 
 
 def measure(ground: Ground, times: int, sizes: Sizes) -> Told:
-    """The same night, as often as asked for."""
+    """As many nights as asked for, each with latencies of its own."""
     told = Told("makespan")
     took: list[float] = []
     least: list[float] = []
@@ -98,6 +98,8 @@ def _night(ground: Ground, sizes: Sizes, seed: int) -> tuple[float, list[tuple[s
             folder,
             {
                 "budget": 1_000_000,
+                # So that conversations that differ by their repeat alone begin with requests that differ.
+                "send_seed": True,
                 "defaults": {"max_tokens": MAX_TOKENS},
                 "providers": {
                     # Of one address each, or they would be one account.

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
+from zlib import crc32
 
 _MINUTE: Final = 60.0
 _PIECES: Final = 8
@@ -40,7 +41,8 @@ class Asked:
     spread: float = 0.0
     """The shape of a log-normal latency; 0 for one that is always the same."""
     lanes: Mapping[str, float] = field(default_factory=dict)
-    """The mean latency of each model that has one of its own; conversations are then told apart."""
+    """The mean latency of each model that has one of its own. Conversations are then told apart, by their first
+    requests, and each draws its latencies by itself: how long a call takes does not depend on when it comes."""
     tokens: int = 40
     rpm: int = 0
     tpm: int = 0
@@ -119,7 +121,6 @@ class Seen:
     cpu_at_last: float = 0.0
     input_tokens: int = 0
     output_tokens: int = 0
-    conversations: int = 0
     entries: list[tuple[float, int, int]] = field(default_factory=list)
     """What the limits counted: when, after the first request; requests; tokens."""
     drawn: list[tuple[str, int, float]] = field(default_factory=list)
@@ -150,6 +151,8 @@ class Server:
         self.asked = asked
         self.seen = Seen()
         self.random = random.Random(asked.seed)
+        self.of_its_own: dict[int, random.Random] = {}
+        """By conversation, where they are told apart."""
         self.loop = asyncio.get_running_loop()
         make: type[Window | Bucket] = Window if asked.shape == "window" else Bucket
         self.requests: Limit | None = make(asked.rpm) if asked.rpm else None
@@ -205,22 +208,21 @@ class Server:
 
     def latency(self, body: bytes) -> tuple[float, str]:
         """How long the answer to this takes, and what it is to begin with."""
-        asked, mean, mark = self.asked, self.asked.latency, ""
-        model = ""
-        if asked.lanes:
-            model = body[body.index(b'"model":"') + 9 :].split(b'"', 1)[0].decode()
-            mean = asked.lanes.get(model, mean)
-        drawn = mean * self.random.lognormvariate(-(asked.spread**2) / 2, asked.spread) if asked.spread else mean
-        if asked.lanes:
-            at = body.find(_MARK)
-            if at < 0:
-                self.seen.conversations += 1
-                number = self.seen.conversations
-            else:
-                number = int(body[at + 1 :].split(b" ", 1)[0])
-            mark = f"{_MARK.decode()}{number} "
-            self.seen.drawn.append((model, number, drawn))
-        return drawn, mark
+        asked = self.asked
+        if not asked.lanes:
+            return self.drawn(asked.latency, self.random), ""
+        at = body.find(_MARK)
+        number = crc32(body) if at < 0 else int(body[at + 1 :].split(b" ", 1)[0])
+        model = body[body.index(b'"model":"') + 9 :].split(b'"', 1)[0].decode()
+        if number not in self.of_its_own:
+            self.of_its_own[number] = random.Random(f"{asked.seed}:{number}")
+        drawn = self.drawn(asked.lanes[model], self.of_its_own[number])
+        self.seen.drawn.append((model, number, drawn))
+        return drawn, f"{_MARK.decode()}{number} "
+
+    def drawn(self, mean: float, chance: random.Random) -> float:
+        spread = self.asked.spread
+        return mean * chance.lognormvariate(-(spread**2) / 2, spread) if spread else mean
 
     def stats(self) -> Mapping[str, Any]:
         seen = self.seen

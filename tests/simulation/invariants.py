@@ -521,9 +521,9 @@ def limits_were_kept(story: Story) -> None:
         return
     for name, engine in story.engines():
         limits = story.world.final.job["providers"][name]["limits"]
-        uneven = story.world.rtt[1] + story.world.sync_seconds[1]
-        if uneven > _STRETCH or (limits.get("burst") == 1 and uneven > _EVEN_ENOUGH):
-            continue  # between its grant and its arrival a request may be held up for longer than windows allow for
+        way, sync = story.world.rtt[1], story.world.sync_seconds[1]
+        if way > _STRETCH or (limits.get("burst") == 1 and way + sync > _EVEN_ENOUGH):
+            continue  # a request may be held up for longer than windows and intervals allow for
         refused = sum(n for limit, n in engine.bill.refused.items() if limit in _WINDOWS)
         # What is counted when a call has ended can be known a little too late.
         late = limits.get("count") == "used" and any(name in limits for name in _TOKENS)
