@@ -846,13 +846,16 @@ class State:
 
     # -- applying ----------------------------------------------------------------------------------------------
 
-    def apply(self, event: Event, at: float, place: Place) -> None:
-        """Take one event in; HistoryError when it cannot follow what was before."""
+    def apply(self, event: Event, at: float, place: Place, said: Mapping[str, Any] | None = None) -> None:
+        """Take one event in; HistoryError when it cannot follow what was before. `said` is the event as it is written.
+
+        Whoever has written it has that at hand.
+        """
         taken = _TAKE.get(event.kind)
         if taken is None:
             _APPLY[type(event)](self, event, at, place)
         else:
-            taken(self, to_data(event), at, *place)
+            taken(self, to_data(event) if said is None else said, at, *place)
         if self._followers and not isinstance(event, Opened | Engaged | Closed | Repaired):
             self._changed(event.cell)
 

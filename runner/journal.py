@@ -48,10 +48,14 @@ _NOT_UNDERSTOOD: Final = (ValueError, KeyError, TypeError, AttributeError)
 
 def encode(seq: int, at: float, event: Event, synced: int | None = None) -> bytes:
     """One line, with its end."""
-    head: dict[str, Any] = {"v": VERSION, "seq": seq, "at": at, "kind": event.kind}
+    return _line(seq, at, event.kind, to_data(event), synced)
+
+
+def _line(seq: int, at: float, kind: str, said: Mapping[str, Any], synced: int | None) -> bytes:
+    head: dict[str, Any] = {"v": VERSION, "seq": seq, "at": at, "kind": kind}
     if synced is not None:
         head["synced"] = synced
-    return seal(head | to_data(event))
+    return seal({**head, **said})
 
 
 class Record(NamedTuple):
@@ -262,9 +266,10 @@ class Journal:
         """Take an event into the state and queue its line; `flushed` tells when it is durable."""
         # Stamps never go back, so that a clock that is set during a run cannot reopen a minute or a day.
         self._at = max(self._at, round(self.clock.wall(), 3))
-        line = encode(self._seq + 1, self._at, event, None if self._queue else self._synced)
+        said = to_data(event)
+        line = _line(self._seq + 1, self._at, event.kind, said, None if self._queue else self._synced)
         place = Place(self._end, len(line))
-        self.state.apply(event, self._at, place)
+        self.state.apply(event, self._at, place, said)
         self._seq += 1
         self._unwritten[self._end] = line
         if isinstance(event, Sent | Replied | Heard | Failed):

@@ -166,7 +166,8 @@ def hold(
 
     import anyio
 
-    from runner.cli.loop import new_loop
+    from runner.cli.loop import loop_for
+    from runner.preflight import DEFAULT_CONCURRENCY
 
     # Where a standard stream was closed, a journal could take its number, and a stray line end up in it.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
@@ -175,7 +176,9 @@ def hold(
     # A terminal that is closed takes the display with it, not the night.
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        loop = {"loop_factory": new_loop}
+        providers = [provider for source in sources for provider in source.job.providers.values()]
+        calls = sum(one.limits.concurrency or DEFAULT_CONCURRENCY for one in providers)
+        loop = {"loop_factory": loop_for(calls)}
         with garbage_of_late():
             return anyio.run(_hold, sources, options, outputs, report, forgiven, tape, backend_options=loop)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from statistics import median
 from typing import Any, Final, Literal
 
@@ -117,4 +118,5 @@ def machine(bound: tuple[int, int] | None) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "processor": platform.processor() or platform.machine(),
         "bound_to": bound,
+        "uvloop": find_spec("uvloop") is not None,
     }

@@ -146,6 +146,8 @@ class Bench:
     """Where this process finds the runs."""
     within: tuple[str, ...] = ()
     """What each command is put behind."""
+    uvloop: bool = False
+    """Whether its processes find uvloop."""
     processes: list[Process] = field(default_factory=list)
     _read_so_far: tuple[int, int] = (0, 0)
 
@@ -178,7 +180,7 @@ class Bench:
         path = os.pathsep.join((str(TRAPS), str(ROOT)))
         env = {name: text for name, text in os.environ.items() if not name.startswith(("TERTULIA", "CI", "PYTEST"))}
         env |= {"PYTHONPATH": path, "TERM": "xterm", "XDG_STATE_HOME": str(self.home / "state")}
-        env |= {"PLANTED_KEY": KEY, "OTHER_KEY": OTHER_KEY}
+        env |= {"PLANTED_KEY": KEY, "OTHER_KEY": OTHER_KEY} | ({"UVLOOP": "1"} if self.uvloop else {})
         if traps:
             told = {"under": str(self.home / "outputs"), "noted": str(noted), "traps": [asdict(trap) for trap in traps]}
             env["TRAPS"] = orjson.dumps(told).decode()

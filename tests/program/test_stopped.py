@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,13 @@ pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 AT_ONCE = 3
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    """Six conversations of four turns, slow enough to be met in the middle of a call."""
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """Six conversations of four turns, slow enough to be met in the middle of a call; on either loop."""
     slow = provider(MODELS, latency={"first": 0.05})
     with a_bench(tmp_path, slow, limits={"concurrency": AT_ONCE}, rounds=2) as made:
+        made.uvloop = request.param
+        assert not made.uvloop or find_spec("uvloop") is not None
         yield made
 
 

@@ -4,7 +4,8 @@ The folder of this file stands first on the path of a process under test, so the
 Signals are then taken as by a process that a person started, whatever started the tests. Functions that change files
 are wrapped, and their calls counted below one folder, each file for itself; a temporary file counts for the one it
 becomes. `TRAPS` in the environment says what happens at which call (`tests.program.bench` writes it); what did happen
-is noted in a file, so that a test can tell a fault survived from a fault that never came.
+is noted in a file, so that a test can tell a fault survived from a fault that never came. The loop is asyncio's own,
+unless `UVLOOP` is in the environment.
 """
 
 from __future__ import annotations
@@ -200,6 +201,8 @@ def _watch(border: _Border) -> None:
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if "UVLOOP" not in os.environ:
+    sys.modules["uvloop"] = None  # type: ignore[assignment] # as if it were not installed
 if "TRAPS" in os.environ:
     border = _Border(json.loads(os.environ["TRAPS"]))
     _watch(border)
