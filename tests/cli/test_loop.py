@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from selectors import EVENT_READ, EVENT_WRITE
+from types import ModuleType
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from runner.cli.hold import hold
-from runner.cli.loop import FewAtATime, new_loop
+from runner.cli import loop
+from runner.cli.hold import hold, load_all
+from runner.cli.loop import FewAtATime, loop_for, new_loop
+from runner.preflight import DEFAULT_CONCURRENCY
 from runner.selection import Options
+
+JOB = """
+budget: 1
+defaults: {max_tokens: 10}
+providers:
+  one: {type: openai, base_url: "http://127.0.0.1:9/v1", api_key: none, limits: {concurrency: 300}}
+  two: {type: openai, base_url: "http://127.0.0.1:9/two/v1", api_key: none}
+models:
+  left: {use: one/left, price: {input: 1, output: 1}}
+  right: {use: two/right, price: {input: 1, output: 1}}
+prompts: {talk: {opening: "Hello.", rounds: 1}}
+pairings: [{prompt: talk, a: left, b: right}]
+"""
 
 
 @pytest.fixture
@@ -88,14 +106,33 @@ def test_a_timer_comes_between_the_parts_of_a_crowd(ready: list[socket.socket]) 
     assert max(map(len, told)) <= 16 and sum(map(len, told)) == 100
 
 
-def test_a_night_is_held_on_this_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever other loop is installed."""
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("calls", [256, 257])
+def test_uvloop_holds_few_calls_where_it_is_installed(
+    calls: int, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes all that has come at once, so it is not for many."""
+    uvloop = ModuleType("uvloop")
+    uvloop.new_event_loop = asyncio.new_event_loop  # type: ignore[attr-defined]
+    uvloop.__spec__ = ModuleSpec("uvloop", None)
+    monkeypatch.setitem(sys.modules, "uvloop", uvloop if installed else None)
+    assert loop_for(calls) is (asyncio.new_event_loop if installed and calls == 256 else new_loop)
+
+
+def test_a_night_is_held_on_the_loop_for_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as all its providers together have slots for."""
+    (tmp_path / "job.yaml").write_text(JOB)
     seen: list[Any] = []
 
-    def run(*args: Any, backend_options: dict[str, Any]) -> int:
+    def chosen(calls: int) -> Any:
+        seen.append(calls)
+        return new_loop
+
+    def run(*_: Any, backend_options: dict[str, Any]) -> int:
         seen.append(backend_options)
         return 0
 
+    monkeypatch.setattr(loop, "loop_for", chosen)
     monkeypatch.setattr(anyio, "run", run)
-    assert hold([], Options(), Path()) == 0
-    assert seen == [{"loop_factory": new_loop}]
+    assert hold(load_all([tmp_path / "job.yaml"]), Options(), tmp_path) == 0
+    assert seen == [300 + DEFAULT_CONCURRENCY, {"loop_factory": new_loop}]
