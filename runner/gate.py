@@ -683,7 +683,8 @@ class Gate:
             except (StorageError, Damaged, TooNew) as trouble:
                 self.close("interrupted", str(trouble))
                 return
-            self._moved.add(purse.ceiling)  # what can be drawn at all may have become less
+            # What can be drawn at all may have become less, and who waited for it may be short of something else now.
+            self._moved.update(self._crowds)
             self.wake()
             if again:
                 self.short_since.setdefault(purse.ceiling, anyio.current_time())
