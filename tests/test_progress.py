@@ -42,6 +42,7 @@ from runner.progress import (
     short,
     talk_text,
 )
+from runner.progress.picture import Left, Rest, name_of
 from runner.run import Session, Watcher
 from runner.selection import Options
 from runner.sim.wire import SimWire
@@ -395,6 +396,38 @@ def test_nothing_is_expected_before_there_is_something_to_expect_it_from() -> No
     assert middle[1] is not None
     assert abs(middle[0] - spent) < spent / 5
     assert abs(middle[1] - life.seconds / 2) < life.seconds / 10
+
+
+@pytest.mark.parametrize("order", ["round-robin", "random"])
+def test_what_is_left_is_the_sum_over_all_that_has_not_ended(order: str) -> None:
+    """Those that are alike count together until they begin, and at each moment that comes to the same as one by one."""
+    job = JOB.replace("rounds: 2", f"rounds: 3, order: {order}").replace("repeat: 2", "repeat: 4")
+    display = Checking()
+    watched = Watched(Night(job, sim()), display)
+    found: list[tuple[int, int]] = []
+
+    def during(sessions: Sequence[Session], gate: Gate) -> None:
+        (session,) = sessions
+        left = Left(session)
+
+        def check(picture: Picture) -> None:
+            together, alone = Rest({name_of(session): 0}), Rest({name_of(session): 0})
+            for cell, number in left.follow().unbegun:
+                together.add_unbegun(session, cell, number)
+            for cell in left.begun:
+                together.add(session, cell)
+            for cell in session.selected:
+                alone.add(session, cell)
+            assert (together.costs, together.calls) == (alone.costs, alone.calls)
+            found.append((sum(number for _, number in left.unbegun), len(left.begun)))
+
+        display.check = check
+
+    watched.during = during
+    watched.live(Options(limit=6))
+    watched.live()
+    assert {unbegun for unbegun, _ in found} == set(range(7))
+    assert max(begun for _, begun in found) == 2
 
 
 def test_a_long_night_has_a_line_now_and_then() -> None:

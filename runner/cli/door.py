@@ -18,6 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _NEW_ONES: Final = (1_000, 10, 1_000_000)
 """When garbage is looked for: after so many new objects, then among those of ten times, and among all of them never."""
+_LOOK_SECONDS: Final = 0.05
 
 
 def outputs_option(command: Callable[P, R]) -> Callable[P, R]:
@@ -175,3 +176,17 @@ def garbage_of_late() -> Iterator[None]:
     finally:
         gc.set_threshold(*often)
         gc.unfreeze()
+
+
+async def look_for_garbage() -> None:
+    """Meanwhile it is also looked for so often that there is little to look through; what is here by now stays.
+
+    The interpreter counts how many more objects there are, not how many are new. When answers come in a wave each of
+    them takes the place of what waited for it, and a hundred thousand new objects count as hardly any.
+    """
+    import anyio
+
+    gc.freeze()
+    while True:
+        await anyio.sleep(_LOOK_SECONDS)
+        gc.collect(1)

@@ -13,8 +13,10 @@ from runner.cli.door import answered, garbage_of_late, json_option, outputs_opti
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from runner.gate import Gate
     from runner.money import Nanos
     from runner.night import Source
+    from runner.run import Session, Watcher
     from runner.selection import Options
     from runner.transports.record import Recorder
     from runner.transports.replay import Replay
@@ -196,7 +198,7 @@ async def _hold(
     from contextlib import AsyncExitStack, nullcontext
     from random import Random
 
-    from runner.cli.door import terminal
+    from runner.cli.door import look_for_garbage, terminal
     from runner.cli.models import own_state, price_list
     from runner.cli.outlet import Outlet
     from runner.cli.runs import me
@@ -207,6 +209,9 @@ async def _hold(
 
     def tell(line: str) -> None:
         progress.tell(line)
+
+    def watch(sessions: Sequence[Session], gate: Gate) -> Sequence[Watcher]:
+        return [*progress.watch(sessions, gate), look_for_garbage]
 
     async with AsyncExitStack() as stack:
         built_in: dict[tuple[str, str], str] = {}
@@ -230,9 +235,7 @@ async def _hold(
         most_calls = _most_calls(bool(built_in))
         place = Place(outputs, me(), built_in, own_state(), here, most_calls, price_list(), plain)
         async with recorder or nullcontext():
-            code = await night(
-                world, sources, options, place, tell=progress.tell, watch=progress.watch, found=progress.found
-            )
+            code = await night(world, sources, options, place, tell=progress.tell, watch=watch, found=progress.found)
         await progress.finish(code, forgiven=code in forgiven)
         return code
 

@@ -24,7 +24,7 @@ from runner.night import Ready
 from runner.outputs import Reading
 from runner.plan import Cell, who_of
 from runner.progress.display import Display, Log
-from runner.progress.picture import NOTHING_KNOWN, Counts, Picture, Rest, bills, name_of, picture
+from runner.progress.picture import NOTHING_KNOWN, Counts, Left, Picture, Rest, bills, name_of, picture
 from runner.progress.words import (
     amount,
     begun_text,
@@ -78,10 +78,12 @@ class _Run:
     settled: frozenset[str]
     """Those who listen and had come to an end before this life: what became of them was told then."""
     counts: Counts = field(init=False)
+    left: Left = field(init=False)
     _changed: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.counts = Counts(self.session)
+        self.left = Left(self.session)
         self._changed = self.session.journal.state.follow()
 
     def ended(self) -> list[Cell]:
@@ -231,11 +233,14 @@ class Progress:
         began = anyio.current_time()
         while True:
             before = anyio.current_time()
-            rest, number = Rest(), 0
-            for session in self._sessions:
-                for cell in session.selected:
-                    rest.add(session, cell)
-                    number += 1
+            rest = Rest({run.name: 0 for run in self._runs})
+            for left in [run.left.follow() for run in self._runs]:
+                for number, (cell, alike) in enumerate(left.unbegun, 1):
+                    rest.add_unbegun(left.session, cell, alike)
+                    if number % _CELLS_AT_ONCE == 0:
+                        await anyio.lowlevel.checkpoint()
+                for number, cell in enumerate(left.begun, 1):
+                    rest.add(left.session, cell)
                     if number % _CELLS_AT_ONCE == 0:
                         await anyio.lowlevel.checkpoint()
             now = anyio.current_time()
@@ -249,10 +254,6 @@ class Progress:
             for run in self._runs:
                 await run.log.put_down()
             await anyio.sleep(_LOG_SECONDS)
-
-    @property
-    def _sessions(self) -> list[Session]:
-        return [run.session for run in self._runs]
 
     @property
     def _counts(self) -> list[Counts]:

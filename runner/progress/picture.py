@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from runner.conversation import STATUSES, Conversation, Status
+from runner.events import Done
 from runner.forecast import AT_MOST, expecting, loads
 from runner.gate import Gate
 from runner.limits import Lane
@@ -15,6 +16,7 @@ from runner.money import Nanos, Price
 from runner.plan import Cell
 from runner.run import Session
 
+_NOTHING_DONE: Final = Done(frozenset(), frozenset())
 _CALLS_FOR_A_RATE: Final = 5
 _SECONDS_FOR_A_RATE: Final = 5.0
 
@@ -220,33 +222,84 @@ def _run_row(counts: Counts, gate: Gate, rest: Nanos | None) -> RunRow:
 # --- what is expected -----------------------------------------------------------------------------------------------
 
 
+class Left:
+    """What a life still has to hold, those together that have not begun and differ by their repeat alone.
+
+    It follows what changes: a forecast costs as much as has begun and not ended, however many are planned.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        plan, state = session.plan, session.journal.state
+        self._changed = state.follow()
+        self._waiting = {cell.id for cell in session.selected if cell.id not in state.cells}
+        waiting = (cell for cell in session.selected if cell.id in self._waiting)
+        self._unbegun = {plan.likeness(cell, ()): (cell, number) for cell, number in plan.alike(waiting, ())}
+        self._begun = {cell.id: cell for cell in session.selected if cell.id not in self._waiting}
+
+    def follow(self) -> Left:
+        """Take in what has changed."""
+        plan = self.session.plan
+        for id_ in self._changed & self._waiting:
+            cell = self._begun[id_] = plan.by_id[id_]
+            likeness = plan.likeness(cell, ())
+            first, number = self._unbegun.pop(likeness)
+            if number > 1:
+                self._unbegun[likeness] = first, number - 1
+        self._waiting -= self._changed
+        self._changed.clear()
+        self._begun = {id_: cell for id_, cell in self._begun.items() if not _is_over(self.session, cell)}
+        return self
+
+    @property
+    def unbegun(self) -> list[tuple[Cell, int]]:
+        """One of each that are alike, which may have begun by now, and how many they are."""
+        return list(self._unbegun.values())
+
+    @property
+    def begun(self) -> list[Cell]:
+        return list(self._begun.values())
+
+
+def _is_over(session: Session, cell: Cell) -> bool:
+    """True when nobody says any more in this life, and nobody comments either."""
+    state = session.journal.state
+    status = state.of(cell.id).status
+    if status == "complete":
+        return all(state.of(aside.id).status is not None for aside in session.plan.after(cell))
+    return status is not None
+
+
 @dataclass(slots=True)
 class Rest:
-    """What is still to be said, added up conversation by conversation."""
+    """What is still to be said, added up."""
 
-    costs: dict[str, Nanos] = field(default_factory=dict)
+    costs: dict[str, Nanos]
+    """By the name of the run, of which each is there from the start."""
     unknown: set[str] = field(default_factory=set)
     """Runs with a model of which no reply has told yet how long its replies are."""
     calls: dict[str, int] = field(default_factory=dict)
     """By lane."""
 
     def add(self, session: Session, cell: Cell) -> None:
-        state, name = session.journal.state, name_of(session)
-        tallies = state.tallies
-        guess = expecting(lambda alias: tallies[alias].mean_output if alias in tallies else None)
-        self.costs.setdefault(name, 0)
-        status = state.of(cell.id).status
-        if status == "complete":
-            if all(state.of(aside.id).status is not None for aside in session.plan.after(cell)):
-                return
-        elif status is not None or session.roster.parked(cell) is not None:
+        """What is left of a conversation."""
+        if not _is_over(session, cell):
+            conversation = session.plan.conversation(cell)
+            self._add(session, cell, 1, conversation, session.journal.state.done(conversation))
+
+    def add_unbegun(self, session: Session, cell: Cell, number: int) -> None:
+        """So many that have not begun, and are like this one otherwise."""
+        self._add(session, cell, number, session.plan.conversation(cell), _NOTHING_DONE)
+
+    def _add(self, session: Session, cell: Cell, number: int, conversation: Conversation, done: Done) -> None:
+        name, tallies = name_of(session), session.journal.state.tallies
+        if session.roster.parked(cell) is not None:
             return
-        conversation = session.plan.conversation(cell)
-        done = state.done(conversation)
+        guess = expecting(lambda alias: tallies[alias].mean_output if alias in tallies else None)
         for alias, load in loads(conversation, session.prices.__getitem__, guess, *done).items():
-            self.costs[name] += load.cost
+            self.costs[name] += number * load.cost
             lane = session.lanes[alias].name
-            self.calls[lane] = self.calls.get(lane, 0) + load.calls
+            self.calls[lane] = self.calls.get(lane, 0) + number * load.calls
             if alias not in tallies or tallies[alias].mean_output is None:
                 self.unknown.add(name)
 

@@ -15,9 +15,9 @@ from scripts.benchmarks.sizes import size
 class Sizes:
     fewest: int = size(100, "Conversations that the smallest run has planned.")
     most: int = size(100_000, "Conversations that the largest run has planned.")
-    turns: int = size(32, "Turns of each, an even number.")
+    turns: int = size(128, "Turns of each, an even number.")
     at_once: int = size(32, "How many at a time.")
-    calls: int = size(2_700, "Calls after which a run is interrupted; the first tenth of them is not counted.")
+    calls: int = size(12_000, "Calls after which a run is interrupted; the first tenth of them is not counted.")
 
 
 QUICK: Final = Sizes(fewest=10, most=100, turns=8, at_once=4, calls=60)

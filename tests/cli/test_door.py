@@ -8,15 +8,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from runner.cli.door import failure_of, garbage_of_late
+from runner.cli.door import failure_of, garbage_of_late, look_for_garbage
 from runner.journal import FILE, scan
 from runner.ledger import FILE as LEDGER
 from runner.lines import seal
 from runner.world import RealDisk
 from tests.cli.folders import JOB, SIM, denied, killed_when, landed, tertulia
 from tests.nights import Night
+from tests.virtual import run_virtual
 
 
 @pytest.fixture
@@ -152,6 +154,27 @@ def test_garbage_is_looked_for_among_the_newest_alone_and_as_before_afterwards()
         assert newest * times <= 10_000 and never == 1_000_000
         assert gc.get_freeze_count() > frozen
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+
+
+def test_new_objects_that_take_the_place_of_old_ones_are_looked_through_within_a_moment() -> None:
+    """Their number stays as it was, so that the interpreter itself would let very many of them come together."""
+
+    async def main() -> tuple[int, int]:
+        async with anyio.create_task_group() as tasks:
+            places = [[number] for number in range(20_000)]
+            tasks.start_soon(look_for_garbage)
+            await anyio.sleep(0.01)
+            for number in range(len(places)):
+                places[number] = [number]
+            new = len(gc.get_objects(generation=0))
+            await anyio.sleep(0.2)
+            left = len(gc.get_objects(generation=0)) + len(gc.get_objects(generation=1))
+            tasks.cancel_scope.cancel()
+        return new, left
+
+    with garbage_of_late():
+        new, left = run_virtual(main)
+    assert new > 20_000 > 2_000 > left
 
 
 def test_a_bug_is_an_end_as_well() -> None:
