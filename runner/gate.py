@@ -2,7 +2,7 @@
 
 - `admit` opens when the call has a slot, fits the windows and every ceiling, and its `Sent` is durable.
 - Conversations that have not begun are rows of their runs; one begins when its lane could take its first call now and
-  nobody who already talks wants the place.
+  nobody who already talks wants the place, or when it would be the last to end if it waited for that.
 - A request of a lane with a pace waits for its permit *before* it is chosen, so that nothing is held meanwhile; a
   permit that is not used at once is given up.
 - Money that other processes share is drawn in slices by a task of its own; meanwhile the call waits like any other.
@@ -113,6 +113,10 @@ class Roster(Protocol):
 
     def lacks(self, ceiling: Ceiling) -> bool:
         """True when it is for want of this money that one does not begin."""
+        ...
+
+    def next_in_time(self, lane: Lane) -> Callable[[Beginning], None] | None:
+        """How to begin one, here first, that would be the last to end if it waited for its place; None without one."""
         ...
 
     def next_towards(self, lane: Lane) -> tuple[Lane, Callable[[Beginning], None]] | None:
@@ -558,6 +562,9 @@ class Gate:
         if self.closed is not None:
             return look_again
         for lane in self.lanes:
+            begun += self._begin_in_time(lane, now, _AT_A_TIME - begun)
+            if begun == _AT_A_TIME:
+                return now
             while lane.dead is None and lane.free_slots - lane.arriving - self._would_go(lane) >= 1.0:
                 begin = self._next_for(lane, loaded=True) or self._next_for(lane)
                 if begin is None:
@@ -572,6 +579,17 @@ class Gate:
                 if begun == _AT_A_TIME:
                     return now
         return look_again
+
+    def _begin_in_time(self, lane: Lane, now: float, most: int) -> int:
+        """Begin, at the most so many, conversations that would be the last to end; they stand in line like others."""
+        begun = 0
+        for roster in self.rosters:
+            while begun < most and lane.dead is None and (begin := roster.next_in_time(lane)) is not None:
+                if lane.when(1.0, 1.0, now) > now:
+                    break
+                begin(Beginning(self, lane))
+                begun += 1
+        return begun
 
     def _begin_elsewhere(self, lane: Lane) -> None:
         """Begin conversations that come to a lane later that would lie idle: they wait for their first call first."""

@@ -36,6 +36,12 @@ MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 FED: Final = 4
 """A lane has enough ahead of it when so many times its slots have begun that have calls for it."""
+_IN_TIME: Final = 2.0
+"""Who takes this part of what is left may be the last to end."""
+_LONG: Final = 1.5
+"""So many times as long as others on average is much longer."""
+_FEW: Final = 2.0
+"""For each slot."""
 
 _SMALLEST: Final = 1.0
 """No call has fewer tokens."""
@@ -703,6 +709,21 @@ class Lane:
     def beyond_hope(self) -> bool:
         """True when it has failed for so long, or from the start, that this life makes no more calls to it."""
         return self.strikes >= (_DEAD_STRIKES if self.answered > -inf else _UNHEARD_STRIKES)
+
+
+def late_from(left: Iterable[tuple[float, float, int]]) -> float:
+    """How long a conversation takes that would be the last to end in its lanes, if others went before it.
+
+    `left` is what the calls that are left for each of these take one after another, its slots, and how many
+    conversations use it. How long each call takes nobody knows before, and so half of what is left is much; but where
+    all take about as long, whole conversations after one another are as good. And where few are left everybody has a
+    place soon: who goes first is then a matter of chance, and counts for much.
+    """
+    left = list(left)
+    seconds, slots, talks = max(left, key=lambda lane: lane[0] / lane[1])
+    if seconds <= 0.0 or talks <= _FEW * slots:
+        return inf
+    return max(seconds / slots / _IN_TIME, _LONG * sum(seconds / talks for seconds, _, talks in left))
 
 
 def burst_of(rpm: float, told: int | None) -> int:

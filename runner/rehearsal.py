@@ -1,9 +1,9 @@
 """A night rehearsed: its conversations played through as a run would hold them, to tell when it ends.
 
 The order is that of the roster and of `choose`: who has begun, then who takes longest, or in the order of the plan
-where money is short; a model that nobody has heard is tried out first; a lane that would lie idle is fed. Each call
-takes as long as it is expected to, more or less. What nobody can foresee is left out: failures, pauses, and the loading
-of models.
+where money is short; a model that nobody has heard is tried out first; a lane that would lie idle is fed; who would be
+the last to end begins in time. Each call takes as long as it is expected to, more or less. What nobody can foresee is
+left out: failures, pauses, and the loading of models.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import inf, log, sqrt
 from random import Random
 from typing import Final, NamedTuple
 
-from runner.limits import DAILY_LIMIT, FED, MINUTE, Limits, burst_of
+from runner.limits import DAILY_LIMIT, FED, MINUTE, Limits, burst_of, late_from
 from runner.money import Nanos
 
 MOST_CALLS: Final = 20_000
@@ -139,8 +139,12 @@ class _Lane:
     """Those whose first call goes here."""
     coming: list[_Place] = field(default_factory=list)
     """Those who come later."""
+    work: float = 0.0
+    """How many seconds the calls that are left for it take one after another."""
+    talks: int = 0
+    """How many have not ended that use it."""
     bound: int = 0
-    """How many have begun that use it."""
+    """How many of them have begun."""
     in_vain: dict[int, int] = field(default_factory=dict)
     """By the list that was looked through for one who may begin: after how many changes that was."""
 
@@ -197,12 +201,14 @@ class _Rehearsal:
         """What happens next: a call of this conversation lands, or, without one, this lane's pace lets one go."""
         self._short: str | None = None
         """The first ceiling that was too low for somebody to begin."""
-        self._left = 0
         for number, act in enumerate(acts):
+            for step in (act.steps[model] for model in act.calls):
+                self._lanes[step.lane].work += step.seconds
             if act.calls:
                 first = act.steps[act.calls[0]].lane
                 for name in self._uses(number):
                     lane = self._lanes[name]
+                    lane.talks += 1
                     (lane.new if name == first else lane.coming).append(self._place(number))
         for lane in self._lanes.values():
             heapify(lane.new)
@@ -246,6 +252,7 @@ class _Rehearsal:
         while is_fed:
             is_fed = False
             for lane in self._lanes.values():
+                self._begin_in_time(lane)
                 self._go(lane, now)
             for lane in self._lanes.values():
                 while lane.lets_go(now) and not lane.waiting:
@@ -259,6 +266,23 @@ class _Rehearsal:
     def _go(self, lane: _Lane, now: float) -> None:
         while lane.waiting and lane.lets_go(now) and self._is_paid_for(lane.waiting[0][2]):
             self._depart(heappop(lane.waiting)[2], now)
+
+    def _begin_in_time(self, lane: _Lane) -> None:
+        """Begin those who would be the last to end."""
+        while not self._rooms and lane.new:
+            number = lane.new[0][2]
+            if not self._begun[number]:
+                if not self._is_late(number):
+                    break
+                self._begin(number)
+            heappop(lane.new)
+
+    def _is_late(self, number: int) -> bool:
+        """True when it would be the last to end if it waited for its place, and all its models were heard."""
+        if not self._models[number] <= self._heard:
+            return False
+        lanes = map(self._lanes.__getitem__, self._uses(number))
+        return self._rests[number] >= late_from((lane.work, lane.slots, lane.talks) for lane in lanes)
 
     def _feed(self, lane: _Lane) -> bool:
         """Begin those who come here later; True when anybody did."""
@@ -359,6 +383,7 @@ class _Rehearsal:
         act, step = self._acts[number], self._step(number)
         model = act.calls[self._said[number]]
         lane.flying -= 1
+        lane.work -= step.seconds
         for room in self._rooms_of(step):
             room.left -= step.cost
             room.reserved -= step.reserved
@@ -373,4 +398,5 @@ class _Rehearsal:
             self._wait(number)
         else:
             for name in self._uses(number):
+                self._lanes[name].talks -= 1
                 self._lanes[name].bound -= 1

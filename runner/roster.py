@@ -7,7 +7,8 @@ the turns of this run were, because calls were lost and stay charged, or because
 
 Where there is money for all, the order is the one that ends soonest: first whoever takes longest, by the calls that are
 left and by how long those of each model took so far. A lane that has room and nobody in sight begins conversations that
-come to it later, although their first call has to wait elsewhere.
+come to it later, although their first call has to wait elsewhere. And a conversation begins although others stand in
+line before it, as soon as it takes so large a part of what its lanes have left that it would be the last to end there.
 
 A model of which nothing was heard yet in this life is tried out first: one conversation with it begins, and the others
 when it has answered. So a wrong name or a missing right fails one call, and not a hundred.
@@ -19,7 +20,7 @@ from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, takewhile
 from math import ceil, inf, log
 from typing import Final, NamedTuple
 
@@ -28,7 +29,7 @@ from runner.events import State, Stopped
 from runner.forecast import AT_MOST, Guess, Load, expecting, loads
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
-from runner.limits import FED, RUN_BUDGET, Ceiling, Lane
+from runner.limits import FED, RUN_BUDGET, Ceiling, Lane, late_from
 from runner.money import Nanos, Price
 from runner.plan import Cell, Plan
 
@@ -135,9 +136,16 @@ class Roster:
         self._coming: dict[str, list[_Shelf]] = {}
         """By each lane that they use later."""
         self._ahead: dict[str, _Ahead] = {}
-        self._bound_for: dict[str, frozenset[str]] = {}
-        """The lanes of those that have begun, and how many of them use each."""
+        self._came_from: dict[str, _Shelf] = {}
+        """Where those stood that have begun."""
         self._bound: Counter[str] = Counter()
+        """How many of them use each lane."""
+        self._left: Counter[str] = Counter()
+        """The calls that are left, by model alias."""
+        self._work: dict[str, float] = {}
+        """How many seconds they take one after another, by lane."""
+        self._talks: Counter[str] = Counter()
+        """How many have not ended that use each lane."""
         self._heard = 0
         """How often a model has answered."""
         self._freed = 0
@@ -166,6 +174,8 @@ class Roster:
                 shelves[likeness] = _Shelf(rest, begun, self._lanes[rest.first.alias], names)
             shelves[likeness].cells.append(cell)
         for shelf in shelves.values():
+            self._left.update({alias: number * len(shelf.cells) for alias, number in shelf.rest.calls.items()})
+            self._talks.update(dict.fromkeys(shelf.lanes, len(shelf.cells)))
             self._waiting.setdefault(shelf.lane.name, []).append(shelf)
             for name in shelf.lanes - {shelf.lane.name}:
                 self._coming.setdefault(name, []).append(shelf)
@@ -213,6 +223,7 @@ class Roster:
         for line in conversation.lines[ahead.said : said]:
             if line.given is None and line.role in roles:
                 ahead.calls[roles[line.role]] -= 1
+                self._leave_out({roles[line.role]: 1})
         ahead.said = said
         return -self._takes(ahead.calls), cell.index
 
@@ -232,7 +243,16 @@ class Roster:
         usual = sum(means) / len(means) if means else 1.0
         return {alias: known.get(alias) or usual for alias in self._lanes}
 
+    def _leave_out(self, calls: Mapping[str, int]) -> None:
+        """Count these calls as left no more."""
+        for alias, number in calls.items():
+            self._left[alias] -= number
+            self._work[self._lanes[alias].name] -= number * self._paces[alias]
+
     def _sort(self) -> None:
+        self._work = dict.fromkeys((lane.name for lane in self._lanes.values()), 0.0)
+        for alias, number in self._left.items():
+            self._work[self._lanes[alias].name] += number * self._paces[alias]
         for queue in (*self._waiting.values(), *self._coming.values()):
             queue.sort(key=self._turn)
 
@@ -278,6 +298,28 @@ class Roster:
             return None
         return shelf.lane, self._beginning(shelf)
 
+    def next_in_time(self, lane: Lane) -> Callable[[Beginning], None] | None:
+        """How to begin a conversation, here first, that would be the last to end if it waited for its place.
+
+        None where there is none yet, or where money or loaded models decide who begins.
+        """
+        queue = self._waiting.get(lane.name, ())
+        if not queue or self.tight or lane.limits.resident is not None or not self._is_late(queue[0]) or self._closed:
+            return None
+        shelf = self._first_that_may(takewhile(self._is_late, queue))
+        return None if shelf is None else self._beginning(shelf)
+
+    def _is_late(self, shelf: _Shelf) -> bool:
+        """True when a conversation takes so large a part of what its lanes have left that it should have begun.
+
+        Not while one of its models was not heard: if that does not answer, nobody is to have waited for it.
+        """
+        if not self._answers.issuperset(shelf.rest.calls):
+            return False
+        lanes = {lane.name: lane for lane in map(self._lanes.__getitem__, shelf.rest.calls)}
+        left = ((self._work[name], max(1.0, lane.slots), self._talks[name]) for name, lane in lanes.items())
+        return self._takes(shelf.rest.calls) >= 1000.0 * late_from(left)
+
     @property
     def _closed(self) -> bool:
         return self._journal.failing is not None or self._gate.why_closed(self._journal) is not None
@@ -288,7 +330,7 @@ class Roster:
         def begin(beginning: Beginning) -> None:
             assert self.spawn is not None
             self._take(shelf, cell)
-            self._bound_for[cell.id] = shelf.lanes
+            self._came_from[cell.id] = shelf
             self._bound.update(shelf.lanes)
             for alias in self._unheard(cell):
                 self._finding_out.setdefault(alias, cell.id)
@@ -339,6 +381,8 @@ class Roster:
         shelf = next((shelf for shelf in self._shelves() if cell in shelf.cells), None)
         if shelf is not None:
             self._take(shelf, cell)
+            self._talks.subtract(shelf.lanes)
+            self._leave_out(shelf.rest.calls)
 
     def short_of(self, cell: Cell) -> Ceiling | None:
         """The ceiling that leaves no room for a conversation's expected cost; None when it may begin."""
@@ -372,8 +416,11 @@ class Roster:
     def release(self, cell: Cell) -> None:
         """Count nothing for it any more."""
         self._uncount(cell)
-        self._ahead.pop(cell.id, None)
-        self._bound.subtract(self._bound_for.pop(cell.id, ()))
+        ahead, shelf = self._ahead.pop(cell.id, None), self._came_from.pop(cell.id, None)
+        if shelf is not None:
+            self._bound.subtract(shelf.lanes)
+            self._talks.subtract(shelf.lanes)
+            self._leave_out(shelf.rest.calls if ahead is None else ahead.calls)
         self._finding_out = {alias: one for alias, one in self._finding_out.items() if one != cell.id}
         tried = [alias for alias, one in self._trying.items() if one == cell.id]
         for alias in tried:

@@ -601,6 +601,9 @@ def test_a_conversation_begins_only_where_its_lane_has_room() -> None:
             def lacks(self, ceiling: Ceiling) -> bool:
                 return False
 
+            def next_in_time(self, lane: Lane) -> None:
+                return None
+
             def next_towards(self, lane: Lane) -> None:
                 return None
 
@@ -649,6 +652,9 @@ def test_who_lacks_shared_money_to_begin_waits_a_while_for_what_others_give_back
             def next_for(self, lane: Lane, *, loaded: bool = False) -> Callable[[Beginning], None] | None:
                 return None
 
+            def next_in_time(self, lane: Lane) -> None:
+                return None
+
             def next_towards(self, lane: Lane) -> None:
                 return None
 
@@ -684,6 +690,9 @@ def talks_of_two_models(rows: int, slots: int, seconds: Mapping[str, float]) -> 
 
             def lacks(self, ceiling: Ceiling) -> bool:
                 return False
+
+            def next_in_time(self, lane: Lane) -> None:
+                return None
 
             def next_towards(self, lane: Lane) -> None:
                 return None

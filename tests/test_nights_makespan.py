@@ -139,6 +139,15 @@ def test_no_lane_lies_idle_because_those_that_feed_it_have_not_begun(record_prop
     assert found.ratio <= 1.2
 
 
+def test_nobody_talks_on_alone_because_others_stood_in_line_before(record_property: Callable[..., None]) -> None:
+    """For `first` others stand in line all the time; a long conversation begins before they have had their say."""
+    slots, paces = {"first": 2, "other": 9}, {"first": 2.0, "other": 1.0}
+    talks = [("first", "first", 10, 3), ("other", "first", 4, 12)]
+    found = took(night(talks, slots, paces, shape=0.0), slots)
+    record_property("figures", f"{found.seconds:.0f} s, {found.ratio:.3f} of the least")
+    assert found.ratio <= 1.1  # and almost 1.2 if it waited for its turn
+
+
 # --- what is expected of a night before it is held -------------------------------------------------------------------
 
 

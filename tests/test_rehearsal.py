@@ -90,6 +90,15 @@ def test_a_lane_that_would_lie_idle_is_fed() -> None:
     assert found == Ending(76.0)  # all the calls of `p`; 20 more if nobody began while others stand in line there
 
 
+def test_who_would_be_the_last_to_end_begins_in_time() -> None:
+    """Others come to `p` by way of `r` all the time; who waited for all of them would talk on alone in the end."""
+    lanes = {"p": Limits(concurrency=2), "r": Limits(concurrency=9)}
+    steps = {"x": Step("p", 1.0), "z": Step("r", 1.0)}
+    long = [act("x" * 12, steps), act("x" * 12, steps), act("x" * 10, steps)]
+    found = rehearse([*long, *(act("zxzx", steps) for _ in range(20))], lanes, {})
+    assert found == Ending(38.0)  # 74 calls of `p`, two at a time, after a first one alone; 42 if the third waited
+
+
 def test_a_night_of_calls_that_differ_ends_later_than_one_of_calls_that_are_all_alike() -> None:
     """It ends when the slowest of those that came last do; the same each time it is asked for."""
     steps = {"x": Step("p", 2.0, spread=1.0)}

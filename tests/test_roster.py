@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from runner.events import Account, Failed, Opened, Replied, Sent, Stopped
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
@@ -221,6 +223,106 @@ def test_for_a_lane_that_lies_idle_conversations_begin_that_come_to_it_later() -
     assert begun("100", 9) == ["four/x~z", *(f"four/x~z.r{n}" for n in range(2, 10))]
     assert len(begun("100", 1)) == 4
     assert begun("0.1", 9) == []
+
+
+LONG_AND_SHORT = """
+name: job
+budget: {budget}
+defaults: {{max_tokens: 1000}}
+providers: {{p: {{type: openai, base_url: sim}}}}
+models:
+  x: {{use: p/x, price: {{input: 1, output: 10}}}}
+  y: {{use: p/y, price: {{input: 1, output: 10}}}}
+prompts:
+  long: {{opening: "Hello.", rounds: 6}}
+  short: {{opening: "Hello again.", rounds: 1}}
+pairings:
+  - {{prompt: long, a: x, b: y, repeat: 2}}
+  - {{prompt: short, a: x, b: y, repeat: 17}}
+"""
+SHORT = LONG_AND_SHORT.replace("  - {{prompt: long, a: x, b: y, repeat: 2}}\n", "")
+ELSEWHERE = LONG_AND_SHORT.replace("prompts:", "  z: {{use: p/z, price: {{input: 1, output: 10}}}}\nprompts:")
+ELSEWHERE += "  - {{prompt: long, a: z, b: z, repeat: 40}}\n"
+
+
+def late(table: Table, roster: Roster) -> list[str]:
+    """Those who begin in `x` although others go on there."""
+    table.begun.clear()
+    while (begin := roster.next_in_time(table.lanes["x"])) is not None:
+        begin(Beginning(table.gate, table.lanes["x"]))
+    return list(table.begun)
+
+
+@pytest.mark.parametrize("gone", ["one that began", "four that never begin"])
+def test_who_would_be_the_last_to_end_begins_although_others_stand_in_line(gone: str) -> None:
+    """It takes half of what the busiest lane has left, with what was said and who is gone no longer counted."""
+
+    def script(table: Table) -> None:
+        table.lanes.update({alias: Lane(alias, Limits(concurrency=1)) for alias in table.lanes})
+        roster = table.roster()
+        assert late(table, roster) == []  # 29 calls of x are left, and the long ones take twelve
+        begin = roster.next_for(table.lanes["x"])
+        assert begin is not None
+        begin(Beginning(table.gate, table.lanes["x"]))
+        first, second = (cell for cell in table.plan.cells if cell.prompt == "long")
+        short = [cell for cell in table.plan.cells if cell.prompt == "short"]
+        assert table.begun == [first.name]
+        roster.rank(first, table.plan.conversation(first), 0)
+        roster.rank(first, table.plan.conversation(first), 2)
+        assert late(table, roster) == []  # 28
+        if gone == "one that began":
+            roster.release(first)  # 23
+        else:
+            for cell in short[:4]:
+                roster.drop(cell)  # 24
+        assert late(table, roster) == [second.name]
+
+    at_table("100", script, LONG_AND_SHORT)
+
+
+@pytest.mark.parametrize(
+    ("budget", "slots", "job", "begin"),
+    [
+        pytest.param("100", 4, LONG_AND_SHORT, ["long/x~y", "long/x~y.r2"], id="long ones among short ones"),
+        pytest.param("0.1", 4, LONG_AND_SHORT, [], id="money decides"),
+        pytest.param("100", None, LONG_AND_SHORT, [], id="everybody has a place"),
+        pytest.param("100", 8, SHORT, [], id="all take about as long"),
+        pytest.param("100", 10, LONG_AND_SHORT, [], id="less than two for each slot"),
+        pytest.param("100", 4, ELSEWHERE, ["long/x~y", "long/x~y.r2"], id="other lanes have more left"),
+    ],
+)
+def test_only_who_takes_much_longer_begins_although_others_stand_in_line(
+    budget: str, slots: int | None, job: str, begin: list[str]
+) -> None:
+    """At the end of what lanes that are short of slots have left; else whole conversations go one after another."""
+
+    def script(table: Table) -> list[str]:
+        table.lanes.update({alias: Lane(alias, Limits(concurrency=slots)) for alias in table.lanes})
+        return late(table, table.roster())
+
+    assert at_table(budget, script, job) == begin
+
+
+@pytest.mark.parametrize(
+    ("gone", "begin"),
+    [("nobody", ["long/x~y.r2"]), ("one that began", []), ("one that never begins", [])],
+)
+def test_who_is_gone_is_no_more_among_those_who_are_left(gone: str, begin: list[str]) -> None:
+    """Nineteen are more than two for each of nine slots, and eighteen are not."""
+
+    def script(table: Table) -> list[str]:
+        table.lanes.update({alias: Lane(alias, Limits(concurrency=9)) for alias in table.lanes})
+        roster = table.roster()
+        first = roster.next_for(table.lanes["x"])
+        assert first is not None
+        first(Beginning(table.gate, table.lanes["x"]))
+        if gone == "one that began":
+            roster.release(table.plan.cells[0])
+        elif gone == "one that never begins":
+            roster.drop(table.plan.cells[-1])
+        return late(table, roster)
+
+    assert at_table("100", script, LONG_AND_SHORT) == begin
 
 
 def test_those_who_come_to_an_idle_lane_wait_while_its_model_is_tried_out() -> None:

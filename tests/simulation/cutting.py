@@ -16,10 +16,7 @@ Cut: TypeAlias = Callable[[World], World]
 def cuts(world: World) -> dict[str, Cut]:
     """Ways to make a world smaller, each by a name; those that take most away come first."""
     lives = [number for number, life in enumerate(world.lives) if not life.final]
-    return {
-        **{f"life-{number + 1}": partial(_life, number) for number in lives},
-        "neighbour": _neighbour,
-        "moods": partial(_each, _moods),
+    of_both: dict[str, Cut] = {
         "second-prompt": partial(_each_job, _second_prompt),
         "repeats": partial(_each_job, _repeats),
         "cast": partial(_each_job, _cast),
@@ -29,6 +26,12 @@ def cuts(world: World) -> dict[str, Cut]:
         "shuffle": lambda world: replace(world, order=None),
         "travel": lambda world: replace(world, rtt=(0.0, 0.0)),
         "slow-sync": lambda world: replace(world, sync_seconds=(0.0002, 0.02)),
+    }
+    return {
+        **{f"life-{number + 1}": partial(_life, number) for number in lives},
+        "neighbour": _neighbour,
+        "moods": partial(_each, _moods),
+        **{name: partial(_with_its_rival, cut) for name, cut in of_both.items()},
         "second": _without("second", None),
         "signals": _without("signals", ()),
         "jumps": _without("jumps", ()),
@@ -39,6 +42,11 @@ def cuts(world: World) -> dict[str, Cut]:
         "options": _without("options", Options(accept_changes=True)),
         "eyes": _without("looked_on", False),
     }
+
+
+def _with_its_rival(cut: Cut, world: World) -> World:
+    """Cut also what the world is held against, or the two would differ by more than a dead provider."""
+    return replace(cut(world), rival=None if world.rival is None else cut(world.rival))
 
 
 def _life(number: int, world: World) -> World:

@@ -161,6 +161,15 @@ def test_every_cut_makes_a_world_that_can_be_lived(seed: int) -> None:
                 raise AssertionError(f"{name}: {error}") from error
 
 
+def test_a_world_and_the_one_it_is_held_against_are_cut_alike() -> None:
+    """Else a night would be compared with one that has more to do."""
+    whole = next(w for w in map(draw, range(200)) if w.rival is not None)
+    for name, cut in cuts(whole).items():
+        smaller = cut(whole)
+        assert smaller.rival is not None and smaller.rival.lives[0].job == smaller.lives[0].job, name
+        assert smaller.rival.order == smaller.order, name
+
+
 def test_the_sweep_names_each_operation_with_each_trouble_that_can_befall_it() -> None:
     """A name is a world again; a write can be torn, everything else can fail in four ways."""
     names = list(sweep.once("pair"))
