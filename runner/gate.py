@@ -581,8 +581,13 @@ class Gate:
         return look_again
 
     def _begin_in_time(self, lane: Lane, now: float, most: int) -> int:
-        """Begin, at the most so many, conversations that would be the last to end; they stand in line like others."""
+        """Begin, at the most so many, conversations that would be the last to end; they stand in line like others.
+
+        Only where there are too few slots for all: where a window is what others wait for, one more would wait for it.
+        """
         begun = 0
+        if lane.free_slots >= 1.0:
+            return begun
         for roster in self.rosters:
             while begun < most and lane.dead is None and (begin := roster.next_in_time(lane)) is not None:
                 if lane.when(1.0, 1.0, now) > now:

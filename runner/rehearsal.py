@@ -252,8 +252,9 @@ class _Rehearsal:
         while is_fed:
             is_fed = False
             for lane in self._lanes.values():
-                self._begin_in_time(lane)
                 self._go(lane, now)
+                if lane.flying >= lane.slots:
+                    self._begin_in_time(lane)
             for lane in self._lanes.values():
                 while lane.lets_go(now) and not lane.waiting:
                     number = self._first_that_may(lane, lane.new)
