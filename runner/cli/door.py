@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from functools import wraps
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -19,6 +20,8 @@ R = TypeVar("R")
 _NEW_ONES: Final = (1_000, 10, 1_000_000)
 """When garbage is looked for: after so many new objects, then among those of ten times, and among all of them never."""
 _LOOK_SECONDS: Final = 0.05
+_LOOKS_AMONG_ALL: Final = 72_000
+"""Once an hour all objects are looked through after all."""
 
 
 def outputs_option(command: Callable[P, R]) -> Callable[P, R]:
@@ -187,6 +190,6 @@ async def look_for_garbage() -> None:
     import anyio
 
     gc.freeze()
-    while True:
+    for look in count(1):
         await anyio.sleep(_LOOK_SECONDS)
-        gc.collect(1)
+        gc.collect(1 if look % _LOOKS_AMONG_ALL else 2)

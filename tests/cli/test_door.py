@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from runner.cli import door
 from runner.cli.door import failure_of, garbage_of_late, look_for_garbage
 from runner.journal import FILE, scan
 from runner.ledger import FILE as LEDGER
@@ -175,6 +176,21 @@ def test_new_objects_that_take_the_place_of_old_ones_are_looked_through_within_a
     with garbage_of_late():
         new, left = run_virtual(main)
     assert new > 20_000 > 2_000 > left
+
+
+def test_what_has_been_there_for_long_is_looked_through_once_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A circle that was alive for a while would stay for the rest of the night."""
+    looks: list[int] = []
+    monkeypatch.setattr(door, "_LOOKS_AMONG_ALL", 3)
+    monkeypatch.setattr(gc, "collect", looks.append)
+
+    async def main() -> None:
+        with anyio.move_on_after(0.33):
+            await look_for_garbage()
+
+    run_virtual(main)
+    gc.unfreeze()
+    assert looks == [1, 1, 2, 1, 1, 2]
 
 
 def test_a_bug_is_an_end_as_well() -> None:
