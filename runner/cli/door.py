@@ -19,9 +19,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _NEW_ONES: Final = (1_000, 10, 1_000_000)
 """When garbage is looked for: after so many new objects, then among those of ten times, and among all of them never."""
-_LOOK_SECONDS: Final = 0.05
-_LOOKS_AMONG_ALL: Final = 72_000
-"""Once an hour all objects are looked through after all."""
+_ALL_SECONDS: Final = 3600.0
+"""So often all objects are looked through after all."""
 
 
 def outputs_option(command: Callable[P, R]) -> Callable[P, R]:
@@ -181,8 +180,8 @@ def garbage_of_late() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def look_for_garbage() -> None:
-    """Meanwhile it is also looked for so often that there is little to look through; what is here by now stays.
+async def look_for_garbage(seconds: float) -> None:
+    """Meanwhile it is also looked for each time so many seconds have passed; what is here by now stays.
 
     The interpreter counts how many more objects there are, not how many are new. When answers come in a wave each of
     them takes the place of what waited for it, and a hundred thousand new objects count as hardly any.
@@ -191,5 +190,5 @@ async def look_for_garbage() -> None:
 
     gc.freeze()
     for look in count(1):
-        await anyio.sleep(_LOOK_SECONDS)
-        gc.collect(1 if look % _LOOKS_AMONG_ALL else 2)
+        await anyio.sleep(seconds)
+        gc.collect(1 if look % round(_ALL_SECONDS / seconds) else 2)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from runner.transports.replay import Replay
     from runner.world import Wire
 
+_SELDOM = 1.0
+_OFTEN = 0.05
+"""How often garbage is looked for where very many calls come back together."""
+
 JOBS = click.argument("jobs", nargs=-1, required=True, type=click.Path(path_type=Path))
 SETS = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the job: defaults.max_tokens=500."
@@ -196,9 +200,11 @@ async def _hold(
     tape: Tape,
 ) -> int:
     from contextlib import AsyncExitStack, nullcontext
+    from functools import partial
     from random import Random
 
     from runner.cli.door import look_for_garbage, terminal
+    from runner.cli.loop import FEW_CALLS
     from runner.cli.models import own_state, price_list
     from runner.cli.outlet import Outlet
     from runner.cli.runs import me
@@ -211,7 +217,9 @@ async def _hold(
         progress.tell(line)
 
     def watch(sessions: Sequence[Session], gate: Gate) -> Sequence[Watcher]:
-        return [*progress.watch(sessions, gate), look_for_garbage]
+        calls = sum(lane.most for lane in gate.lanes)
+        look = partial(look_for_garbage, _SELDOM if calls <= FEW_CALLS else _OFTEN)
+        return [*progress.watch(sessions, gate), look]
 
     async with AsyncExitStack() as stack:
         built_in: dict[tuple[str, str], str] = {}

@@ -14,7 +14,7 @@ from typing import Final
 
 _AT_A_TIME: Final = 16
 """So many connections are looked at in one round of the loop."""
-_FEW_CALLS: Final = 256
+FEW_CALLS: Final = 256
 """All answers to so many calls are soon looked at, even at once."""
 
 
@@ -47,7 +47,7 @@ def loop_for(calls: int) -> Callable[[], asyncio.AbstractEventLoop]:
 
     Where they are few it is uvloop's, if that is installed: it is faster, and takes all that has come at once.
     """
-    if calls > _FEW_CALLS or find_spec("uvloop") is None:
+    if calls > FEW_CALLS or find_spec("uvloop") is None:
         return new_loop
     import uvloop
 

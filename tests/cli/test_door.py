@@ -163,7 +163,7 @@ def test_new_objects_that_take_the_place_of_old_ones_are_looked_through_within_a
     async def main() -> tuple[int, int]:
         async with anyio.create_task_group() as tasks:
             places = [[number] for number in range(20_000)]
-            tasks.start_soon(look_for_garbage)
+            tasks.start_soon(look_for_garbage, 0.05)
             await anyio.sleep(0.01)
             for number in range(len(places)):
                 places[number] = [number]
@@ -181,12 +181,12 @@ def test_new_objects_that_take_the_place_of_old_ones_are_looked_through_within_a
 def test_what_has_been_there_for_long_is_looked_through_once_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     """A circle that was alive for a while would stay for the rest of the night."""
     looks: list[int] = []
-    monkeypatch.setattr(door, "_LOOKS_AMONG_ALL", 3)
+    monkeypatch.setattr(door, "_ALL_SECONDS", 0.15)
     monkeypatch.setattr(gc, "collect", looks.append)
 
     async def main() -> None:
         with anyio.move_on_after(0.33):
-            await look_for_garbage()
+            await look_for_garbage(0.05)
 
     run_virtual(main)
     gc.unfreeze()
