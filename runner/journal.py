@@ -78,8 +78,8 @@ def decode(line: bytes, offset: int) -> Record | None:
             raise _later(data)
         event = from_data(data["kind"], data)
         return Record(data["seq"], data["at"], data.get("synced"), event, Place(offset, len(line) + 1))
-    except _NOT_UNDERSTOOD as error:
-        raise _unknown(offset) from error
+    except _NOT_UNDERSTOOD:
+        raise _unknown(offset) from None
 
 
 def _later(said: Mapping[str, Any]) -> TooNew:
@@ -171,8 +171,8 @@ def _scan(disk: Disk, path: Path) -> Scan:
                 if synced in ends:
                     found.safe = ends[synced]
                     ends = {seq: stands for seq, stands in ends.items() if seq > synced}
-    except _NOT_UNDERSTOOD as error:
-        raise _unknown(offset) from error
+    except _NOT_UNDERSTOOD:
+        raise _unknown(offset) from None
     found.last, found.synced = last, marked
     return found
 

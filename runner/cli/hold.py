@@ -173,7 +173,6 @@ def hold(
     import anyio
 
     from runner.cli.loop import loop_for
-    from runner.preflight import DEFAULT_CONCURRENCY
 
     # Where a standard stream was closed, a journal could take its number, and a stray line end up in it.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
@@ -182,9 +181,7 @@ def hold(
     # A terminal that is closed takes the display with it, not the night.
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        providers = [provider for source in sources for provider in source.job.providers.values()]
-        calls = sum(one.limits.concurrency or DEFAULT_CONCURRENCY for one in providers)
-        loop = {"loop_factory": loop_for(calls)}
+        loop = {"loop_factory": loop_for(_slots(sources))}
         with garbage_of_late():
             return anyio.run(_hold, sources, options, outputs, report, forgiven, tape, backend_options=loop)
     finally:
@@ -217,8 +214,7 @@ async def _hold(
         progress.tell(line)
 
     def watch(sessions: Sequence[Session], gate: Gate) -> Sequence[Watcher]:
-        calls = sum(lane.most for lane in gate.lanes)
-        look = partial(look_for_garbage, _SELDOM if calls <= FEW_CALLS else _OFTEN)
+        look = partial(look_for_garbage, _SELDOM if _slots(sources) <= FEW_CALLS else _OFTEN)
         return [*progress.watch(sessions, gate), look]
 
     async with AsyncExitStack() as stack:
@@ -246,6 +242,14 @@ async def _hold(
             code = await night(world, sources, options, place, tell=progress.tell, watch=watch, found=progress.found)
         await progress.finish(code, forgiven=code in forgiven)
         return code
+
+
+def _slots(sources: Sequence[Source]) -> int:
+    """How many calls there may be at a time, by the slots of all providers."""
+    from runner.preflight import DEFAULT_CONCURRENCY
+
+    providers = (provider for source in sources for provider in source.job.providers.values())
+    return sum(one.limits.concurrency or DEFAULT_CONCURRENCY for one in providers)
 
 
 async def _served(stack: AsyncExitStack, sources: Sequence[Source]) -> dict[tuple[str, str], str]:
