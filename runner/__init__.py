@@ -22,18 +22,19 @@ says, and that stands above it:
 |                 | came to                                            |
 | `observers`     | what those who only listen have said, as far as it | conversation
 |                 | can be used                                        |
-| `events`        | what can happen, and `State`, the fold of it       | call, conversation, money, value
-| `talk`          | a conversation as far as it has come, with its     | conversation, events, observers, stops
+| `events`        | what can happen, and how it is written             | call, conversation, money, value
+| `state`         | what the events of a run come to: their fold       | call, conversation, events, money
+| `talk`          | a conversation as far as it has come, with its     | conversation, events, observers, state, stops
 |                 | texts                                              |
-| `limits`        | lanes, and `choose`: who may go now; not one       | call, events, money
+| `limits`        | lanes, and `choose`: who may go now; not one       | call, money, state
 |                 | `await`                                            |
 | `prices`        | what a call costs at most, and what it did cost    | call, money
 | `forecast`      | what conversations will cost, and how long they    | conversation, limits, money, prices
 |                 | take                                               |
 | `rehearsal`     | a night played through before it is held: when it  | limits, money
 |                 | ends, and what is left then                        |
-| `judge`         | what becomes of a turn after an attempt: the one   | call, conversation, events, observers, prices
-|                 | owner of retries                                   |
+| `judge`         | what becomes of a turn after an attempt: the one   | call, conversation, events, observers, prices,
+|                 | owner of retries                                   | state
 | `providers/`    | one file per dialect: a call to a request, an      | call, foreign, money, world
 |                 | answer to an outcome                               |
 | `catalogue`     | prices that no job gives: the list that a provider | money, providers, world
@@ -43,12 +44,12 @@ says, and that stands above it:
 | `render/`       | one file per format; no clock, no path, no state   | call, conversation, foreign, money
 | `job/`          | the job file: read, checked, all mistakes with     | call, conversation, limits, money, providers,
 |                 | their lines                                        | render, sim, stops, world
-| `plan`          | a job to its cells: ids, names, order, budgets     | conversation, events, job, money
-| `census`        | how the conversations of a plan stand, in numbers  | conversation, events, plan
+| `plan`          | a job to its cells: ids, names, order, budgets     | conversation, events, job, money, state
+| `census`        | how the conversations of a plan stand, in numbers  | conversation, plan, state
 |                 | that follow what changes                           |
-| `ledger`        | day and month money of all jobs and processes,     | events, limits, lines, money, world
+| `ledger`        | day and month money of all jobs and processes,     | limits, lines, money, state, world
 |                 | drawn in slices                                    |
-| `journal`       | the append-only file: lock, record, sync, read     | events, lines, money, world
+| `journal`       | the append-only file: lock, record, sync, read     | events, lines, money, state, world
 |                 | back, torn tail                                    |
 | `shares`        | lanes that several processes use: who has which    | events, journal, limits, lines, world
 |                 | part of them                                       |
@@ -57,23 +58,23 @@ says, and that stands above it:
 | `gate`          | the waiting line around `choose`: pacing,          | call, conversation, events, journal, limits,
 |                 | admission, `Sent`                                  | lines, money
 | `roster`        | the conversations of a run that have not begun,    | conversation, events, forecast, gate, journal,
-|                 | and which may begin                                | limits, money, plan
-| `lookups`       | what became of lost calls, asked of the providers  | call, events, journal, money
+|                 | and which may begin                                | limits, money, plan, state
+| `lookups`       | what became of lost calls, asked of the providers  | call, events, journal, money, state
 |                 | that can tell                                      |
 | `run`           | one task per started conversation; when to stop    | call, conversation, events, gate, journal,
 |                 |                                                    | judge, ledger, limits, lines, lookups, money,
-|                 |                                                    | plan, prices, roster, talk, world
+|                 |                                                    | plan, prices, roster, state, talk, world
 | `inbox`         | lines that come from outside, out of a file or a   | call, conversation, events, foreign, job, run,
 |                 | command                                            | talk, world
 | `transcripts`   | a conversation in full, out of the records of a    | call, conversation, events, journal,
-|                 | journal                                            | observers, talk
+|                 | journal                                            | observers, state, talk
 | `outputs`       | the files of a run, computed from its journal      | census, conversation, events, forecast,
 |                 |                                                    | foreign, job, journal, ledger, limits, money,
-|                 |                                                    | plan, render, talk, transcripts, world
-| `views`         | the same files, written; what has not changed is   | conversation, events, limits, outputs, plan,
-|                 | not made again                                     | render, world
-| `outlook`       | a job held against what is there, before a run:    | conversation, events, forecast, foreign, job,
-|                 | what is new or changed, its cost, its time         | limits, money, plan, rehearsal, stops
+|                 |                                                    | plan, render, state, talk, transcripts, world
+| `views`         | the same files, written; what has not changed is   | conversation, limits, outputs, plan, render,
+|                 | not made again                                     | state, world
+| `outlook`       | a job held against what is there, before a run:    | conversation, forecast, foreign, job, limits,
+|                 | what is new or changed, its cost, its time         | money, plan, rehearsal, state, stops
 | `compare`       | two runs held against each other: what is new,     | conversation, foreign, money, outlook, render
 |                 | gone, changed, better or worse                     |
 | `exports/`      | one file per shape in which other programs read    | conversation, render
@@ -82,29 +83,29 @@ says, and that stands above it:
 |                 | that they tell of                                  |
 | `notify`        | who is told how a run ended, and what              | conversation, foreign, job, money, render,
 |                 |                                                    | world
-| `preflight`     | what must be known before anything is sent:        | catalogue, conversation, events, foreign, job,
-|                 | prices, keys, addresses, lanes                     | limits, money, plan, prices, providers, sim,
+| `preflight`     | what must be known before anything is sent:        | catalogue, conversation, foreign, job, limits,
+|                 | prices, keys, addresses, lanes                     | money, plan, prices, providers, sim, state,
 |                 |                                                    | world
-| `branches`      | conversations that go on with others of their run: | events, job, plan, preflight, render, talk
-|                 | longer, branched, or mended                        |
+| `branches`      | conversations that go on with others of their run: | events, job, plan, preflight, render, state,
+|                 | longer, branched, or mended                        | talk
 | `selection`     | what a life is about: which run of a job, which of | branches, events, job, money, outputs, plan,
-|                 | its conversations, whether they may be held        | preflight, world
+|                 | its conversations, whether they may be held        | preflight, state, world
 | `waiting`       | until a part of the lanes is free for this process | foreign, limits, run, shares, world
 | `night`         | from job files to runs: journals, lanes and the    | branches, catalogue, events, foreign, gate,
 |                 | gate; the one entry for every world                | inbox, job, journal, ledger, limits, lines,
 |                 |                                                    | lookups, money, notify, outputs, plan,
 |                 |                                                    | preflight, providers, render, roster, run,
-|                 |                                                    | selection, shares, talk, transports, views,
-|                 |                                                    | waiting, world
+|                 |                                                    | selection, shares, state, talk, transports,
+|                 |                                                    | views, waiting, world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, ledger, limits, lines, money, night,
-|                 |                                                    | outputs, plan, render, run, world
+|                 |                                                    | outputs, plan, render, run, state, world
 | `verify`        | every figure and every hash, computed again        | conversation, events, foreign, job, journal,
 |                 |                                                    | ledger, lines, money, outputs, plan, prices,
-|                 |                                                    | providers, render, talk, world
-| `spending`      | what was spent by day, job, provider or model, and | events, ledger, money
+|                 |                                                    | providers, render, state, talk, world
+| `spending`      | what was spent by day, job, provider or model, and | ledger, money, state
 |                 | what room is left                                  |
-| `evidence`      | what became known of calls whose cost was assumed  | events, foreign, money, plan
+| `evidence`      | what became known of calls whose cost was assumed  | events, foreign, money, plan, state
 | `doctor`        | what is wrong with this machine, a folder, a run:  | foreign, journal, ledger, money, outputs,
 |                 | findings of facts                                  | render
 | `online`        | what providers say before a night, held against a  | conversation, doctor, foreign, job, money,

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
-from runner.events import Branched, Heard, State
+from runner.events import Branched, Heard
 from runner.job.cells import Scene
 from runner.job.job import Prompt
 from runner.job.problem import did_you_mean, listed
 from runner.plan import Cell, Plan, branch_id, fits, script_end
 from runner.preflight import EXIT_JOB, CannotBegin
 from runner.render.figures import counted
+from runner.state import State
 from runner.talk import Said, Talk
 
 

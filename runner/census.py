@@ -10,8 +10,8 @@ from collections import Counter
 from typing import NamedTuple
 
 from runner.conversation import Status
-from runner.events import Progress, State
 from runner.plan import Cell, Plan
+from runner.state import Progress, State
 
 
 class Standing(NamedTuple):

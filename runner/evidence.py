@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from runner.events import CallId, Failed, Settled, State, Stopped, Unsettled
+from runner.events import Failed, Settled, Stopped
 from runner.foreign import one_line
 from runner.money import MoneyError, Nanos, parse_billed
 from runner.plan import Plan
+from runner.state import CallId, State, Unsettled
 
 _IDS: Final = ("generation_id", "generation", "id")
 _COSTS: Final = ("total_cost", "cost", "usage")

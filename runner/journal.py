@@ -21,9 +21,10 @@ from typing import Any, Final, NamedTuple
 
 import anyio
 
-from runner.events import KINDS, Event, Failed, Heard, Opened, Place, Repaired, Replied, Sent, State, from_data, to_data
+from runner.events import KINDS, Event, Failed, Heard, Opened, Repaired, Replied, Sent, from_data, to_data
 from runner.lines import Damaged, StorageError, TooNew, cut, free_name, pieces, seal, split, storage_error, unseal
 from runner.money import Nanos
+from runner.state import Place, State
 from runner.world import Appender, Clock, Disk, Lock, LockHeld, locks_hold, taken
 
 VERSION: Final = 1

@@ -11,9 +11,10 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from runner.call import Failure, Kind, Outcome, Reply, Scope
 from runner.conversation import Aside, Participant, Policy
-from runner.events import Failed, Replied, Sent, Tried, usage_data
+from runner.events import Failed, Replied, Sent, usage_data
 from runner.observers import understood
 from runner.prices import Charge
+from runner.state import Tried
 
 _AS_MANY: Final = 0.95
 """A count may fall by so much without a cut: a template may leave out a little of what is past."""

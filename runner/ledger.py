@@ -24,10 +24,10 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import anyio
 
-from runner.events import Account, State
 from runner.limits import Ceiling
 from runner.lines import Damaged, StorageError, TooNew, cut, free_name, seal, split, storage_error, unseal
 from runner.money import Nanos
+from runner.state import Account, State
 from runner.world import Clock, Disk, LockHeld, taken
 
 FILE: Final = "ledger.jsonl"

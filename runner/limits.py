@@ -26,8 +26,8 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from runner.call import Hints, Left
-from runner.events import Account
 from runner.money import Nanos
+from runner.state import Account
 
 PASSED_TOO_OFTEN: Final = 16
 RUN_BUDGET: Final = "the budget of the run"

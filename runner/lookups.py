@@ -14,9 +14,10 @@ from typing import Any, Final
 import anyio
 
 from runner.call import Found, Transport
-from runner.events import CallId, Sent, Settled, Unsettled
+from runner.events import Sent, Settled
 from runner.journal import Journal
 from runner.money import Nanos, Price, cost
+from runner.state import CallId, Unsettled
 
 _AFTER_SECONDS: Final = (2.0, 15.0, 60.0, 300.0)
 """How long after each other a call is looked up."""

@@ -20,7 +20,7 @@ import anyio
 from runner import __version__
 from runner.branches import Wish, branched, waited_for_again
 from runner.catalogue import PriceList, Sources, kept
-from runner.events import Branched, Failed, HistoryError, Opened, Replied, Sent, State
+from runner.events import Branched, Failed, Opened, Replied, Sent
 from runner.foreign import command, in_words
 from runner.gate import Gate
 from runner.inbox import Inboxes
@@ -63,6 +63,7 @@ from runner.selection import (
     unfinished_elsewhere,
 )
 from runner.shares import Shares
+from runner.state import HistoryError, State
 from runner.talk import Talk, talk_of
 from runner.transports.http import HttpTransport
 from runner.views import Views

@@ -14,7 +14,6 @@ from itertools import zip_longest
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from runner.conversation import Aside, Conversation, Participant
-from runner.events import Progress, State
 from runner.forecast import (
     ASSUMED,
     ASSUMED_SPREAD,
@@ -34,6 +33,7 @@ from runner.limits import Limits
 from runner.money import Nanos, Price, dollars
 from runner.plan import Cell, Plan, make_plan
 from runner.rehearsal import Act, Ending, Step, rehearse, spent
+from runner.state import Progress, State
 from runner.stops import Rule
 
 Standing: TypeAlias = Literal["done", "failed", "unfinished", "changed", "new", "replaced"]

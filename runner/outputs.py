@@ -20,7 +20,7 @@ import orjson
 
 from runner.census import Census, standing_of
 from runner.conversation import DURING, STATUSES, Aside, Conversation, Status, Transcript
-from runner.events import LASTING, Account, Closed, Place, Progress, State
+from runner.events import Closed
 from runner.forecast import AT_MOST, expecting, loads
 from runner.foreign import one_line
 from runner.job import Job, JobError
@@ -30,6 +30,7 @@ from runner.limits import RUN_BUDGET, Lane
 from runner.money import Nanos, Price, dollars
 from runner.plan import Cell, Plan, make_plan, who_of
 from runner.render import DEFAULT, STYLES, Links, Style, StyleError, jsonl, own_style, summary
+from runner.state import LASTING, Account, Place, Progress, State
 from runner.talk import Talk, rounds_done
 from runner.transcripts import Scribe, last_view
 from runner.world import Disk

@@ -16,12 +16,13 @@ from itertools import chain, product
 from typing import Final, NamedTuple
 
 from runner.conversation import DURING, Aside, Conversation, Look, Origin, going_on, said_by
-from runner.events import Additions, Branched, Engaged
+from runner.events import Branched, Engaged
 from runner.job.cells import Casting, Posed, Scene, aside_id, ceiling_name, hashed, listening, ordered
 from runner.job.job import Job, Listener, Model, Prompt, Provider
 from runner.job.naming import LONGEST, apart, choices, fitted, short, slug
 from runner.job.problem import JobError, Problem
 from runner.money import Nanos
+from runner.state import Additions
 
 _LONGEST_BRANCH: Final = 200
 """So long may the last part of a branch's name be: a file of it has an ending, too, and no more than 255 bytes."""

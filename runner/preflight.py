@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 
 from runner.catalogue import EXTRA, NOWHERE, THEIR_NAMES, At, Sources
 from runner.conversation import Conversation, Participant, view
-from runner.events import State
 from runner.foreign import command
 from runner.job import MissingVariable, Provider, at_hand, resolve, unsafe
 from runner.job.checks import beyond
@@ -25,6 +24,7 @@ from runner.plan import Cell, Model, Plan
 from runner.prices import input_bound, view_bound
 from runner.providers import DIALECTS, Endpoint
 from runner.sim.config import SimConfig, load_config, price_of
+from runner.state import State
 from runner.world import Secret
 
 EXIT_JOB: Final = 2

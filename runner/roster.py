@@ -25,13 +25,14 @@ from math import ceil, inf, log
 from typing import Final, NamedTuple
 
 from runner.conversation import DURING, Aside, Conversation, Participant
-from runner.events import State, Stopped
+from runner.events import Stopped
 from runner.forecast import AT_MOST, Guess, Load, expecting, loads
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
 from runner.limits import FED, RUN_BUDGET, Ceiling, Lane, late_from
 from runner.money import Nanos, Price
 from runner.plan import Cell, Plan
+from runner.state import State
 
 _STEP: Final = 1.02
 _FIRST_REPLIES: Final = 2

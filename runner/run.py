@@ -23,7 +23,7 @@ import anyio.lowlevel
 
 from runner.call import Answer, Call, Failure, Outcome, Reply, Transport
 from runner.conversation import DURING, Aside, Conversation, Floor, Line, Participant, Status, call_for
-from runner.events import Closed, Heard, Opened, Place, Progress, Replied, Sent, Started, Stopped, Tried
+from runner.events import Closed, Heard, Opened, Replied, Sent, Started, Stopped
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
 from runner.journal import Journal, said_in
 from runner.judge import Verdict, failed, judge, made_sense, max_tokens_for, no_use, read_whole, replied
@@ -35,6 +35,7 @@ from runner.money import FREE, Nanos, Price, ceiling, tokens_within
 from runner.plan import Cell, Plan
 from runner.prices import CountedView, InputBound, charge, input_bound, view_bound
 from runner.roster import Roster
+from runner.state import Place, Progress, Tried
 from runner.talk import Talk, talk_of
 from runner.world import Clock, World
 

@@ -13,12 +13,13 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from runner.branches import Wish
-from runner.events import Engaged, Opened, State
+from runner.events import Engaged, Opened
 from runner.job import Job
 from runner.money import Nanos, Price, ceiling
 from runner.outputs import STATUS
 from runner.plan import Cell, Plan, make_plan, slug
 from runner.preflight import EXIT_JOB, CannotBegin, first_calls_that_do_not_fit
+from runner.state import State
 from runner.world import Disk
 
 _MANY_TOKENS: Final = 1_000_000

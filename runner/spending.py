@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from runner.events import State
 from runner.ledger import Book, Entry, Scope, month_of
 from runner.money import Nanos
+from runner.state import State
 
 Key: TypeAlias = Literal["month", "day", "job", "provider", "model"]
 KEYS: Final[tuple[Key, ...]] = ("month", "day", "job", "provider", "model")

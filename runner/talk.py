@@ -21,8 +21,9 @@ from runner.conversation import (
     may_speak,
     picked,
 )
-from runner.events import Heard, Place, Replied, State
+from runner.events import Heard, Replied
 from runner.observers import understood
+from runner.state import Place, State
 from runner.stops import Spoken, Watch, Weighed
 
 MAJORITY: Final = 0.5

@@ -12,9 +12,10 @@ from typing import Any
 
 from runner.call import Message, Usage
 from runner.conversation import DURING, Aside, Conversation, Line, Note, Turn, view
-from runner.events import Failed, Heard, Noted, Place, Progress, Replied, Sent, State, Stopped, usage_of
+from runner.events import Failed, Heard, Noted, Replied, Sent, Stopped, usage_of
 from runner.journal import Record, said_in
 from runner.observers import understood
+from runner.state import Place, Progress, State
 from runner.talk import Talk, talk_of
 
 

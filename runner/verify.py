@@ -22,20 +22,16 @@ import orjson
 from runner import __version__
 from runner.conversation import DURING, Aside, Floor, call_for
 from runner.events import (
-    Account,
     Branched,
     Closed,
     Engaged,
     Failed,
     Heard,
-    HistoryError,
     Opened,
-    Place,
     Repaired,
     Replied,
     Sent,
     Settled,
-    State,
     Stopped,
     usage_of,
 )
@@ -53,6 +49,7 @@ from runner.prices import unknown_cost
 from runner.providers import DIALECTS
 from runner.render import jsonl, summary
 from runner.render.figures import counted
+from runner.state import Account, HistoryError, Place, State
 from runner.talk import Talk, talk_of
 from runner.world import Disk
 

@@ -16,11 +16,11 @@ import anyio.lowlevel
 import orjson
 
 from runner.conversation import Transcript
-from runner.events import Place
 from runner.limits import Lane
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, Reading
 from runner.plan import Cell
 from runner.render import DEFAULT, STYLES, StyleError, summary
+from runner.state import Place
 from runner.world import Clock
 
 _MOST_READY_BYTES: Final = 32 * 1024 * 1024

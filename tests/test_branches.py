@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from runner.branches import Wish, branched
-from runner.events import Additions, Branched, Engaged, Heard, Place, Replied, Sent, State, Stopped
+from runner.events import Branched, Engaged, Heard, Replied, Sent, Stopped
 from runner.plan import Cell, Plan, branch_id, fits, make_plan, script_end
 from runner.preflight import CannotBegin
+from runner.state import Additions, Place, State
 from runner.talk import Talk, talk_of
 from tests.nights import job_of
 

@@ -37,7 +37,7 @@ from runner.catalogue import (
     kept,
     package,
 )
-from runner.events import Opened, State
+from runner.events import Opened
 from runner.money import NANOS_PER_DOLLAR, Price, Tier, ceiling, cost
 from runner.night import Place, Source, night
 from runner.outputs import read
@@ -45,6 +45,7 @@ from runner.plan import Plan, make_plan
 from runner.preflight import CannotBegin, frozen, price_for, prices
 from runner.providers.base import Listed
 from runner.selection import Options
+from runner.state import State
 from runner.verify import verify
 from runner.world import HttpRequest, HttpResponse, World
 from tests.memory import MemoryDisk

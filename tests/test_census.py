@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from runner.census import NOT_BEGUN, Census, standing_of
-from runner.events import State
 from runner.plan import Plan
 from runner.selection import Options
+from runner.state import State
 from tests.nights import TALK, TALK_SIM, TALKERS, Night
 
 REFUSES = {"models": {"m": TALKERS, "n": {**TALKERS, "faults": [{"kind": "refusal"}]}}}

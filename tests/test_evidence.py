@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.events import CallId, Failed, Sent, Settled, Stopped, Unsettled
+from runner.events import Failed, Sent, Settled, Stopped
 from runner.evidence import Assumed, Mistake, Row, Unusable, assumed_calls, called, events_of, matched, rows_of
 from runner.journal import FILE, scan
 from runner.plan import make_plan
+from runner.state import CallId, Unsettled
 from tests.cli.folders import killed_when
 from tests.nights import TALK, TALK_SIM, job_of
 

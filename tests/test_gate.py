@@ -13,10 +13,11 @@ import anyio.lowlevel
 import pytest
 
 from runner.call import Failure, Reply, Usage
-from runner.events import Account, Opened, Replied, Sent
+from runner.events import Opened, Replied, Sent
 from runner.gate import Ask, Beginning, Gate, Refused
 from runner.journal import Journal
 from runner.limits import PASSED_TOO_OFTEN, Ceiling, Lane, Limits, Size
+from runner.state import Account
 from tests.memory import MemoryDisk
 from tests.virtual import FixedClock, run_virtual
 

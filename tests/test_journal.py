@@ -16,9 +16,10 @@ import anyio
 import orjson
 import pytest
 
-from runner.events import Closed, Event, HistoryError, Opened, Repaired, Replied, Sent, Stopped
+from runner.events import Closed, Event, Opened, Repaired, Replied, Sent, Stopped
 from runner.journal import FILE, LOCK_FILE, SPARE_FILE, Journal, Repair, decode, encode, read_record, repair, scan
 from runner.lines import Damaged, StorageError, TooNew, split
+from runner.state import HistoryError
 from runner.world import LockHeld
 from tests.memory import Fault, MemoryDisk, MemoryLock, Operation, at, no_fault
 from tests.virtual import FixedClock, Kill, VirtualClock, run_virtual

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from runner.call import Failure, Kind, Money, Outcome, Reply, Scope, Usage
 from runner.conversation import Outcomes, Participant, Policy
-from runner.events import Failed, Place, Replied, Sent, State, Tried
+from runner.events import Failed, Replied, Sent
 from runner.judge import MOST_BUSY, failed, judge, max_tokens_for, policy_for, read_whole, replied
 from runner.prices import Charge
+from runner.state import Place, State, Tried
 
 SPEAKER = Participant("a", "A", True, alias="ada", provider="sim", model="m", max_tokens=100)
 KINDS: tuple[Kind, ...] = get_args(Kind)

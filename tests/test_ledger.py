@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.events import Account
 from runner.ledger import (
     FILE,
     LOCK_FILE,
@@ -32,6 +31,7 @@ from runner.ledger import (
     repair,
 )
 from runner.lines import Damaged, StorageError, TooNew, seal
+from runner.state import Account
 from runner.world import LockHeld
 from tests.memory import Fault, MemoryDisk, at, no_fault
 from tests.virtual import VirtualClock, run_virtual

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.call import Left
-from runner.events import Account
 from runner.limits import (
     MINUTE,
     PASSED_TOO_OFTEN,
@@ -26,6 +25,7 @@ from runner.limits import (
     Window,
     choose,
 )
+from runner.state import Account
 
 SIZE = Size(0, 100, 100)
 

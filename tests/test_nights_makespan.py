@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from runner.events import Replied, Sent, State
+from runner.events import Replied, Sent
 from runner.outlook import Outlook, means_of, outlook
 from runner.plan import make_plan
 from runner.preflight import DEFAULT_CONCURRENCY, prices
 from runner.sim.config import SimConfig
 from runner.sim.engine import Engine, SimAnswer, SimRequest
+from runner.state import State
 from tests.nights import PRICE, Night, job_of, text_of
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from runner.events import Additions
 from runner.job import Job
 from runner.money import dollars, parse_dollars
 from runner.outlook import Counted, Outlook, differences, means_of, outlook
@@ -14,6 +13,7 @@ from runner.plan import Plan, make_plan
 from runner.preflight import DEFAULT_CONCURRENCY, prices
 from runner.rehearsal import Ending
 from runner.selection import Options, bought_again, select
+from runner.state import Additions
 from tests.nights import Night, job_of
 
 JOB = """
@@ -52,7 +52,7 @@ def ahead(night: Night, job: str, only: tuple[str, ...] = ()) -> Outlook:
 
 
 def fresh(job: str) -> Outlook:
-    from runner.events import State
+    from runner.state import State
 
     plan = make_plan(job_of(job), "2026-11-21")
     return outlook(plan, State(), plan.cells, prices(plan), {}, DEFAULT_CONCURRENCY)
@@ -346,7 +346,7 @@ def test_roles_that_are_called_otherwise_do_not_speak_in_another_order_for_that(
 
 def test_the_day_and_the_month_are_ceilings_beside_the_others_and_count_what_all_runs_have_spent() -> None:
     """What the whole job is expected to need is held against what is left of them; a job without them has none."""
-    from runner.events import State
+    from runner.state import State
 
     job = text(("{run: 1.00, conversation: 0.30, models: {bo: 0.50}}", "{day: 0.50, month: 2.00}"))
     plan = make_plan(job_of(job), "2026-11-21")

@@ -8,13 +8,14 @@ from typing import TypeVar
 
 import pytest
 
-from runner.events import Account, Failed, Opened, Replied, Sent, Stopped
+from runner.events import Failed, Opened, Replied, Sent, Stopped
 from runner.gate import Beginning, Gate
 from runner.journal import Journal
 from runner.limits import Ceiling, Lane, Limits
 from runner.money import Price, parse_price
 from runner.plan import Cell, make_plan
 from runner.roster import Roster
+from runner.state import Account
 from tests.memory import MemoryDisk
 from tests.nights import job_of
 from tests.virtual import FixedClock, run_virtual

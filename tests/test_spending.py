@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.events import Account, State
 from runner.journal import FILE, scan
 from runner.ledger import Book, Entry, Kind, Part, Scope, month_of, truths_of
 from runner.spending import KEYS, Money, Room, Share, grouped, lines_of, rooms, shares_of, total
+from runner.state import Account, State
 from tests.cli.folders import killed_when
 from tests.nights import TALK, TALK_SIM
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.conversation import Aside, AsideKind, Conversation, Line, Origin, Participant
-from runner.events import Heard, Place, Replied, Sent, State
+from runner.events import Heard, Replied, Sent
+from runner.state import Place, State
 from runner.stops import Rule
 from runner.talk import Said, Talk, rounds_done, talk_of
 from tests.floors import floor

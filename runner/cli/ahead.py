@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from runner.catalogue import Sources
     from runner.cli.runs import Run
     from runner.doctor import Finding
-    from runner.events import State
     from runner.money import Nanos, Price
     from runner.night import Source
     from runner.outlook import Counted, Mean, Outlook, Row, Server
     from runner.plan import Cell, Plan
     from runner.providers import Endpoint
     from runner.selection import Options
+    from runner.state import State
 
 _ROWS: Final = 40
 _NAMES: Final = 20
@@ -78,7 +78,6 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
     import time
     from dataclasses import replace
 
-    from runner.events import HistoryError, State
     from runner.foreign import command
     from runner.journal import FILE, scan
     from runner.lines import TooNew
@@ -86,6 +85,7 @@ def stand(source: Source, options: Options, outputs: Path) -> Standing:
     from runner.preflight import CannotBegin
     from runner.run import EXIT_STORAGE
     from runner.selection import date_of, key_of
+    from runner.state import HistoryError, State
     from runner.world import RealDisk
 
     disk = RealDisk()

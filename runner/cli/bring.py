@@ -12,7 +12,7 @@ import click
 from runner.cli.door import answered, outputs_option, say
 
 if TYPE_CHECKING:
-    from runner.events import Opened, State
+    from runner.events import Opened
     from runner.imports import CannotImport, Old, Scene, Uses
     from runner.job import Files
     from runner.job.job import Job
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runner.outputs import Reading
     from runner.plan import Cell, Plan
     from runner.preflight import CannotBegin
+    from runner.state import State
 
 _INBOX: Final = "inbox"
 _USAGE: Final = 2

@@ -13,8 +13,8 @@ from runner.cli.door import answered, emit, ended, json_option, outputs_option
 if TYPE_CHECKING:
     from runner.cli.runs import Run
     from runner.doctor import Finding, LedgerFacts
-    from runner.events import State
     from runner.plan import Plan
+    from runner.state import State
 
 
 @click.command()
@@ -108,13 +108,13 @@ def _patient(path: Path, outputs: Path) -> _Patient:
     from runner.cli.ahead import Left, good_news, said_by_providers, source_of, stand, troubles
     from runner.cli.models import sources_of
     from runner.doctor import Finding
-    from runner.events import State
     from runner.foreign import command
     from runner.job import JobError
     from runner.plan import make_plan
     from runner.preflight import CannotBegin, left_out
     from runner.render.figures import counted
     from runner.selection import Options, date_of
+    from runner.state import State
 
     name = str(path)
     remedy = command("check", path)

@@ -105,11 +105,11 @@ def say(line: str) -> None:
 
 def answer_of(error: Exception) -> tuple[int, list[str]] | None:
     """The exit code and the lines for what a command raises for its user; None for a bug."""
-    from runner.events import HistoryError
     from runner.foreign import in_words
     from runner.job import JobError
     from runner.lines import Damaged, StorageError, TooNew
     from runner.preflight import CannotBegin
+    from runner.state import HistoryError
     from runner.world import LockHeld
 
     if isinstance(error, JobError):

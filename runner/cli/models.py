@@ -13,12 +13,12 @@ from runner.cli.door import answered, outputs_option, say
 
 if TYPE_CHECKING:
     from runner.catalogue import Catalogue, PriceList, Sources
-    from runner.events import State
     from runner.job import Provider
     from runner.money import Price, Tier
     from runner.plan import Plan
     from runner.preflight import CannotBegin
     from runner.providers.base import Listed
+    from runner.state import State
 
 _MOST_CHANGES: Final = 20
 _LONGEST_NAME: Final = 100

@@ -183,10 +183,10 @@ def me() -> str:
 
 def scanned(run: Run) -> Scan:
     """The journal up to its first damage. StorageError when it cannot be read, or contradicts itself."""
-    from runner.events import HistoryError
     from runner.foreign import one_line
     from runner.journal import scan
     from runner.lines import StorageError
+    from runner.state import HistoryError
     from runner.world import RealDisk
 
     try:

@@ -12,12 +12,12 @@ from runner.cli.door import answered, emit, ended, json_option, outputs_option, 
 
 if TYPE_CHECKING:
     from runner.cli.runs import Run
-    from runner.events import State
     from runner.evidence import Assumed, Row
     from runner.journal import Scan
     from runner.money import Nanos
     from runner.outputs import Reading
     from runner.plan import Plan
+    from runner.state import State
 
 EXIT_MISTAKE: Final = 2
 EXIT_UNSURE: Final = 3

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from runner.conversation import STATUSES, Conversation, Status
-from runner.events import Done
 from runner.forecast import AT_MOST, expecting, loads
 from runner.gate import Gate
 from runner.limits import Lane
 from runner.money import Nanos, Price
 from runner.plan import Cell
 from runner.run import Session
+from runner.state import Done
 
 _NOTHING_DONE: Final = Done(frozenset(), frozenset())
 _CALLS_FOR_A_RATE: Final = 5

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from runner.cli import main
-from runner.events import State
 from runner.journal import FILE, scan
+from runner.state import State
 from tests.nights import ROOT, Night
 from tests.test_nights_lost import death_after
 

@@ -11,7 +11,6 @@ import orjson
 import pytest
 
 from runner.cli.hold import hold, load_all
-from runner.events import State
 from runner.job import load
 from runner.money import Nanos
 from runner.night import Place, Source, night
@@ -22,6 +21,7 @@ from runner.render import STYLES, recognised
 from runner.selection import Options
 from runner.sim.engine import Engine
 from runner.sim.wire import SimWire
+from runner.state import State
 from runner.verify import verify
 from runner.world import RealDisk, World
 from tests.memory import MemoryDisk

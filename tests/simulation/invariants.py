@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import orjson
 
 from runner.call import has_text
-from runner.events import State
 from runner.journal import Scan, decode, scan
 from runner.limits import PASSED_TOO_OFTEN
 from runner.lines import split
@@ -24,6 +23,7 @@ from runner.money import dollars
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, reading_of
 from runner.plan import Cell
 from runner.run import EXIT_STORAGE
+from runner.state import State
 from runner.verify import verify
 from runner.views import Views
 from tests.memory import MemoryDisk

@@ -27,13 +27,14 @@ import anyio.lowlevel
 
 from runner import gate, journal, judge, limits, night, prices, selection
 from runner.call import Failure, Reply, Usage
-from runner.events import Event, Sent, State, Stopped
+from runner.events import Event, Sent, Stopped
 from runner.journal import Journal, Scan
 from runner.ledger import Ledger, Purse
 from runner.limits import Lane, Waiter
 from runner.prices import Charge
 from runner.providers import answer, chat
 from runner.run import Session
+from runner.state import State
 from runner.transports.http import HttpTransport
 from runner.world import Lock, LockHeld
 from tests import memory
