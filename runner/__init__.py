@@ -49,7 +49,9 @@ says, and that stands above it:
 |                 | that follow what changes                           |
 | `ledger`        | day and month money of all jobs and processes,     | limits, lines, money, state, world
 |                 | drawn in slices                                    |
-| `journal`       | the append-only file: lock, record, sync, read     | events, lines, money, state, world
+| `folded`        | what a journal folds to, kept beside it as far as  | events, lines, state, world
+|                 | it has come                                        |
+| `journal`       | the append-only file: lock, record, sync, read     | events, folded, lines, money, state, world
 |                 | back, torn tail                                    |
 | `shares`        | lanes that several processes use: who has which    | events, journal, limits, lines, world
 |                 | part of them                                       |
@@ -100,9 +102,9 @@ says, and that stands above it:
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, ledger, limits, lines, money, night,
 |                 |                                                    | outputs, plan, render, run, state, world
-| `verify`        | every figure and every hash, computed again        | conversation, events, foreign, job, journal,
-|                 |                                                    | ledger, lines, money, outputs, plan, prices,
-|                 |                                                    | providers, render, state, talk, world
+| `verify`        | every figure and every hash, computed again        | conversation, events, folded, foreign, job,
+|                 |                                                    | journal, ledger, lines, money, outputs, plan,
+|                 |                                                    | prices, providers, render, state, talk, world
 | `spending`      | what was spent by day, job, provider or model, and | ledger, money, state
 |                 | what room is left                                  |
 | `evidence`      | what became known of calls whose cost was assumed  | events, foreign, money, plan, state

@@ -21,10 +21,12 @@ from typing import Any, Final, NamedTuple
 
 import anyio
 
+from runner import folded
 from runner.events import KINDS, Event, Failed, Heard, Opened, Repaired, Replied, Sent, from_data, to_data
+from runner.folded import Folded, Folding, Now
 from runner.lines import Damaged, StorageError, TooNew, cut, free_name, pieces, seal, split, storage_error, unseal
 from runner.money import Nanos
-from runner.state import Place, State
+from runner.state import HistoryError, Place, State
 from runner.world import Appender, Clock, Disk, Lock, LockHeld, locks_hold, taken
 
 VERSION: Final = 1
@@ -112,6 +114,8 @@ class Scan:
     last_at: float = 0.0
     safe: int = 0
     """Where the records end that are known to be synced, in bytes."""
+    known: Folded | None = None
+    """What was known beforehand."""
 
     @property
     def torn(self) -> bool:
@@ -124,23 +128,30 @@ class Scan:
 
 
 def scan(disk: Disk, path: Path) -> Scan:
-    """Fold a journal file; damage is told, not raised.
+    """Fold a journal file, from where it is known on what it comes to; damage is told, not raised.
 
     HistoryError when whole lines contradict each other, TooNew with the file's name when they are of a later version.
     """
     try:
-        return _scan(disk, path)
+        known = folded.read(disk, path)
+        if known is not None:
+            with suppress(HistoryError):  # what was kept may be wrong, whoever wrote it: the journal decides
+                return _scan(disk, path, known)
+        return _scan(disk, path, None)
     except TooNew as error:
         raise TooNew(f"{path}: {error}") from None
 
 
-def _scan(disk: Disk, path: Path) -> Scan:
-    found = Scan(size=disk.size(path))
+def _scan(disk: Disk, path: Path, known: Folded | None) -> Scan:
+    found = Scan(size=disk.size(path), known=known)
+    if known is not None:
+        found.state, found.last, found.last_at, found.synced = known.state, known.seq, known.at, known.seq
+        found.end = found.safe = known.end
     takers = found.state.takers()
-    last, marked, offset, whole = 0, 0, 0, True
+    last, marked, offset, whole = found.last, found.synced, found.end, True
     ends: dict[int, int] = {}
     try:
-        for begin, lines, ended in pieces(disk, path):
+        for begin, lines, ended in pieces(disk, path, found.end):
             end = begin
             for line in lines:
                 offset = end
@@ -191,6 +202,7 @@ class Journal:
     state: State
     lock: Lock
     appender: Appender
+    folding: Folding
     torn: str | None = None
     """The file that a torn tail was moved to at opening."""
     failing: StorageError | None = None
@@ -240,7 +252,8 @@ class Journal:
             # What a dead process wrote and did not sync, or could not, the next loss of power would still take back.
             if found.safe < found.end:
                 await disk.rewrite(path, found.safe, found.end)
-            journal = cls(disk, clock, folder, found.state, lock, appender, torn)
+            folding = Folding.begin(disk, path, found.state, found.known, found.end)
+            journal = cls(disk, clock, folder, found.state, lock, appender, folding, torn)
         except OSError as error:
             if lock is not None:
                 lock.release()
@@ -330,8 +343,15 @@ class Journal:
                     await self._put_down(group)
                     while self._awaited and (self._broken or self._awaited[0][0] <= self._synced):
                         self._awaited.popleft()[1].set()
+                    if not self._broken:
+                        await self.folding.step(self._now)
                 if self._closing:
                     self._queued.set()
+            if not self._broken:
+                await self.folding.finish(self._now)
+
+    def _now(self) -> Now:
+        return Now(self._seq, self._at, self._end, self._synced, [line for _, line in self._queue])
 
     async def _put_down(self, group: list[tuple[Event, bytes]]) -> None:
         data = b"".join(line for _, line in group)
@@ -347,6 +367,7 @@ class Journal:
                 self.lost.extend(event for event, _ in (*group, *self._queue))
                 self._queue = []
         if not self._broken:
+            self.folding.durable(data)
             self._synced = last
             for _, line in group:
                 del self._unwritten[start]
@@ -365,6 +386,7 @@ class Journal:
     def close(self) -> None:
         """Give the file and the lock back; and the space set aside, where nobody has to go on with the run."""
         self.appender.close()
+        self.folding.close()
         if self.failing is None and not self.state.is_open:
             with suppress(OSError):  # it is only space, and whoever opens the run again needs it again
                 self.disk.remove(self.folder / SPARE_FILE)

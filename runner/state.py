@@ -113,6 +113,18 @@ class Places(Mapping[int, Place]):
         row = self._row(turn)
         return Place(self._rows[row + 1], self._rows[row + 2])
 
+    @property
+    def numbers(self) -> list[int]:
+        """All of it: turn, offset and size of each."""
+        return self._rows.tolist()
+
+    @classmethod
+    def of(cls, numbers: list[int]) -> Places:
+        """Those of which these are the numbers."""
+        places = cls()
+        places._rows.fromlist(numbers)
+        return places
+
     def in_order(self) -> list[tuple[int, Place]]:
         """Each turn, and where its line stands."""
         rows = self._rows
@@ -132,6 +144,8 @@ _SENT: Final = itemgetter(
 )
 _STARTED: Final = itemgetter("cell", "turn", "attempt", "generation")
 _REPLIED: Final = itemgetter("cell", "turn", "attempt", "text", "finish", "cost", "cost_source", "computed", "usage")
+
+Landmark: TypeAlias = Opened | Closed | Branched | Engaged
 
 Taker: TypeAlias = Callable[[Mapping[str, Any], float, int, int], None]
 """Takes in what a record says, when it was written, and where in its file it stands: offset and size."""
@@ -418,7 +432,6 @@ class State:
     tallies: dict[str, Tally] = field(default_factory=dict)
     dropped: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Parameters that a model refuses, by alias."""
-    largest: Nanos = 0
     opened: list[tuple[float, Opened]] = field(default_factory=list)
     closed: list[tuple[float, Closed]] = field(default_factory=list)
     jobs: list[Opened] = field(default_factory=list)
@@ -431,12 +444,15 @@ class State:
     engaged: list[Engaged] = field(default_factory=list)
     repaired: list[Repaired] = field(default_factory=list)
     """The stretches of the journal that were lost; their cost is in `run` and in no other account."""
+    landmarks: list[Place] = field(default_factory=list)
+    """Where the lives stand in the journal, the branches, and who was engaged: what tells of the run as a whole."""
     _counts: dict[tuple[str, str, str, str], Counts] = field(default_factory=dict, compare=False)
     """By (day, alias, provider, model)."""
     _groups: dict[str, tuple[Account, ...]] = field(default_factory=dict)
     _flying: dict[str, Open] = field(default_factory=dict)
     """The calls in flight, by the ids of what they belong to."""
-    _followers: list[set[str]] = field(default_factory=list, compare=False)
+    _followers: list[dict[str, None]] = field(default_factory=list, compare=False)
+    _followers_of_calls: list[dict[CallId, None]] = field(default_factory=list, compare=False)
 
     def of(self, cell: str) -> Progress:
         """The progress of a conversation; an empty one when nothing happened yet."""
@@ -496,14 +512,25 @@ class State:
         """What is assumed of lines that a repair replaced: there is no call of which it could be settled."""
         return self.run.assumed - sum(known.cost for known in self.unsettled.values())
 
+    @property
+    def called(self) -> list[tuple[str, str, str, str]]:
+        """Who was called, by (day, alias, provider, model). Accounts are there of others too that were asked for."""
+        return list(self._counts)
+
     def open_calls(self) -> Iterator[Open]:
         yield from self._flying.values()
 
-    def follow(self) -> set[str]:
-        """A set that takes in the ids of all that changes from now on; whoever follows empties it."""
-        followed: set[str] = set()
-        self._followers.append(followed)
-        return followed
+    def follow(self) -> dict[str, None]:
+        """What takes in the ids of all that changes from now on, in that order; whoever follows empties it."""
+        changed: dict[str, None] = {}
+        self._followers.append(changed)
+        return changed
+
+    def follow_calls(self) -> dict[CallId, None]:
+        """The same of calls of which it changes what is known of their cost."""
+        changed: dict[CallId, None] = {}
+        self._followers_of_calls.append(changed)
+        return changed
 
     # -- applying ----------------------------------------------------------------------------------------------
 
@@ -523,33 +550,57 @@ class State:
     def takers(self) -> Mapping[str, Taker]:
         """By kind, what takes in a record as it was decoded; KeyError where it lacks a field.
 
-        It does what `apply` does with the event of the record. Nobody may follow the state by then.
+        It does what `apply` does with the event of the record, and tells those who follow the state by then.
         """
         found: dict[str, Taker] = {kind: partial(self._take, kind) for kind in KINDS}
-        return found | {kind: partial(taken, self) for kind, taken in _TAKE.items()}
+        found |= {kind: partial(taken, self) for kind, taken in _TAKE.items()}
+        if not self._followers:
+            return found
+        return {kind: partial(self._take_and_tell, taken) for kind, taken in found.items()}
 
     def _take(self, kind: str, said: Mapping[str, Any], at: float, offset: int, size: int) -> None:
         event = from_data(kind, said)
         _APPLY[type(event)](self, event, at, Place(offset, size))
 
+    def _take_and_tell(self, taken: Taker, said: Mapping[str, Any], at: float, offset: int, size: int) -> None:
+        taken(said, at, offset, size)
+        if "cell" in said:
+            self._changed(said["cell"])
+
     def _changed(self, id_: str) -> None:
-        for followed in self._followers:
-            followed.add(id_)
+        for changed in self._followers:
+            changed[id_] = None
+
+    def _call_changed(self, call: CallId) -> None:
+        for changed in self._followers_of_calls:
+            changed.pop(call, None)  # the order is that of the last changes
+            changed[call] = None
+
+    def remember(self, event: Landmark, at: float, place: Place) -> None:
+        """Take in what an event says of the run as a whole, and nothing of what it does to conversations."""
+        self.landmarks.append(place)
+        match event:
+            case Opened():
+                self.lives, self.live, self.today = event.life, event, event.day or event.date
+                self.opened.append((at, event))
+                self.texts.update(event.texts)
+                if event.job is not None:
+                    self.job = event.job
+                    self.jobs.append(event)
+            case Closed():
+                self.closed.append((at, event))
+            case Branched():
+                self.branches[event.cell] = event
+            case Engaged():
+                self.engaged.append(event)
 
     def _opened(self, event: Opened, at: float, place: Place) -> None:
         if event.life != self.lives + 1 and not (self.repaired and event.life > self.lives):
             raise HistoryError(f"life {event.life} opened after life {self.lives}")
-        self.lives = event.life
-        self.live = event
-        self.today = event.day or event.date
+        self.remember(event, at, place)
         undated = self.days.pop("", None)
         if undated is not None:  # a repair took the place of every life before this one
             self._date(undated)
-        self.opened.append((at, event))
-        self.texts.update(event.texts)
-        if event.job is not None:
-            self.job = event.job
-            self.jobs.append(event)
         about = None if event.about is None else frozenset(event.about)
         for id_, progress in self.cells.items():
             if not progress.lasting and (about is None or id_ in about):
@@ -583,7 +634,7 @@ class State:
             if progress.open is not None and not progress.open.day:
                 progress.open.day = self.today
                 sent = progress.open.sent
-                progress.open.counts = self._counts_of(self.today, sent.alias, sent.provider, sent.model)
+                progress.open.counts = self.counts_of(self.today, sent.alias, sent.provider, sent.model)
         for calls in (self.unsettled, self.settled):
             for call, known in calls.items():
                 if not known.day:
@@ -609,15 +660,13 @@ class State:
         if progress.started is None:
             self._begin(progress, cell, at)
         progress.told = False
-        counts = self._counts_of(self.today, alias, provider, model)
+        counts = self.counts_of(self.today, alias, provider, model)
         progress.open = self._flying[cell] = Open(said, turn, attempt, reserved, at, offset, size, self.today, counts)
         left_out = said.get("left_out", 0)
         if left_out or role in progress.left_out:
             progress.left_out = {**progress.left_out, role: left_out}
         for account in (progress.account, *counts.accounts, *self._groups.get(cell, ())):
             account.reserved += reserved
-        if reserved > self.largest:
-            self.largest = reserved
         tally = counts.tally
         tally.provider = counts.provider
         tally.calls += 1
@@ -631,7 +680,15 @@ class State:
             for old in [m for m in minutes if m < minute - 1440]:
                 del minutes[old]
 
-    def _counts_of(self, day: str, alias: str, provider: str, model: str) -> Counts:
+    def fly(self, call: Mapping[str, Any], at: float, place: Place, day: str, generation: str | None) -> None:
+        """A call is in flight, and its money counted already; it is told by the record of its `Sent`."""
+        turn, attempt, reserved = call["turn"], call["attempt"], call["reserved"]
+        counts = self.counts_of(day, call["alias"], call["provider"], call["model"])
+        flying = Open(call, turn, attempt, reserved, at, *place, day, counts, generation)
+        self._flying[call["cell"]] = self.cells[call["cell"]].open = flying
+
+    def counts_of(self, day: str, alias: str, provider: str, model: str) -> Counts:
+        """What the calls of a model on a day are counted in."""
         found = self._counts.get((day, alias, provider, model))
         if found is None:
             spending = self.spending.setdefault((day, provider, model), Account())
@@ -661,9 +718,9 @@ class State:
 
     def _assume(self, call: Open, cost: Nanos, why: str, written: int = 0) -> None:
         sent = call.sent
-        self.unsettled[CallId(sent.cell, sent.turn, sent.attempt)] = Unsettled(
-            sent, call.at, call.day, cost, call.generation, why, written
-        )
+        id_ = CallId(sent.cell, sent.turn, sent.attempt)
+        self.unsettled[id_] = Unsettled(sent, call.at, call.day, cost, call.generation, why, written)
+        self._call_changed(id_)
 
     def _end(self, progress: Progress, call: Open, cell: str, cost: Nanos, assumed: Nanos) -> None:
         """A call is not in flight any more: what was reserved for it is free again, and what it cost is settled."""
@@ -792,7 +849,7 @@ class State:
             raise HistoryError(f"{event.cell} branched, but was there before")
         if origin is None and not self.repaired:
             raise HistoryError(f"{event.cell} branched from {event.origin}, which nothing before it names")
-        self.branches[event.cell] = event
+        self.remember(event, at, place)
         progress = self.cells.setdefault(event.cell, Progress())
         if origin is not None:
             for mine, its in ((progress.replies, origin.replies), (progress.sents, origin.sents)):
@@ -804,7 +861,7 @@ class State:
         progress.carried = event.through
 
     def _engaged(self, event: Engaged, at: float, place: Place) -> None:
-        self.engaged.append(event)
+        self.remember(event, at, place)
 
     def _failed(self, event: Failed, at: float, place: Place) -> None:
         cell, cost = event.cell, event.cost
@@ -848,7 +905,7 @@ class State:
                 return  # the call it speaks of is lost, and counted in its place
             raise HistoryError(f"{event.cell} turn {event.turn}.{event.attempt} is settled, but nothing was assumed")
         sent, reserved = known.sent, known.sent.reserved
-        counts = self._counts_of(known.day, sent.alias, sent.provider, sent.model)
+        counts = self.counts_of(known.day, sent.alias, sent.provider, sent.model)
         tally = counts.tally
         if assumed is not None:
             self._move(progress.account, counts, event.cell, event.cost - known.cost, 0, -known.cost)
@@ -862,6 +919,7 @@ class State:
             tally.overruns += (event.cost > reserved) - (known.cost > reserved)
         progress.corrected = {**progress.corrected, (event.turn, event.attempt): event.cost}
         self.settled[call] = known._replace(cost=event.cost)
+        self._call_changed(call)
 
     def _stopped(self, event: Stopped, at: float, place: Place) -> None:
         progress = self.cells.setdefault(event.cell, Progress())
@@ -877,7 +935,7 @@ class State:
     def _closed(self, event: Closed, at: float, place: Place) -> None:
         if self.opened and (event.life != self.lives or not self.is_open) and not self.repaired:
             raise HistoryError(f"life {event.life} closed, but it was not open")
-        self.closed.append((at, event))
+        self.remember(event, at, place)
 
     def _repaired(self, event: Repaired, at: float, place: Place) -> None:
         self.repaired.append(event)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import orjson
 
-from runner import __version__
+from runner import __version__, folded
 from runner.conversation import DURING, Aside, Floor, call_for
 from runner.events import (
     Branched,
@@ -37,7 +37,7 @@ from runner.events import (
 )
 from runner.foreign import one_line, visible
 from runner.job import Job, JobError
-from runner.journal import FILE, Record, decode, read_record, said_in
+from runner.journal import FILE, Record, decode, read_record, said_in, scan
 from runner.ledger import FILE as LEDGER
 from runner.ledger import Book, Entry, run_id, truths_of
 from runner.ledger import read as read_ledger
@@ -49,7 +49,7 @@ from runner.prices import unknown_cost
 from runner.providers import DIALECTS
 from runner.render import jsonl, summary
 from runner.render.figures import counted
-from runner.state import Account, HistoryError, Place, State
+from runner.state import Account, HistoryError, Place, Progress, State
 from runner.talk import Talk, talk_of
 from runner.world import Disk
 
@@ -59,6 +59,8 @@ _TALKS_AT_HAND: Final = 256
 """Conversations whose texts are kept while their requests are built again; of others they are read once more."""
 _BEFORE, _AFTER = 30, 70
 """Characters shown around a difference."""
+_FOLDED: Final = ("cells", "days", "spending", "unsettled", "settled", "tallies", "dropped", "branches", "day_minutes")
+"""What of a state is held against the one that was kept."""
 _COUNTED_RECORDS: Final = re.compile(rb"\*Computed from journal record 1 to ([0-9,]+)\.\*\n?\Z")
 _BY_REVISION: Final = {dialect.revision: dialect for dialect in DIALECTS.values()}
 
@@ -104,6 +106,7 @@ def verify(folder: Path, disk: Disk, *, running: bool = False) -> Verified:
     if check.damage:
         check.notes.append("the views were not checked, because the journal that they are computed from is not sound")
     else:
+        check.folded()
         check.views(standing)
         check.ledger(folder.parent.parent / LEDGER)
     return Verified(
@@ -115,6 +118,12 @@ def verify(folder: Path, disk: Disk, *, running: bool = False) -> Verified:
         differences=_shortened(check.differences),
         notes=tuple(check.notes),
     )
+
+
+def _kept(state: State, name: str) -> object:
+    """A part of a state, without conversations of which nothing is known."""
+    cells = state.cells.items()
+    return {id_: one for id_, one in cells if one != Progress()} if name == "cells" else getattr(state, name)
 
 
 def _shortened(problems: list[str]) -> tuple[str, ...]:
@@ -166,6 +175,20 @@ class _Check:
             if record is None or not self._take(where, record):
                 return
             self.records += 1
+
+    def folded(self) -> None:
+        """What is kept beside the journal, and relied upon, must be what the journal folds to."""
+        if self.running:
+            return  # it goes on, and so does what is kept
+        found = scan(self.disk, self.folder / FILE)
+        if found.known is None:
+            return
+        others = [name for name in _FOLDED if _kept(self.state, name) != _kept(found.state, name)]
+        if others:
+            self.differences.append(
+                f"{folded.FILE}: not what the journal folds to, in {', '.join(others)}\n"
+                "  nothing is lost with this file: delete it, and the journal is folded from its beginning"
+            )
 
     def _read(self, where: str, offset: int, line: bytes, ended: bool) -> Record | None:
         record = None

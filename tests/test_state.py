@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields, replace
 from gc import get_referents
 from pathlib import Path
 from sys import getsizeof
-from typing import Any, Final
+from typing import Final
 
 import orjson
 import pytest
@@ -19,17 +19,12 @@ from runner.call import Money
 from runner.conversation import STATUSES, Aside, Conversation, Line, Participant, Status
 from runner.events import (
     KINDS,
-    Branched,
     Closed,
     Engaged,
     Event,
     Failed,
-    Heard,
-    Noted,
-    Opened,
     Repaired,
     Replied,
-    Sent,
     Settled,
     Started,
     Stopped,
@@ -39,6 +34,7 @@ from runner.events import (
 from runner.journal import FILE, Journal, decode, encode
 from runner.lines import split
 from runner.state import Account, CallId, Done, HistoryError, Place, Places, Progress, State
+from tests.histories import branch, everything, fail, heard, opened, reply, sent
 from tests.memory import MemoryDisk
 from tests.virtual import FixedClock, run_virtual
 
@@ -72,36 +68,6 @@ def test_what_is_kept_of_a_turn_is_a_few_bytes() -> None:
 
 
 # --- the fold ----------------------------------------------------------------------------------------------------
-
-
-def opened(life: int = 1, **more: Any) -> Opened:
-    return Opened(life, "1", "job", "main", "2026-11-21", "UTC", {"a": 1}, {}, {}, {}, {}, **more)
-
-
-def sent(
-    cell: str = "x", turn: int = 1, attempt: int = 1, reserved: int = 100, alias: str = "ada", **more: Any
-) -> Sent:
-    where = "east" if alias < "m" else "west"
-    return Sent(cell, turn, attempt, "a", alias, where, "m", "h", "openai/1", reserved, 10, 20, **more)
-
-
-def reply(cell: str = "x", turn: int = 1, attempt: int = 1, cost: int = 60, **more: Any) -> Replied:
-    usage = more.pop("usage", {"input": 5, "output": 6})
-    source = more.pop("source", "priced")
-    return Replied(cell, turn, attempt, "text", more.pop("finish", "ok"), cost, source, cost, usage, **more)
-
-
-def fail(cell: str = "x", turn: int = 1, attempt: int = 1, cost: int = 0, **more: Any) -> Failed:
-    money = more.pop("money", "free")
-    return Failed(cell, turn, attempt, more.pop("kind", "error"), "call", money, cost, False, "trouble", **more)
-
-
-def heard(cell: str = "x", turn: int = 1, **more: Any) -> Heard:
-    return Heard(cell, turn, "text", "box", **more)
-
-
-def branch(through: int = 1, cell: str = "y", **more: Any) -> Branched:
-    return Branched(cell, "x", "fork", through, 1, "p", 1, {"a": "ada"}, 2, **more)
 
 
 def fold(*events: Event, at: float = 0.0, state: State | None = None) -> State:
@@ -174,7 +140,6 @@ def test_a_reservation_becomes_its_cost() -> None:
     assert [amounts(account) for account in accounts] == [(60, 0, 0)] * 5
     fold(sent(turn=2), fail(turn=2, cost=100, money="assumed", kind="lost"), state=state)
     assert [amounts(account) for account in accounts] == [(160, 0, 100)] * 5
-    assert state.largest == 100
 
 
 def test_a_group_that_is_watched_late_begins_with_what_there_is() -> None:
@@ -530,22 +495,6 @@ def test_a_progress_that_nobody_began_is_empty() -> None:
     state = State()
     assert state.of("x") == Progress()
     assert state.cells == {}
-
-
-def everything() -> list[Event]:
-    """A history with events of every kind, and with whatever a call can come to."""
-    costly = {"input": 5, "output": 6, "reasoning": 2, "cost": 90}
-    return [
-        opened(),
-        *(sent(seed=7, dropped=("top_p",), left_out=1), Started("x", 1, 1, "g1"), reply(usage=costly, seconds=2.0)),
-        *(sent(turn=2), fail(turn=2, busy=True), sent(turn=2, attempt=2), Started("x", 2, 2, "g2")),
-        *(reply(turn=2, attempt=2, source="unknown", finish="truncated", reasoning="why"), Stopped("x", "complete")),
-        *(sent("z"), fail("z", parameter="seed"), sent("z", attempt=2), fail("z", attempt=2, cost=9, money="assumed")),
-        *(sent("z", attempt=3), reply("z", attempt=3, cost=150, overrun=True, usage={"output": 900, "trusted": False})),
-        *(heard("w"), Noted("w", "Notes", None, "text", "file"), branch(), Engaged(("p",), {}), sent("y", turn=2)),
-        *(Settled("z", 1, 2, 4, "a bill"), Settled("x", 2, 2, 300, "a bill"), sent("v"), Closed(1, 3)),
-        *(opened(2, about=("x",)), sent("w", turn=2), Started("w", 2, 1, "g3")),
-    ]
 
 
 MENDED: Final[Sequence[Event]] = [

@@ -92,8 +92,7 @@ def test_what_changes_while_it_is_written_is_written_once_more(transcripts: bool
 
         def line(self: Reading, cell: Cell, transcript: Transcript | None = None) -> bytes:
             if seen:  # after the first line, and before the last
-                for followed in reading.state._followers:
-                    followed.add(first)
+                reading.state._changed(first)
             seen.append(right(self, cell, transcript))
             return seen[-1]
 
@@ -132,8 +131,7 @@ def test_an_index_whose_rows_were_made_beforehand_is_that_of_one_moment(
     async def change() -> None:
         for number in range(changes):
             state.of(first).ended = 5_000_000_000.0 + number
-            for followed in state._followers:
-                followed.add(first)
+            state._changed(first)
             await anyio.lowlevel.checkpoint()
 
     async def write() -> None:
@@ -166,8 +164,7 @@ def test_lines_are_copied_in_pieces_and_in_their_order(
         told = Views(reading, FixedClock())
         await told.night(1)
         for number in changed:
-            for followed in reading.state._followers:
-                followed.add(reading.plan.cells[number].id)
+            reading.state._changed(reading.plan.cells[number].id)
         since = len(disk.operations)
         await told.night(1)
         assert sum(op.name == "read" and op.path.name == LINES for op in disk.operations[since:]) >= 1

@@ -79,7 +79,7 @@ class _Run:
     """Those who listen and had come to an end before this life: what became of them was told then."""
     counts: Counts = field(init=False)
     left: Left = field(init=False)
-    _changed: set[str] = field(init=False)
+    _changed: dict[str, None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.counts = Counts(self.session)

@@ -121,11 +121,11 @@ class Counts:
         self.stopped_early = self.truncated = self.refused = 0
         self.still_open = len(self._selected)
         self.left_out = len(session.plan.cells) - self.still_open
-        self._changed |= session.plan.by_id.keys() & self._state.cells.keys()
+        self._changed |= dict.fromkeys(session.plan.by_id.keys() & self._state.cells.keys())
 
     def follow(self) -> Counts:
         """Take in what has changed."""
-        for id_ in self._changed & self.session.plan.by_id.keys():
+        for id_ in self._changed.keys() & self.session.plan.by_id.keys():
             self._count(id_, self._stands.get(id_, _OPEN), -1)
             progress = self._state.of(id_)
             early = progress.status == "complete" and progress.reason is not None
@@ -240,13 +240,13 @@ class Left:
     def follow(self) -> Left:
         """Take in what has changed."""
         plan = self.session.plan
-        for id_ in self._changed & self._waiting:
+        for id_ in self._changed.keys() & self._waiting:
             cell = self._begun[id_] = plan.by_id[id_]
             likeness = plan.likeness(cell, ())
             first, number = self._unbegun.pop(likeness)
             if number > 1:
                 self._unbegun[likeness] = first, number - 1
-        self._waiting -= self._changed
+        self._waiting -= self._changed.keys()
         self._changed.clear()
         self._begun = {id_: cell for id_, cell in self._begun.items() if not _is_over(self.session, cell)}
         return self

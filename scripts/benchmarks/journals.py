@@ -3,8 +3,9 @@
     python -m scripts.benchmarks.journals JOB JOURNAL LEFT
 
 takes the journal of a run in which one conversation was held, and puts in its place that of the run as it would be if
-all but LEFT of them had been, many at a time, and the process then had died. Numbers, checksums and marks of what was
-synced are true; the hashes of the requests are those of the one conversation.
+all but LEFT of them had been, many at a time, and the process then had died; with what it folds to beside it, as that
+process would have left it. Numbers, checksums and marks of what was synced are true; the hashes of the requests are
+those of the one conversation.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import anyio
+
 from runner.events import Event, Opened, Replied, Sent, Started, Stopped
+from runner.folded import Folding, Now
 from runner.job import load
 from runner.journal import decode, encode
 from runner.lines import split
 from runner.plan import make_plan
+from runner.state import Place, State
 from runner.world import RealDisk
 
 _AT_ONCE: Final = 64
@@ -62,26 +68,32 @@ def events(cells: Iterator[str], one: Sequence[OfOne]) -> Iterator[Event]:
                 yield replace(event, cell=cell)
 
 
-def lines(opened: Opened, happened: Iterable[Event], count: int, end: float) -> Iterator[bytes]:
-    """The lines of a journal of so many events whose last one is written at `end`."""
+async def write(path: Path, opened: Opened, happened: Iterable[Event], count: int, end: float) -> None:
+    """A journal of so many events whose last one is written at `end`, and beside it what it folds to."""
     begin = end - count / _LINES_PER_SECOND
-    yield encode(1, round(begin, 3), opened, 0)
-    for number, event in enumerate(happened):
-        at = round(begin + number / _LINES_PER_SECOND, 3)
-        # A mark tells of what was synced when its group was put together, which is all before it.
-        yield encode(number + 2, at, event, number + 1 if number % _GROUP == 0 else None)
+    state, position = State(), 0
+    folding = Folding.begin(RealDisk(), path, state, None, 0)
+    with path.with_suffix(".long").open("wb") as file:
+        for seq, event in enumerate(chain([opened], happened), 1):
+            at = round(begin + seq / _LINES_PER_SECOND, 3)
+            # A mark tells of what was synced when its group was put together, which is all before it.
+            line = encode(seq, at, event, seq - 1 if seq % _GROUP == 1 else None)
+            state.apply(event, at, Place(position, len(line)))
+            position += len(line)
+            file.write(line)
+            folding.durable(line)
+            if seq % _GROUP == 0:
+                await folding.step(partial(Now, seq, at, position, seq, ()))
+        file.flush()
+        os.fsync(file.fileno())
+    path.with_suffix(".long").replace(path)
 
 
 def main(job: Path, path: Path, left: int) -> None:
     at, opened, one = told(path)
     cells = [cell.id for cell in make_plan(load(job), opened.date).cells]
     done = cells[: len(cells) - left]
-    long = path.with_suffix(".long")
-    with long.open("wb") as file:
-        file.writelines(lines(opened, events(iter(done), one), len(done) * len(one), at))
-        file.flush()
-        os.fsync(file.fileno())
-    long.replace(path)
+    anyio.run(write, path, opened, events(iter(done), one), len(done) * len(one), at)
 
 
 if __name__ == "__main__":

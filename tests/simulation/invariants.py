@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import orjson
 
+from runner import folded
 from runner.call import has_text
 from runner.journal import Scan, decode, scan
 from runner.limits import PASSED_TOO_OFTEN
@@ -23,7 +24,7 @@ from runner.money import dollars
 from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, reading_of
 from runner.plan import Cell
 from runner.run import EXIT_STORAGE
-from runner.state import State
+from runner.state import Progress, State
 from runner.verify import verify
 from runner.views import Views
 from tests.memory import MemoryDisk
@@ -275,6 +276,7 @@ def after_each_life(story: Story, run: Run, lived: Lived) -> None:
         return
     if run.account.seq:
         the_fold_agrees(run.account, what_is_left_can_be_read(run).state)
+        what_was_folded_is_the_fold(story, run)
     if lived.killed and not lived.disk_failed and not run.account.mended:
         a_death_loses_only_what_was_in_flight(run, lived)
     if not lived.killed:
@@ -306,6 +308,26 @@ def what_is_left_can_be_read(run: Run) -> Scan:
     ]:
         broken("I5", "records are folded otherwise than their events")
     return found
+
+
+def what_was_folded_is_the_fold(story: Story, run: Run) -> None:
+    """I5: who begins with what is kept beside the journal comes to the same as who folds it from its beginning."""
+    path, files = run.journal.path, story.disk.files
+    kept = files.get(path.with_name(folded.FILE))
+    if kept is None or path not in files:
+        return
+    alone, beside = MemoryDisk(), MemoryDisk()
+    alone.put(path, files[path])
+    beside.put(path, files[path])
+    beside.put(path.with_name(folded.FILE), kept)
+    apart, found = scan(alone, path), scan(beside, path)
+    for one in (apart.state, found.state):
+        one.cells = {id_: progress for id_, progress in one.cells.items() if progress != Progress()}
+    theirs, ours = (
+        (one.state, one.last, one.end, one.last_at, one.damaged, list(one.state.open_calls())) for one in (apart, found)
+    )
+    if theirs != ours:
+        broken("I5", f"what was folded of {found.known and found.known.seq} records is not what they fold to")
 
 
 def the_fold_agrees(account: Account, state: State) -> None:

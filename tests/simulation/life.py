@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import anyio
 import orjson
 
-from runner import journal
+from runner import folded, journal
 from runner.job import Job
 from runner.journal import FILE, SPARE_FILE, repair
 from runner.ledger import FILE as LEDGER
@@ -68,6 +68,9 @@ from tests.virtual import (
 _STEPS: Final = 400_000
 _SPARE_BYTES: Final = 64 * 1024
 """A small reserve, so that a disk is a small thing to copy."""
+_EVERY_BYTES: Final = 2 * 1024
+_CELLS: Final = 3
+"""What is folded is kept after a few turns, and in more than one line."""
 _ALL: Final = 2**62
 _LONGEST_WAIT: Final = 600.0
 _BENDING: Final = frozenset({"filtered", "refusal", "overrun"})
@@ -590,7 +593,8 @@ class Story:
 
     def live(self) -> Story:
         """All lives, to the end; raises `Broken`."""
-        with patch.object(journal, "_SPARE_BYTES", _SPARE_BYTES):
+        small = patch.multiple(folded, _EVERY_BYTES=_EVERY_BYTES, _CELLS=_CELLS, _HELD_BYTES=_EVERY_BYTES)
+        with patch.object(journal, "_SPARE_BYTES", _SPARE_BYTES), small:
             for life in self.world.lives:
                 run = self._one(life)
                 if life.rots and self._rot(run):

@@ -25,7 +25,7 @@ from unittest.mock import patch
 import anyio
 import anyio.lowlevel
 
-from runner import gate, journal, judge, limits, night, prices, selection
+from runner import folded, gate, journal, judge, limits, night, prices, selection
 from runner.call import Failure, Reply, Usage
 from runner.events import Event, Sent, Stopped
 from runner.journal import Journal, Scan
@@ -241,6 +241,29 @@ def _failed_sync_is_retried(stack: ExitStack) -> None:
 @mutant("damage in the middle is cut off like a torn end")
 def _damage_is_cut(stack: ExitStack) -> None:
     put(stack, Scan, "damaged", property(lambda self: False))
+
+
+@mutant("what was folded is relied upon whatever stands in the journal")
+def _folded_of_anything(stack: ExitStack) -> None:
+    put(stack, folded, "sha256", _Alike)
+
+
+class _Alike:
+    """A digest that is the same of everything."""
+
+    def update(self, data: bytes) -> None: ...
+
+    def copy(self) -> _Alike:
+        return self
+
+    def hexdigest(self) -> str:
+        return "0" * 64
+
+
+@mutant("what was folded knows nothing of attempts that failed")
+def _folded_without_tries(stack: ExitStack) -> None:
+    right = folded._progress_data
+    put(stack, folded, "_progress_data", lambda progress: {**right(progress), "tried": (0, 0, {}, None, None)})
 
 
 @mutant("a transcript is written before the end of its conversation is durable")
