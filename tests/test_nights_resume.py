@@ -97,6 +97,29 @@ def test_the_second_request_to_stop_leaves_at_once_and_the_calls_in_flight_stay_
     finishes(night)
 
 
+@pytest.mark.fault(3)
+@pytest.mark.parametrize("at", ["while calls fly", "while views are written"])
+def test_whoever_asks_for_the_end_twice_waits_for_no_more_views_than_can_be_written_meanwhile(at: str) -> None:
+    """On a disk that takes two seconds for each: the status says so, none is wrong, and the next run writes them."""
+    night = Night(small(), provider(latency=SLOW))
+    assert night.live(signals=[(20.0, SIGINT)]).exit == 130
+    night.disk.sync_seconds = (2.0, 2.0)
+    signals = [(20.0, SIGINT), (20.5 if at == "while calls fly" else 30.0, SIGINT)]
+    life = night.live(signals=signals, looked_on=True)
+    assert life.exit == 130
+    assert 8.0 <= life.seconds - signals[1][0] <= 13.0
+    assert ("lost" in Ledger.of(night.records()).failures) == (at == "while calls fly")
+    assert "job/main: left before all its views were written; its next run writes them" in life.screen
+    assert "look at" not in life.screen
+    assert night.status()["reasons"] == ["interrupted", "views"]
+    names = {path.name for path in night.disk.files}
+    assert not {"index.md", "conversations.jsonl"} & names and not [name for name in names if name.endswith(".tmp")]
+    found = verify(night.folder, night.left())
+    assert found.problems == () and any("some views were not written" in note for note in found.notes)
+    night.disk.sync_seconds = (0.0, 0.0)
+    finishes(night)
+
+
 @pytest.mark.fault(5)
 def test_after_sigterm_calls_in_flight_get_their_grace_and_no_more() -> None:
     """At the end of the grace what still flies is left, lost and charged; the exit code stays that of the signal."""
