@@ -143,6 +143,18 @@ def test_the_time_of_a_run_ends_it_with_exit_5_and_what_flew_is_kept() -> None:
     finishes(night)
 
 
+def test_those_whom_only_a_second_model_is_left_to_answer_do_not_wait_for_the_first_one() -> None:
+    """Of that nothing is heard while they go on, and each of them seemed to be the one that tries it out."""
+    job = matrix(("m0", "m1"), rounds=1, limits={"concurrency": 16})
+    job["pairings"] = [{"prompt": "talk", "a": "m0", "b": "m1", "repeat": 16}]
+    night = Night(job, provider(("m0", "m1"), latency={"first": 10.0}))
+    assert night.live(signals=[(35.0, SIGINT), (35.1, SIGINT)]).exit == 130
+    assert Counter(turn for _, turn in night.replies())[1] == 16 > Counter(turn for _, turn in night.replies())[2]
+    life = night.live()
+    assert life.exit == 0
+    assert life.seconds < 25.0
+
+
 def test_a_night_that_is_stopped_again_and_again_says_in_the_end_what_it_would_have_said_at_once() -> None:
     """Eight lives cut short in every manner come to the same texts as one that nobody disturbed."""
     whole, cut = Night(small(), provider()), Night(small(), provider(rate=0.05), seed=3)
