@@ -20,7 +20,7 @@ import anyio
 from runner import __version__
 from runner.branches import Wish, branched, waited_for_again
 from runner.catalogue import PriceList, Sources, kept
-from runner.events import Branched, Failed, Opened, Replied, Sent
+from runner.events import Branched, Closed, Failed, Opened, Replied, Sent
 from runner.foreign import command, in_words
 from runner.gate import Gate
 from runner.inbox import Inboxes
@@ -48,7 +48,7 @@ from runner.preflight import (
 from runner.providers import Endpoint
 from runner.render.figures import counted
 from runner.roster import Roster
-from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, SPOILED, Session, Watcher, run, worst
+from runner.run import EXIT_STORAGE, EXIT_UNFINISHED, SPOILED, Leaving, Session, Watcher, run, worst
 from runner.selection import (
     Found,
     Options,
@@ -322,11 +322,17 @@ async def _hold(
         flying = "1 call" if calls == 1 else f"{calls:,} calls"
         tell(f"stopping: {flying} in flight, {shown(money)} reserved for them; Ctrl-C again to leave them")
 
-    async def finish() -> int:
+    async def finish(leaving: Leaving) -> int:
         codes = [await _give_back(one) for one in working]
         for one in working:
             _say_what_days_count(one, tell)
-        return worst(codes + [await _write_views(one, tell) for one in working])
+            _say_what_was_lost(one, tell)
+        left = list(working)
+        with leaving.views:
+            while left:
+                codes.append(await _write_views(left[0], tell))
+                del left[0]
+        return worst(codes + [await _write_views(one, tell, leaving.code) for one in left])
 
     return await run(
         world,
@@ -341,10 +347,13 @@ async def _hold(
     )
 
 
-async def _write_views(one: Ready, tell: Tell) -> int:
-    """Write every view of a run that has ended; the exit code when that cannot be done."""
-    _say_what_was_lost(one, tell)
-    views, records = one.views, one.journal.seq
+async def _write_views(one: Ready, tell: Tell, left_by: int = 0) -> int:
+    """Write every view of a run that has ended; the exit code when that cannot be done.
+
+    `left_by` is the exit code of a process that does not wait for them: then the status alone is written, and says so.
+    """
+    views, records, code = one.views, one.journal.seq, left_by
+    report = command("report", one.journal.folder)
     try:
         if one.journal.lost:
             # The state tells of records that are nowhere; what is shown must be computed from those that are kept.
@@ -352,22 +361,29 @@ async def _write_views(one: Ready, tell: Tell) -> int:
             if kept.state.job is None:
                 return EXIT_STORAGE
             views, records = Views(reading_of(one.journal.disk, one.journal.folder, kept), one.journal.clock), kept.last
-        await views.all(records)
-        if views.style_trouble is not None:
-            tell(f"{one.name}: {views.style_trouble}; what it could not show is in the usual style")
-            tell("  once it is mended, the same command writes the transcripts anew; no call is made for it")
+        if not left_by:
+            await views.all(records)
+            if views.style_trouble is not None:
+                tell(f"{one.name}: {views.style_trouble}; what it could not show is in the usual style")
+                tell("  once it is mended, the same command writes the transcripts anew; no call is made for it")
+            return 0
+        tell(f"{one.name}: left before all its views were written; its next run writes them, and so does {report}")
     except OSError as error:
-        remedy = f"the journal is sound: {command('report', one.journal.folder)}"
-        tell(f"{one.name}: the views could not be written ({error.strerror}); {remedy}")
-        closed = views.reading.closed
-        if closed is not None:
-            code = worst((closed.exit, EXIT_STORAGE))
-            reasons = (*closed.reasons, UNWRITTEN) if code == closed.exit else (UNWRITTEN, *closed.reasons)
-            # The record of the end is there by now: what can be written of it tells the code that a process ends with.
-            one.views.reading.ended = views.reading.ended = replace(closed, exit=code, reasons=reasons)
-            await views.what_can_be(records)
-        return EXIT_STORAGE
-    return 0
+        tell(f"{one.name}: the views could not be written ({error.strerror}); the journal is sound: {report}")
+        code = EXIT_STORAGE
+    closed = views.reading.closed
+    if closed is not None:
+        # The record of the end is there by now: what can be written of it tells the code that a process ends with.
+        one.views.reading.ended = views.reading.ended = _unwritten(closed, code)
+        await (views.what_can_be(records) if code == EXIT_STORAGE else views.none(records))
+    return code
+
+
+def _unwritten(closed: Closed, code: int) -> Closed:
+    """The same end, where not all views were written."""
+    worse = worst((closed.exit, code))
+    reasons = [reason for reason in closed.reasons if reason != UNWRITTEN]
+    return replace(closed, exit=worse, reasons=(*reasons, UNWRITTEN) if worse == closed.exit else (UNWRITTEN, *reasons))
 
 
 def _say_what_was_lost(one: Ready, tell: Tell) -> None:

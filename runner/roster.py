@@ -78,6 +78,8 @@ class _Shelf:
     rest: _Rest
     begun: bool
     """In an earlier life."""
+    speaking: tuple[str, ...]
+    """The models of those who still speak."""
     lane: Lane
     """That of the first call."""
     lanes: frozenset[str]
@@ -171,8 +173,9 @@ class Roster:
             likeness = self._plan.likeness(cell, self._state.cells)
             if likeness not in shelves:
                 rest, begun = self._rest(cell), bool(self._state.of(cell.id).replies)
+                speaking = tuple(alias for _, alias in cell.models if alias in rest.calls)
                 names = frozenset(self._lanes[alias].name for alias in rest.calls)
-                shelves[likeness] = _Shelf(rest, begun, self._lanes[rest.first.alias], names)
+                shelves[likeness] = _Shelf(rest, begun, speaking, self._lanes[rest.first.alias], names)
             shelves[likeness].cells.append(cell)
         for shelf in shelves.values():
             self._left.update({alias: number * len(shelf.cells) for alias, number in shelf.rest.calls.items()})
@@ -335,7 +338,7 @@ class Roster:
             self._bound.update(shelf.lanes)
             for alias in self._unheard(cell):
                 self._finding_out.setdefault(alias, cell.id)
-            for _, alias in cell.models:
+            for alias in shelf.speaking:
                 if alias not in self._answers:
                     self._trying.setdefault(alias, cell.id)
             self.commit(cell)
@@ -348,16 +351,16 @@ class Roster:
         for shelf in queue:
             cell = shelf.cells[0]
             # What stopped one stops all that differ from it by their repeat alone.
-            kind = (*cell.kind, len(self._state.of(cell.id).replies))
+            kind = (*cell.kind, len(self._state.of(cell.id).replies), *shelf.speaking)
             if kind not in refused:
-                if not self._is_tried(cell) and self.parked(cell) is None and self.short_of(cell) is None:
+                if not self._is_tried(shelf) and self.parked(cell) is None and self.short_of(cell) is None:
                     return shelf
                 refused.add(kind)
         return None
 
-    def _is_tried(self, cell: Cell) -> bool:
-        """True while another conversation finds out whether one of its models answers at all."""
-        return any(self._trying.get(alias, cell.id) != cell.id for _, alias in cell.models)
+    def _is_tried(self, shelf: _Shelf) -> bool:
+        """True while another conversation finds out whether one of the models that it still calls answers at all."""
+        return any(alias in self._trying for alias in shelf.speaking)
 
     def answered(self, alias: str) -> None:
         """A model has answered, well or not: the others with it may begin."""

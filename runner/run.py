@@ -55,6 +55,8 @@ _REFUSES_ALL_AFTER: Final = 3
 """A model that turns down the requests of so many conversations, and answers none, gets no more of them."""
 _CLOSED_AT_ONCE: Final = 100
 """Of so many that never began the end is recorded before everybody else may go on."""
+_LAST_VIEWS_SECONDS: Final = 8.0
+"""So long after calls in flight were left views may still be written: with the usual grace, less than systemd waits."""
 
 SPOILED: Final = "render"
 """The reason of a life in which all was said, and a style of the user's own could not show it."""
@@ -704,6 +706,23 @@ def _further(left_out: int, number: int) -> int:
 Watcher = Callable[[], Coroutine[Any, Any, None]]
 
 
+@dataclass(slots=True)
+class Leaving:
+    """How a life comes to its end when that is asked for."""
+
+    talks: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    """What is left: the conversations, with their calls in flight."""
+    views: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    """What is cut short: whatever can be made up for at any time."""
+    code: int = 0
+    """The exit code of whoever was told to stop; 0 for nobody."""
+
+    def leave(self, at: float) -> None:
+        """Leave the calls in flight at a moment of the loop's clock, and be gone soon after it."""
+        self.talks.deadline = min(self.talks.deadline, at)
+        self.views.deadline = min(self.views.deadline, at + _LAST_VIEWS_SECONDS)
+
+
 async def run(
     world: World,
     sessions: Sequence[Session],
@@ -714,23 +733,22 @@ async def run(
     began: float | None = None,
     watchers: Sequence[Watcher] = (),
     stopping: Callable[[int, Nanos], None] = lambda calls, money: None,
-    finish: Callable[[], Coroutine[Any, Any, int]] | None = None,
+    finish: Callable[[Leaving], Coroutine[Any, Any, int]] | None = None,
 ) -> int:
     """Hold what is missing in all sessions; the exit code of the worst.
 
     `max_time` counts from `began`, on the loop's clock, or from now.
     `stopping` is told of calls left in flight; `finish` does what is left when all is recorded, and can make it worse.
     """
+    leaving = Leaving()
     codes: list[int] = []
     async with AsyncExitStack() as stack:
         signals = await stack.enter_async_context(world.signals.listen())
         for session in sessions:
             await stack.enter_async_context(session.journal.writing())
             session.open()
-        signalled: list[int] = []
         async with anyio.create_task_group() as around:
-            talks = anyio.CancelScope()
-            around.start_soon(_obey, signals, sessions, gate, talks, signalled, grace, stopping)
+            around.start_soon(_obey, signals, sessions, gate, leaving, grace, stopping)
             if max_time is not None:
                 around.start_soon(_end_at, gate, max_time, anyio.current_time() if began is None else began)
             for session in sessions:
@@ -739,17 +757,17 @@ async def run(
             async with anyio.create_task_group() as looking:
                 for watcher in (*watchers, *(session.look_ups.keep for session in sessions)):
                     looking.start_soon(watcher)
-                with talks:
+                with leaving.talks:
                     await _hold_all(sessions, gate)
                     for session in sessions if gate.closed is None else ():
                         await session.look_ups.last()
                 for session in sessions:
                     with anyio.CancelScope(shield=True):
-                        codes.append(await session.close(signalled[0] if signalled else 0))
+                        codes.append(await session.close(leaving.code))
                         codes.append(await _flushed(session.journal))
                 looking.cancel_scope.cancel()
             if finish is not None:
-                codes.append(await finish())
+                codes.append(await finish(leaving))
             around.cancel_scope.cancel()
     return worst(codes)
 
@@ -790,19 +808,19 @@ async def _obey(
     signals: AsyncIterator[int],
     sessions: Sequence[Session],
     gate: Gate,
-    talks: anyio.CancelScope,
-    signalled: list[int],
+    leaving: Leaving,
     grace: float,
     stopping: Callable[[int, Nanos], None],
 ) -> None:
     """The first request to stop closes the gate and lets calls in flight land; the second leaves them."""
     async for signal in signals:
-        if signalled:
-            talks.cancel()
+        now = anyio.current_time()
+        if leaving.code:
+            leaving.leave(now)
             continue
-        signalled.append(128 + signal)
+        leaving.code = 128 + signal
         gate.close("interrupted", f"stopped by {Signals(signal).name}")
         calls = sum(1 for session in sessions for _ in session.journal.state.open_calls())
         stopping(calls, sum(session.journal.state.run.reserved for session in sessions))
         if signal == SIGTERM:
-            talks.deadline = anyio.current_time() + grace
+            leaving.leave(now + grace)

@@ -260,6 +260,15 @@ class Views:
         for name in stale:
             self._remove(self.reading.folder / name)
 
+    async def none(self, records: int) -> None:
+        """Nobody waits for them: the status says so, and what tells of an earlier moment of the run is removed."""
+        stale = [STATUS, LINES, INDEX]
+        with suppress(OSError):
+            await self.status(records)
+            stale.remove(STATUS)
+        for name in stale:
+            self._remove(self.reading.folder / name)
+
     def _remove(self, path: Path) -> None:
         with suppress(OSError):  # whatever keeps it from being removed, it has been told of
             self.disk.remove(path)

@@ -40,7 +40,8 @@ SUBJECTS: Final[Mapping[str, Mapping[int, Fault]]] = {
         3: Fault(
             "Somebody presses Ctrl-C twice",
             "Calls in flight are left, and stay charged at their reservation. What was said is on disk, and the life "
-            "is closed in order.",
+            "is closed in order. Views get eight seconds; where they take longer, the status says so (`views`), and "
+            "the next run or `report` writes them.",
         ),
         4: Fault(
             "A stop is asked for a third time, because the process hangs",

@@ -497,15 +497,17 @@ class MemoryDisk:
     async def replace(self, path: Path, data: bytes | AsyncIterable[bytes], durable: bool = False) -> None:
         platter = self._platter
         await anyio.lowlevel.checkpoint()
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True) as scope:
             for name, folder in self._new_folders(path.parent):
                 await self._slow_operation(name, folder)
             platter.replacements += 1
             temporary = path.with_name(f".{path.name[:80]}.{platter.replacements}.tmp")
             try:
                 file = await self._write("temporary", temporary, data if isinstance(data, bytes) else b"")
+                scope.shield = False  # nobody waits for pieces that are not there yet
                 async for piece in _pieces(data):
                     await self._write("temporary", temporary, piece, file)
+                scope.shield = True
                 await self._pause()
                 if durable:
                     await self._slow_operation("sync_file", temporary)
@@ -513,7 +515,7 @@ class MemoryDisk:
                 await self._slow_operation("rename", path)
                 if isinstance(platter.now.get(path), _Folder):
                     raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
-            except OSError:
+            except (OSError, anyio.get_cancelled_exc_class()):
                 self._unlink(temporary)
                 raise
             if path in platter.now:

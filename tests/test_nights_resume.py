@@ -97,6 +97,29 @@ def test_the_second_request_to_stop_leaves_at_once_and_the_calls_in_flight_stay_
     finishes(night)
 
 
+@pytest.mark.fault(3)
+@pytest.mark.parametrize("at", ["while calls fly", "while views are written"])
+def test_whoever_asks_for_the_end_twice_waits_for_no_more_views_than_can_be_written_meanwhile(at: str) -> None:
+    """On a disk that takes two seconds for each: the status says so, none is wrong, and the next run writes them."""
+    night = Night(small(), provider(latency=SLOW))
+    assert night.live(signals=[(20.0, SIGINT)]).exit == 130
+    night.disk.sync_seconds = (2.0, 2.0)
+    signals = [(20.0, SIGINT), (20.5 if at == "while calls fly" else 30.0, SIGINT)]
+    life = night.live(signals=signals, looked_on=True)
+    assert life.exit == 130
+    assert 8.0 <= life.seconds - signals[1][0] <= 13.0
+    assert ("lost" in Ledger.of(night.records()).failures) == (at == "while calls fly")
+    assert "job/main: left before all its views were written; its next run writes them" in life.screen
+    assert "look at" not in life.screen
+    assert night.status()["reasons"] == ["interrupted", "views"]
+    names = {path.name for path in night.disk.files}
+    assert not {"index.md", "conversations.jsonl"} & names and not [name for name in names if name.endswith(".tmp")]
+    found = verify(night.folder, night.left())
+    assert found.problems == () and any("some views were not written" in note for note in found.notes)
+    night.disk.sync_seconds = (0.0, 0.0)
+    finishes(night)
+
+
 @pytest.mark.fault(5)
 def test_after_sigterm_calls_in_flight_get_their_grace_and_no_more() -> None:
     """At the end of the grace what still flies is left, lost and charged; the exit code stays that of the signal."""
@@ -118,6 +141,18 @@ def test_the_time_of_a_run_ends_it_with_exit_5_and_what_flew_is_kept() -> None:
     assert night.status()["reasons"] == ["deadline"]
     assert "deadline" in night.text("conversations/talk/m0~m1.md")
     finishes(night)
+
+
+def test_those_whom_only_a_second_model_is_left_to_answer_do_not_wait_for_the_first_one() -> None:
+    """Of that nothing is heard while they go on, and each of them seemed to be the one that tries it out."""
+    job = matrix(("m0", "m1"), rounds=1, limits={"concurrency": 16})
+    job["pairings"] = [{"prompt": "talk", "a": "m0", "b": "m1", "repeat": 16}]
+    night = Night(job, provider(("m0", "m1"), latency={"first": 10.0}))
+    assert night.live(signals=[(35.0, SIGINT), (35.1, SIGINT)]).exit == 130
+    assert Counter(turn for _, turn in night.replies())[1] == 16 > Counter(turn for _, turn in night.replies())[2]
+    life = night.live()
+    assert life.exit == 0
+    assert life.seconds < 25.0
 
 
 def test_a_night_that_is_stopped_again_and_again_says_in_the_end_what_it_would_have_said_at_once() -> None:

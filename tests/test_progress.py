@@ -81,9 +81,11 @@ class Seen:
     quiet: bool = False
     lines: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    strokes: int = 0
 
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+    def line(self, *texts: str) -> None:
+        self.lines += texts
+        self.strokes += 1
 
     def draw(self, picture: Picture) -> None:
         self.pictures.append(picture)
@@ -303,6 +305,24 @@ def test_those_that_wait_for_a_parked_lane_are_told_in_one_line() -> None:
     assert told == [
         "toy/main: 18 conversations pending: sim: its quota of the day is used up, until 2026-11-22 12:01 UTC"
     ]
+
+
+def test_those_that_are_stopped_are_told_in_one_line() -> None:
+    """Whoever leaves ten thousand calls does not want as many lines; the log has each of them."""
+    watched, display = seen(Night(JOB.replace("concurrency: 2", "concurrency: 3"), sim()))
+    assert watched.live(signals=[(9.0, 2), (9.1, 2)]).exit == 130
+    told = [line for line in display.lines if "interrupted" in line]
+    assert told == ["toy/main: 3 conversations interrupted: stopped at once", display.lines[-3]]
+    assert sum(": interrupted, " in line for line in watched.log) == 3
+
+
+def test_a_crowd_that_ends_at_once_is_told_in_a_few_strokes() -> None:
+    """On a terminal each stroke draws the table anew."""
+    job = JOB.replace("repeat: 2", "repeat: 20").replace("concurrency: 2", "concurrency: 40")
+    watched, display = seen(Night(job, sim()))
+    assert watched.live().exit == 0
+    assert len([line for line in display.lines if ": complete, " in line]) == 40
+    assert display.strokes <= 10
 
 
 def test_what_a_model_refuses_is_told_once_in_one_line_for_each_model() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -168,9 +169,11 @@ def garbage_of_late() -> Iterator[None]:
 
     What is here by now stays, and what goes round in circles later does so from the start: a handful of objects in
     thousands of calls. To look through all of them would make everybody wait, for a second with ten thousand calls in
-    flight.
+    flight. When the process ends, what is there by then goes with it: the interpreter would look through all of it
+    once more, for seconds.
     """
     often = gc.get_threshold()
+    atexit.register(gc.freeze)
     gc.freeze()
     gc.set_threshold(*_NEW_ONES)
     try:

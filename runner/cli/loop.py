@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from importlib.util import find_spec
-from selectors import DefaultSelector, SelectorKey
+from select import POLLIN, poll
+from selectors import EVENT_READ, DefaultSelector, SelectorKey
 from typing import Final
 
 _AT_A_TIME: Final = 16
@@ -25,21 +26,38 @@ class FewAtATime(DefaultSelector):  # type: ignore[misc, valid-type, unused-igno
         super().__init__()
         self._left: list[tuple[SelectorKey, int]] = []
         """Those that were found ready and not told of, the last first."""
+        self._pressing: set[int] = set()
+        self._press = poll()
+
+    def look_first_at(self, descriptor: int) -> None:
+        """Look at something that is read each time, whoever else is ready."""
+        self._pressing.add(descriptor)
+        self._press.register(descriptor, POLLIN)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         if not self._left:
-            self._left = super().select(timeout)
-            self._left.reverse()
+            found: list[tuple[SelectorKey, int]] = super().select(timeout)
+            if len(found) <= _AT_A_TIME:
+                return found
+            found.reverse()
+            self._left = found
         told, self._left = self._left[-_AT_A_TIME:], self._left[:-_AT_A_TIME]
         told.reverse()
         # Who was told of in between may have closed, or changed, one of the others.
-        known = self.get_map()
-        return [(key, events) for key, events in told if known.get(key.fd) is key]
+        known, pressing = self.get_map(), self._pressing
+        first = [(known[descriptor], EVENT_READ) for descriptor, _ in self._press.poll(0)]
+        return first + [(key, events) for key, events in told if known.get(key.fd) is key and key.fd not in pressing]
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
     """A loop that looks at a few of many."""
-    return asyncio.SelectorEventLoop(FewAtATime())
+    selector = FewAtATime()
+    loop = asyncio.SelectorEventLoop(selector)
+    # So far there is only what signals and threads wake it by. It holds a few hundred of them; where it is full, what
+    # comes next is lost, and that may be somebody's Ctrl-C.
+    for key in selector.get_map().values():
+        selector.look_first_at(key.fd)
+    return loop
 
 
 def loop_for(calls: int) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -25,7 +25,9 @@ class Display(Protocol):
     quiet: bool
     """True when what goes well need not be told line by line."""
 
-    def line(self, text: str) -> None: ...
+    def line(self, *texts: str) -> None:
+        """One line, or several together: each stroke may cost as much as a hundred lines."""
+        ...
 
     def draw(self, picture: Picture) -> None: ...
 
@@ -40,8 +42,8 @@ class Lines:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
-    def line(self, text: str) -> None:
-        self._file.write(f"{text}\n")
+    def line(self, *texts: str) -> None:
+        self._file.write("".join(f"{text}\n" for text in texts))
         self._file.flush()
 
     def draw(self, picture: Picture) -> None:
@@ -67,10 +69,10 @@ class Screen:
             console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
 
-    def line(self, text: str) -> None:
+    def line(self, *texts: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text("\n".join(texts)), soft_wrap=True)  # which draws the table once more
 
     def draw(self, picture: Picture) -> None:
         if not self._writable():

@@ -121,8 +121,8 @@ class Progress:
         self._logged = anyio.Event()
         self._forecast = NOTHING_KNOWN
         self._stopped: set[str] = set()
-        self._pending: dict[tuple[str, str], int] = {}
-        """Conversations that stay pending, by run and reason: one line at the end for all that share it."""
+        self._left: dict[tuple[str, Status, str], int] = {}
+        """Conversations that wait or were stopped, by run and reason: one line at the end for all that share it."""
         self._failed: list[tuple[_Run, Cell]] = []
         """Those that were told to have failed."""
         self._refused_told: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -226,7 +226,7 @@ class Progress:
                 self._tell_of_ended(run, run.ended(), unbegun)
                 self._tell_unbegun(run, unbegun)
             self._tell_better()
-            self._tell_pending()
+            self._tell_left()
             self._display.close()
 
     async def _foresee(self, gate: Gate) -> None:
@@ -310,15 +310,16 @@ class Progress:
                 self._tell_unbegun(run, unbegun)
 
     def _tell_of_ended(self, run: _Run, ended: Sequence[Cell], unbegun: _Unbegun) -> None:
+        shown: list[str] = []
         for cell in ended:
             status, reason = run.reading.status(cell)
             has_begun = run.session.journal.state.of(cell.id).started is not None
             if status == "failed":
                 self._failed.append((run, cell))
-            waits = status == "pending" and reason is not None
-            if waits:
-                key = run.name, reason or ""
-                self._pending[key] = self._pending.get(key, 0) + 1
+            is_left = reason is not None and (status == "pending" or (has_begun and status == "interrupted"))
+            if is_left:
+                key = run.name, status, reason or ""
+                self._left[key] = self._left.get(key, 0) + 1
             if not has_begun:
                 unbegun[status, reason] += 1
                 if self._report is None:
@@ -329,13 +330,16 @@ class Progress:
                 line = ended_text(row, self._failed_at(run, cell))
                 self._tell_of(run, line, to_person=False)
                 goes_well = row.status == "complete" and not row.stopped_early
-                if not waits and not (self._display.quiet and goes_well):
-                    self._display.line(visible(name + line, keep_newlines=False))
+                if not is_left and not (self._display.quiet and goes_well):
+                    shown.append(visible(name + line, keep_newlines=False))
                 for one in run.reading.observers_of(cell):
                     if one.status != "complete" and one.aside.id not in run.settled:
                         what = f"{cell.name}: {who_of(one.aside)}: {one.status}: {short(one.reason or '')}"
-                        self._tell_of(run, what)
+                        self._tell_of(run, what, to_person=False)
+                        shown.append(visible(what, keep_newlines=False))
             self._send(conversation_data(self._of(run.reading), cell, row))
+        if shown:
+            self._display.line(*shown)
 
     def _tell_unbegun(self, run: _Run, unbegun: _Unbegun) -> None:
         for (status, reason), number in unbegun.items():
@@ -350,11 +354,11 @@ class Progress:
                 self._tell_of(run, f"{row.name}: {row.status} after all: {short(row.reason or '')}")
                 self._send(conversation_data(self._of(run.reading), cell, row))
 
-    def _tell_pending(self) -> None:
-        """What made conversations wait for a later life, where nobody was told yet; the log has each of them."""
-        for (name, reason), number in self._pending.items():
+    def _tell_left(self) -> None:
+        """What left conversations to a later life, where nobody was told yet; the log has each of them."""
+        for (name, status, reason), number in self._left.items():
             if reason not in self._stopped:
-                self._display.line(visible(f"{name}: {waiting_text('pending', reason, number)}", keep_newlines=False))
+                self._display.line(visible(f"{name}: {waiting_text(status, reason, number)}", keep_newlines=False))
 
     def _tell_refused(self, *, at_the_end: bool = False) -> None:
         """Once for each model that refuses what the job sets; when it has answered, so that it has said all."""

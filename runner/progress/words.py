@@ -110,7 +110,7 @@ def last_lines(reading: Reading, closed: Closed) -> list[str]:
     lines = [
         f"{reading.job}/{reading.key}: {'; '.join(parts)}",
         *([f"  {observers}"] if observers else []),
-        f"  look at {reading.folder / INDEX}",
+        *([f"  look at {reading.folder / INDEX}"] if reading.disk.exists(reading.folder / INDEX) else []),
     ]
     command = reading.command()
     if command is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,22 @@ def test_garbage_is_looked_for_among_the_newest_alone_and_as_before_afterwards()
         assert newest * times <= 10_000 and never == 1_000_000
         assert gc.get_freeze_count() > frozen
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+
+
+def test_at_the_end_of_the_process_nobody_looks_for_garbage() -> None:
+    """What is left of a night of ten thousand calls takes seconds to look through, and goes with the process anyway."""
+    code = """
+from runner.cli.door import garbage_of_late
+class Left:
+    def __del__(self): print("found")
+with garbage_of_late():
+    one = Left()
+    one.me = one
+    del one
+"""
+    asked = [sys.executable, "-c", code]
+    told = subprocess.run(asked, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert told.stdout == ""
 
 
 def test_new_objects_that_take_the_place_of_old_ones_are_looked_through_within_a_moment() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 from collections import Counter
@@ -104,6 +105,34 @@ def test_a_timer_comes_between_the_parts_of_a_crowd(ready: list[socket.socket]) 
     anyio.run(main, backend_options={"loop_factory": new_loop})
     told = "".join("a" if one == "answer" else " " for one in order).split()
     assert max(map(len, told)) <= 16 and sum(map(len, told)) == 100
+
+
+def test_a_signal_is_heard_between_the_parts_of_a_crowd_however_often_threads_wake_the_loop(
+    ready: list[socket.socket],
+) -> None:
+    """What both of them come by is small: looked at only in its turn, it would be full, and the signal lost."""
+    order: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, order.append, "signal")
+
+        def answered(one: socket.socket) -> None:
+            order.append("answer")
+            loop.remove_reader(one)
+            for _ in range(10):
+                loop.call_soon_threadsafe(int)
+            if order.count("answer") == 60:
+                signal.raise_signal(signal.SIGINT)
+
+        for one in ready:
+            loop.add_reader(one, answered, one)
+        while order.count("answer") < len(ready):
+            await anyio.lowlevel.checkpoint()
+        await anyio.sleep(0.01)
+
+    anyio.run(main, backend_options={"loop_factory": new_loop})
+    assert 60 <= order.index("signal") <= 60 + 2 * 16
 
 
 @pytest.mark.parametrize("installed", [True, False])
