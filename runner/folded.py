@@ -5,10 +5,10 @@ To fold a journal of a million turns takes half a minute, and whoever resumes, r
 a line that brings the last of them, and with it the figures of the whole run, the number of the last record that is in
 all this, where that record ends, and the SHA-256 of the journal up to there.
 
-Nothing depends on this file. It counts where the same version wrote it and the journal begins with the very bytes that
-its last mark tells of; then only what stands behind those is folded. Otherwise the journal is folded from its beginning
-and comes to the same. A mark is put down when all that it tells of is durable in the journal, so that it never knows
-more. A journal that was repaired has no such file.
+Nothing depends on this file. It counts where the same version wrote it, nothing is missing before its last mark, and
+the journal begins with the very bytes that this mark tells of; then only what stands behind those is folded. Otherwise
+the journal is folded from its beginning and comes to the same. A mark is put down when all that it tells of is durable
+in the journal, so that it never knows more. A journal that was repaired has no such file.
 """
 
 from __future__ import annotations
@@ -261,6 +261,8 @@ def _last_mark(disk: Disk, path: Path, most: int) -> tuple[dict[str, Any], int] 
         said = unseal(disk.read(path, *place)[:-1])
         if said is None or said["by"] != __version__:
             return None
+        if said["mark"]["stands"] != place.offset:
+            return None  # somebody took away what stood before it while it was written
         if said["mark"]["end"] <= most:
             return said["mark"], place.offset + place.size
     return None
@@ -351,7 +353,7 @@ class Folding:
     _marked: int = 0
     """Where the journal ended at the last mark."""
     _size: int = 0
-    """So much of the file counted at the beginning."""
+    """So much of the file counts."""
     _bytes: int = 0
     """What the last mark took, with the lines before it."""
     _made: bytearray = field(default_factory=bytearray)
@@ -444,7 +446,8 @@ class Folding:
             for line in now.queued:
                 digest.update(line)
             place = {"seq": now.seq, "at": now.at, "end": now.end, "sha256": digest.hexdigest()}
-            said = {"mark": {**place, **_totals(self.state)}, **said}
+            stands = self._size + len(self._made)
+            said = {"mark": {**place, "stands": stands, **_totals(self.state)}, **said}
             self._awaits, self._marked = now.seq, now.end
         self._made += seal(said)
 
@@ -459,6 +462,7 @@ class Folding:
             self._failed = True
             return
         self._made.clear()
+        self._size += len(lines)
         self._put += len(lines)
         if self._awaits is not None:
             # The first mark may have brought all that was there before, which says nothing of the next one.

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from runner import folded
-from runner.events import Closed, Event, Repaired
+from runner.events import Closed, Event, Repaired, Stopped
 from runner.folded import FILE
 from runner.journal import FILE as JOURNAL
 from runner.journal import SPARE_FILE, Journal, Scan, repair, scan
@@ -239,6 +239,38 @@ def test_marks_of_what_the_power_took_back_are_cut_off() -> None:
     assert found.known is not None and found.known.seq == kept[-2]["seq"] and told(found) == told(alone)
     live(disk, [[Closed(1, 9)], [opened(2)], *others(3)])
     assert [mark["end"] for mark in marks(disk)] == sorted({mark["end"] for mark in marks(disk)})
+    found, alone = both(disk)
+    assert found.known is not None and told(found) == told(alone)
+
+
+@pytest.mark.parametrize("when", [0, 6])
+@pytest.mark.parametrize(
+    "take_away",
+    [
+        lambda disk: disk.remove(BESIDE),
+        lambda disk: disk.truncate(BESIDE, 0),
+        lambda disk: disk.truncate(BESIDE, disk.files[BESIDE].index(b"\n") + 1),
+    ],
+)
+def test_what_is_left_when_somebody_takes_it_away_from_who_writes_it_does_not_count(
+    take_away: Callable[[MemoryDisk], None], when: int
+) -> None:
+    """What is put down after that tells of what has changed since: before the first mark of a life, or behind it."""
+    disk = new_disk()
+    live(disk, [[opened()], *talk(3, 3), *([Stopped(f"c{cell}", "complete")] for cell in range(3))])
+    disk = disk.survivor()
+
+    def groups() -> Iterator[Sequence[Event]]:
+        for number, group in enumerate([[Closed(1, 0)], [opened(2)], *others(9)]):
+            if number == when:
+                take_away(disk)
+            yield group
+
+    live(disk, groups())
+    found, alone = both(disk)
+    assert found.known is None and told(found) == told(alone)
+    disk = disk.survivor()
+    live(disk, [[Closed(2, 0)], [opened(3)], *talk_on(3)])
     found, alone = both(disk)
     assert found.known is not None and told(found) == told(alone)
 
