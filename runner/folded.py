@@ -33,7 +33,6 @@ from runner.state import (
     Counted,
     Overrun,
     Place,
-    Places,
     Progress,
     Recent,
     State,
@@ -54,8 +53,8 @@ _TIMES: Final = 8
 """And so many times what the last mark took, with the lines before it, but for half of the journal at the most."""
 _CELLS: Final = 256
 """So many conversations are brought by one line; to make it takes a few milliseconds, and everybody waits for that."""
-_TURNS: Final = 8_000
-"""With no more turns than that."""
+_NUMBERS: Final = 24_000
+"""With hardly more numbers than that to say where their turns stand."""
 _HELD_BYTES: Final = 1024 * 1024
 """Lines without a mark are put down by themselves where they are so many."""
 _READ_BYTES: Final = 1024 * 1024
@@ -70,12 +69,15 @@ _NEW: Final = Progress()
 
 
 def _progress_data(progress: Progress) -> dict[str, Any]:
-    """A conversation so far, with what is as in a new one left out."""
+    """A conversation so far, with what is as in a new one left out; of its turns, what is new since the last time.
+
+    Conversations may be long, and all that are held change between any two marks.
+    """
     data = {name: said for name in _PLAIN if (said := getattr(progress, name)) != getattr(_NEW, name)}
     if progress.replies:
-        data["replies"] = progress.replies.numbers
+        data["replies"] = progress.replies.news()
     if progress.sents:
-        data["sents"] = progress.sents.numbers
+        data["sents"] = progress.sents.news()
     if progress.account != _NEW.account:
         data["money"] = _money(progress.account)
     if progress.ended_attempts != _NEW.ended_attempts:
@@ -99,15 +101,15 @@ def _progress_data(progress: Progress) -> dict[str, Any]:
     return data
 
 
-def _progress_of(data: Mapping[str, Any]) -> Progress:
-    """The conversation that `_progress_data` told of, without its call in flight."""
-    found = Progress()
+def _progress_of(data: Mapping[str, Any], before: Progress) -> Progress:
+    """The conversation that `_progress_data` told of, as it had been before, without its call in flight."""
+    found = Progress(before.replies, before.sents)
     for name, said in data.items():
         match name:
             case "replies":
-                found.replies = Places.of(said)
+                found.replies.take(*said)
             case "sents":
-                found.sents = Places.of(said)
+                found.sents.take(*said)
             case "money":
                 found.account = Account(*said)
             case "tried":
@@ -281,7 +283,7 @@ def _state(disk: Disk, journal: Path, path: Path, size: int) -> State | None:
         if said is None:
             return None
         for id_, data in said["cells"].items():
-            state.cells[id_] = _progress_of(data)
+            state.cells[id_] = _progress_of(data, state.cells.setdefault(id_, Progress()))
             flying.pop(id_, None)
             if "open" in data:
                 flying[id_] = data["open"]
@@ -427,8 +429,8 @@ class Folding:
             progress = self.state.of(id_)
             cells[id_] = _progress_data(progress)
             del self._changed[id_]
-            numbers += len(progress.replies) + len(progress.sents)
-            if numbers >= _TURNS:
+            numbers += sum(len(cells[id_][which][1]) for which in ("replies", "sents") if which in cells[id_])
+            if numbers >= _NUMBERS:
                 break
         calls = list(islice(self._calls, _CELLS))
         for call in calls:

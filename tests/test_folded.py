@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -352,11 +353,30 @@ def test_a_mark_that_brings_all_there_was_says_nothing_of_the_next(monkeypatch: 
 
 def test_long_conversations_are_brought_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes long is to write down where their turns stand."""
-    monkeypatch.setattr(folded, "_TURNS", 3)
+    monkeypatch.setattr(folded, "_NUMBERS", 9)
     monkeypatch.setattr(folded, "_CELLS", 100)
     disk = new_disk()
     live(disk, [[opened()], *talk(4, 4)])
     assert max(len(line["cells"]) for line in said_in(disk.files[BESIDE])) <= 2
+
+
+def test_the_next_mark_comes_also_where_long_conversations_change_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each brings the turns that are new, and not again and again all that there were."""
+    monkeypatch.setattr(folded, "_EVERY_BYTES", 10_000)
+    monkeypatch.setattr(folded, "_CELLS", 256)
+    monkeypatch.setattr(folded, "_NUMBERS", 300)
+    disk = new_disk()
+    turns = (
+        [event for cell in range(10) for event in (sent(f"c{cell}", n), reply(f"c{cell}", n))] for n in range(1, 81)
+    )
+    live(disk, [[opened()], *turns])
+    found, alone = both(disk)
+    assert found.known is not None and told(found) == told(alone)
+    ends = [0, *(mark["end"] for mark in marks(disk)), len(disk.files[PATH])]
+    assert max(end - before for before, end in pairwise(ends)) < 30_000
+    assert len(disk.files[BESIDE]) < 0.5 * len(disk.files[PATH])
 
 
 def test_marks_take_a_part_of_what_the_journal_takes(monkeypatch: pytest.MonkeyPatch) -> None:
