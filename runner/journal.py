@@ -343,11 +343,11 @@ class Journal:
                     await self._put_down(group)
                     while self._awaited and (self._broken or self._awaited[0][0] <= self._synced):
                         self._awaited.popleft()[1].set()
-                    if not self._broken:
+                    if self.failing is None:
                         await self.folding.step(self._now)
                 if self._closing:
                     self._queued.set()
-            if not self._broken:
+            if self.failing is None:  # where the disk is full, what room there is belongs to what is in flight
                 await self.folding.finish(self._now)
 
     def _now(self) -> Now:

@@ -261,8 +261,10 @@ def test_what_is_left_when_somebody_takes_it_away_from_who_writes_it_does_not_co
     live(disk, [[opened()], *talk(3, 3), *([Stopped(f"c{cell}", "complete")] for cell in range(3))])
     disk = disk.survivor()
 
+    life: list[list[Event]] = [[Closed(1, 0)], [opened(2)], *others(9)]
+
     def groups() -> Iterator[Sequence[Event]]:
-        for number, group in enumerate([[Closed(1, 0)], [opened(2)], *others(9)]):
+        for number, group in enumerate(life):
             if number == when:
                 take_away(disk)
             yield group
@@ -324,6 +326,21 @@ def test_a_disk_that_does_not_take_it_stops_nothing() -> None:
         live(disk, [[Closed(1, 0)], [opened(2)], *talk_on(3)])
         found, alone = both(disk)
         assert found.known is not None and told(found) == told(alone)
+
+
+def test_what_room_a_full_disk_has_left_is_for_what_is_in_flight() -> None:
+    """The space set aside is for the journal alone."""
+    flying = [f"c{number}" for number in range(12)]
+    disk = new_disk()
+    disk.put(HOME / SPARE_FILE, bytes(6_000))
+
+    def groups() -> Iterator[Sequence[Event]]:
+        yield [opened(), *map(sent, flying)]
+        disk.room = 0
+        yield from ([reply(name)] for name in flying)
+
+    journal = live(disk, groups())
+    assert journal.failing is not None and not journal.lost
 
 
 def test_a_long_journal_without_marks_gets_them_in_small_parts() -> None:
