@@ -224,19 +224,23 @@ def read(disk: Disk, journal: Path) -> Folded | None:
     """What the file beside a journal knows of it; None where that is nothing, or cannot be relied upon."""
     path = journal.with_name(FILE)
     try:
-        if not disk.exists(path):
-            return None
-        found = _last_mark(disk, path, disk.size(journal))
-        if found is None:
-            return None
-        mark, size = found
-        digest = sha256()
-        hash_on(digest, disk, journal, 0, mark["end"])
-        if digest.hexdigest() != mark["sha256"]:
-            return None
-        state = _state(disk, journal, path, size)
-    except (OSError, Damaged):
-        return None  # the journal is read in its place, and what is wrong with it is told there
+        return _read(disk, journal, path) if disk.exists(path) else None
+    except Exception:
+        # Whatever is wrong with this file keeps nobody from the run: the journal is read in its place, and what is
+        # wrong with that is told there.
+        return None
+
+
+def _read(disk: Disk, journal: Path, path: Path) -> Folded | None:
+    found = _last_mark(disk, path, disk.size(journal))
+    if found is None:
+        return None
+    mark, size = found
+    digest = sha256()
+    hash_on(digest, disk, journal, 0, mark["end"])
+    if digest.hexdigest() != mark["sha256"]:
+        return None
+    state = _state(disk, journal, path, size)
     if state is None:
         return None
     changed, calls = state.follow(), state.follow_calls()

@@ -464,6 +464,40 @@ def test_what_is_kept_and_contradicts_what_follows_is_done_without() -> None:
     assert found.known is None and told(found) == told(alone)
 
 
+@pytest.mark.parametrize("instead", [None, -1, 2**70, "x", [], {}, [[0]]])
+def test_whatever_stands_in_it_keeps_nobody_from_the_journal(instead: object) -> None:
+    """Whole lines of this version that say what nobody has written: the journal is read in their place, to its end."""
+    disk = new_disk()
+    live(disk, LIVES)
+    lines = said_in(disk.files[BESIDE])
+    for changed in with_each_changed(lines, instead):
+        disk.put(BESIDE, sealed(changed))
+        found = scan(disk, PATH)
+        assert found.end == len(disk.files[PATH]) and not found.damaged
+
+
+def with_each_changed(said: Any, instead: object) -> Iterator[Any]:
+    """The same with one thing in it left out, wherever it stands, or with another in its place."""
+    for key in list(said) if isinstance(said, dict) else range(len(said)) if isinstance(said, list) else ():
+        without = said.copy()
+        del without[key]
+        yield without
+        for changed in (instead, *with_each_changed(said[key], instead)):
+            other = said.copy()
+            other[key] = changed
+            yield other
+
+
+def sealed(lines: list[Any]) -> bytes:
+    """As a file, in which marks tell the truth of where they stand."""
+    found = b""
+    for line in lines:
+        if isinstance(line, dict) and isinstance(line.get("mark"), dict) and "stands" in line["mark"]:
+            line = {**line, "mark": {**line["mark"], "stands": len(found)}}
+        found += seal(line) if isinstance(line, dict) and line else b"3\n"
+    return found
+
+
 def test_nothing_of_a_state_is_forgotten() -> None:
     """Each field of a state is one that is kept, or one that is computed from those; a new one has to be thought of."""
     kept = {"cells", "run", "days", "spending", "unsettled", "settled", "scopes", "tallies", "dropped", "day_minutes"}
