@@ -143,7 +143,7 @@ def _as_it_was(lines: bytes) -> bytes:
 
 
 def _of_another_version(lines: bytes) -> bytes:
-    return b"".join(seal({**said, "by": "0.2.9"}) for said in said_in(lines))
+    return sealed([{**said, "by": "0.2.9"} for said in said_in(lines)])
 
 
 def _with_a_line_missing_a_byte(lines: bytes) -> bytes:
@@ -156,8 +156,8 @@ def _of_another_journal(lines: bytes) -> bytes:
     for said in said_in(lines):
         if "mark" in said:
             said["mark"]["sha256"] = "0" * 64
-        changed.append(seal(said))
-    return b"".join(changed)
+        changed.append(said)
+    return sealed(changed)
 
 
 def said_in(lines: bytes) -> list[dict[str, Any]]:
@@ -432,22 +432,56 @@ def test_a_journal_that_was_repaired_has_none() -> None:
 # --- who checks it ---------------------------------------------------------------------------------------------------
 
 
-def test_verify_folds_the_journal_itself_and_tells_what_is_kept_otherwise() -> None:
+def _more_of_each(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        for one in line["cells"].values():
+            if "money" in one:
+                one["money"][0] += 1
+
+
+def _more_of_the_run(lines: list[dict[str, Any]]) -> None:
+    lines[-1]["mark"]["run"][0] += 1
+
+
+def _more_of_a_model(lines: list[dict[str, Any]]) -> None:
+    lines[-1]["mark"]["scopes"][0][2] += 1
+
+
+def _later(lines: list[dict[str, Any]]) -> None:
+    lines[-1]["mark"]["recent"] += 1
+
+
+def _none_in_flight(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        for one in line["cells"].values():
+            one.pop("open", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (_more_of_each, "cells"),
+        (_more_of_the_run, "run"),
+        (_more_of_a_model, "scopes"),
+        (_later, "recent"),
+        (_none_in_flight, "what follows"),
+    ],
+)
+def test_verify_folds_the_journal_itself_and_tells_what_is_kept_otherwise(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[list[dict[str, Any]]], None], where: str
+) -> None:
     """Whole and of this journal, but wrong: what only a fault of ours could write."""
+    monkeypatch.setattr(folded, "_EVERY_BYTES", 4_000)
     night = Night(TALK, {"models": {"m": TALKERS, "n": TALKERS}})
     assert night.live().exit == 0
     disk = night.left()
     assert verify(night.folder, disk).problems == ()
     path = night.folder / FILE
     lines = said_in(disk.files[path])
-    for line in lines:
-        for one in line["cells"].values():
-            if "money" in one:
-                one["money"][0] += 1
-    disk.put(path, b"".join(map(seal, lines)))
-    assert scan(disk, night.folder / JOURNAL).known is not None
+    change(lines)
+    disk.put(path, sealed(lines))
     problems = verify(night.folder, disk).problems
-    assert any(problem.startswith(f"{FILE}: not what the journal folds to, in cells") for problem in problems)
+    assert [f"{FILE}: not what the journal folds to, in {where}"] == [problem.split("\n")[0] for problem in problems]
 
 
 def test_what_is_kept_and_contradicts_what_follows_is_done_without() -> None:
@@ -459,7 +493,7 @@ def test_what_is_kept_and_contradicts_what_follows_is_done_without() -> None:
         for one in line["cells"].values():
             one.pop("open", None)
             one["tried"] = [7, 0, {}, None, None]
-    disk.put(BESIDE, b"".join(map(seal, lines)))
+    disk.put(BESIDE, sealed(lines))
     found, alone = both(disk)
     assert found.known is None and told(found) == told(alone)
 
