@@ -8,7 +8,10 @@ all this, where that record ends, and the SHA-256 of the journal up to there.
 Nothing depends on this file. It counts where the same version wrote it, nothing is missing before its last mark, and
 the journal begins with the very bytes that this mark tells of; then only what stands behind those is folded. Otherwise
 the journal is folded from its beginning and comes to the same. A mark is put down when all that it tells of is durable
-in the journal, so that it never knows more. A journal that was repaired has no such file.
+in the journal, so that it never knows more. A journal that was repaired gets no more marks.
+
+It only grows, and each life brings all conversations again that it takes up. So it is begun anew when it has become too
+long to be of use.
 """
 
 from __future__ import annotations
@@ -57,6 +60,9 @@ _NUMBERS: Final = 24_000
 """With hardly more numbers than that to say where their turns stand."""
 _HELD_BYTES: Final = 1024 * 1024
 """Lines without a mark are put down by themselves where they are so many."""
+_SHORT_BYTES: Final = 16 * 1024 * 1024
+_SHARE: Final = 3
+"""A file that is longer than that, and than one part in so many of the journal, takes as long to read as to fold."""
 _READ_BYTES: Final = 1024 * 1024
 _MARK: Final = b'{"mark":'
 """How a line begins that is a mark."""
@@ -232,7 +238,10 @@ def read(disk: Disk, journal: Path) -> Folded | None:
 
 
 def _read(disk: Disk, journal: Path, path: Path) -> Folded | None:
-    found = _last_mark(disk, path, disk.size(journal))
+    most = disk.size(journal)
+    if disk.size(path) > max(_SHORT_BYTES, most // _SHARE):
+        return None
+    found = _last_mark(disk, path, most)
     if found is None:
         return None
     mark, size = found

@@ -407,6 +407,23 @@ def test_marks_take_a_part_of_what_the_journal_takes(monkeypatch: pytest.MonkeyP
     assert known is not None and known.end > 0.6 * len(disk.files[PATH])
 
 
+def test_it_is_begun_anew_when_it_has_become_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each life brings all conversations again that it takes up, and there may be very many of both."""
+    monkeypatch.setattr(folded, "_SHORT_BYTES", 10_000)
+    disk = new_disk()
+    live(disk, [[opened()], *talk(20, 2)])
+    lengths: list[int] = []
+    for life in range(2, 40):
+        disk = disk.survivor()
+        live(disk, [[opened(life)], [sent(f"d{life}"), reply(f"d{life}")], [Closed(life, 3)]])
+        lengths.append(len(disk.files[BESIDE]))
+        found, alone = both(disk)
+        assert told(found) == told(alone)
+        assert found.known is not None or lengths[-1] > 10_000
+    begun_anew = [after for before, after in pairwise(lengths) if after < before]
+    assert len(begun_anew) > 3 and max(lengths) < 25_000
+
+
 def test_a_small_run_has_no_such_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is folded in no time."""
     monkeypatch.undo()
