@@ -5,10 +5,13 @@ To fold a journal of a million turns takes half a minute, and whoever resumes, r
 a line that brings the last of them, and with it the figures of the whole run, the number of the last record that is in
 all this, where that record ends, and the SHA-256 of the journal up to there.
 
-Nothing depends on this file. It counts where the same version wrote it and the journal begins with the very bytes that
-its last mark tells of; then only what stands behind those is folded. Otherwise the journal is folded from its beginning
-and comes to the same. A mark is put down when all that it tells of is durable in the journal, so that it never knows
-more. A journal that was repaired has no such file.
+Nothing depends on this file. It counts where the same version wrote it, nothing is missing before its last mark, and
+the journal begins with the very bytes that this mark tells of; then only what stands behind those is folded. Otherwise
+the journal is folded from its beginning and comes to the same. A mark is put down when all that it tells of is durable
+in the journal, so that it never knows more. A journal that was repaired gets no more marks.
+
+It only grows, and each life brings all conversations again that it takes up. So it is begun anew when it has become too
+long to be of use.
 """
 
 from __future__ import annotations
@@ -33,7 +36,6 @@ from runner.state import (
     Counted,
     Overrun,
     Place,
-    Places,
     Progress,
     Recent,
     State,
@@ -54,10 +56,13 @@ _TIMES: Final = 8
 """And so many times what the last mark took, with the lines before it, but for half of the journal at the most."""
 _CELLS: Final = 256
 """So many conversations are brought by one line; to make it takes a few milliseconds, and everybody waits for that."""
-_TURNS: Final = 8_000
-"""With no more turns than that."""
+_NUMBERS: Final = 24_000
+"""With hardly more numbers than that to say where their turns stand."""
 _HELD_BYTES: Final = 1024 * 1024
 """Lines without a mark are put down by themselves where they are so many."""
+_SHORT_BYTES: Final = 16 * 1024 * 1024
+_SHARE: Final = 3
+"""A file that is longer than that, and than one part in so many of the journal, takes as long to read as to fold."""
 _READ_BYTES: Final = 1024 * 1024
 _MARK: Final = b'{"mark":'
 """How a line begins that is a mark."""
@@ -70,12 +75,15 @@ _NEW: Final = Progress()
 
 
 def _progress_data(progress: Progress) -> dict[str, Any]:
-    """A conversation so far, with what is as in a new one left out."""
+    """A conversation so far, with what is as in a new one left out; of its turns, what is new since the last time.
+
+    Conversations may be long, and all that are held change between any two marks.
+    """
     data = {name: said for name in _PLAIN if (said := getattr(progress, name)) != getattr(_NEW, name)}
     if progress.replies:
-        data["replies"] = progress.replies.numbers
+        data["replies"] = progress.replies.news()
     if progress.sents:
-        data["sents"] = progress.sents.numbers
+        data["sents"] = progress.sents.news()
     if progress.account != _NEW.account:
         data["money"] = _money(progress.account)
     if progress.ended_attempts != _NEW.ended_attempts:
@@ -99,15 +107,15 @@ def _progress_data(progress: Progress) -> dict[str, Any]:
     return data
 
 
-def _progress_of(data: Mapping[str, Any]) -> Progress:
-    """The conversation that `_progress_data` told of, without its call in flight."""
-    found = Progress()
+def _progress_of(data: Mapping[str, Any], before: Progress) -> Progress:
+    """The conversation that `_progress_data` told of, as it had been before, without its call in flight."""
+    found = Progress(before.replies, before.sents)
     for name, said in data.items():
         match name:
             case "replies":
-                found.replies = Places.of(said)
+                found.replies.take(*said)
             case "sents":
-                found.sents = Places.of(said)
+                found.sents.take(*said)
             case "money":
                 found.account = Account(*said)
             case "tried":
@@ -222,19 +230,26 @@ def read(disk: Disk, journal: Path) -> Folded | None:
     """What the file beside a journal knows of it; None where that is nothing, or cannot be relied upon."""
     path = journal.with_name(FILE)
     try:
-        if not disk.exists(path):
-            return None
-        found = _last_mark(disk, path, disk.size(journal))
-        if found is None:
-            return None
-        mark, size = found
-        digest = sha256()
-        hash_on(digest, disk, journal, 0, mark["end"])
-        if digest.hexdigest() != mark["sha256"]:
-            return None
-        state = _state(disk, journal, path, size)
-    except (OSError, Damaged):
-        return None  # the journal is read in its place, and what is wrong with it is told there
+        return _read(disk, journal, path) if disk.exists(path) else None
+    except Exception:
+        # Whatever is wrong with this file keeps nobody from the run: the journal is read in its place, and what is
+        # wrong with that is told there.
+        return None
+
+
+def _read(disk: Disk, journal: Path, path: Path) -> Folded | None:
+    most = disk.size(journal)
+    if disk.size(path) > max(_SHORT_BYTES, most // _SHARE):
+        return None
+    found = _last_mark(disk, path, most)
+    if found is None:
+        return None
+    mark, size = found
+    digest = sha256()
+    hash_on(digest, disk, journal, 0, mark["end"])
+    if digest.hexdigest() != mark["sha256"]:
+        return None
+    state = _state(disk, journal, path, size)
     if state is None:
         return None
     changed, calls = state.follow(), state.follow_calls()
@@ -261,6 +276,8 @@ def _last_mark(disk: Disk, path: Path, most: int) -> tuple[dict[str, Any], int] 
         said = unseal(disk.read(path, *place)[:-1])
         if said is None or said["by"] != __version__:
             return None
+        if said["mark"]["stands"] != place.offset:
+            return None  # somebody took away what stood before it while it was written
         if said["mark"]["end"] <= most:
             return said["mark"], place.offset + place.size
     return None
@@ -279,7 +296,7 @@ def _state(disk: Disk, journal: Path, path: Path, size: int) -> State | None:
         if said is None:
             return None
         for id_, data in said["cells"].items():
-            state.cells[id_] = _progress_of(data)
+            state.cells[id_] = _progress_of(data, state.cells.setdefault(id_, Progress()))
             flying.pop(id_, None)
             if "open" in data:
                 flying[id_] = data["open"]
@@ -351,7 +368,7 @@ class Folding:
     _marked: int = 0
     """Where the journal ended at the last mark."""
     _size: int = 0
-    """So much of the file counted at the beginning."""
+    """So much of the file counts."""
     _bytes: int = 0
     """What the last mark took, with the lines before it."""
     _made: bytearray = field(default_factory=bytearray)
@@ -425,8 +442,8 @@ class Folding:
             progress = self.state.of(id_)
             cells[id_] = _progress_data(progress)
             del self._changed[id_]
-            numbers += len(progress.replies) + len(progress.sents)
-            if numbers >= _TURNS:
+            numbers += sum(len(cells[id_][which][1]) for which in ("replies", "sents") if which in cells[id_])
+            if numbers >= _NUMBERS:
                 break
         calls = list(islice(self._calls, _CELLS))
         for call in calls:
@@ -444,7 +461,8 @@ class Folding:
             for line in now.queued:
                 digest.update(line)
             place = {"seq": now.seq, "at": now.at, "end": now.end, "sha256": digest.hexdigest()}
-            said = {"mark": {**place, **_totals(self.state)}, **said}
+            stands = self._size + len(self._made)
+            said = {"mark": {**place, "stands": stands, **_totals(self.state)}, **said}
             self._awaits, self._marked = now.seq, now.end
         self._made += seal(said)
 
@@ -459,6 +477,7 @@ class Folding:
             self._failed = True
             return
         self._made.clear()
+        self._size += len(lines)
         self._put += len(lines)
         if self._awaits is not None:
             # The first mark may have brought all that was there before, which says nothing of the next one.

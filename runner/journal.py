@@ -26,7 +26,7 @@ from runner.events import KINDS, Event, Failed, Heard, Opened, Repaired, Replied
 from runner.folded import Folded, Folding, Now
 from runner.lines import Damaged, StorageError, TooNew, cut, free_name, pieces, seal, split, storage_error, unseal
 from runner.money import Nanos
-from runner.state import HistoryError, Place, State
+from runner.state import Place, State
 from runner.world import Appender, Clock, Disk, Lock, LockHeld, locks_hold, taken
 
 VERSION: Final = 1
@@ -135,8 +135,10 @@ def scan(disk: Disk, path: Path) -> Scan:
     try:
         known = folded.read(disk, path)
         if known is not None:
-            with suppress(HistoryError):  # what was kept may be wrong, whoever wrote it: the journal decides
-                return _scan(disk, path, known)
+            with suppress(Exception):  # what was kept may be wrong, whoever wrote it: the journal decides
+                found = _scan(disk, path, known)
+                if found.end > known.end or not found.torn:
+                    return found
         return _scan(disk, path, None)
     except TooNew as error:
         raise TooNew(f"{path}: {error}") from None
@@ -343,11 +345,11 @@ class Journal:
                     await self._put_down(group)
                     while self._awaited and (self._broken or self._awaited[0][0] <= self._synced):
                         self._awaited.popleft()[1].set()
-                    if not self._broken:
+                    if self.failing is None:
                         await self.folding.step(self._now)
                 if self._closing:
                     self._queued.set()
-            if not self._broken:
+            if self.failing is None:  # where the disk is full, what room there is belongs to what is in flight
                 await self.folding.finish(self._now)
 
     def _now(self) -> Now:

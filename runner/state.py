@@ -70,10 +70,12 @@ class Place(NamedTuple):
 class Places(Mapping[int, Place]):
     """Where the line of each turn stands, in the order of the turns: three numbers for each, all in one array."""
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_rows", "_told")
 
     def __init__(self) -> None:
         self._rows = array("q")
+        self._told = 0
+        """So many of the numbers were told, and are as they were."""
 
     def put(self, turn: int, place: Place) -> None:
         """The line of a turn stands there."""
@@ -87,14 +89,19 @@ class Places(Mapping[int, Place]):
             rows.append(offset)
             rows.append(size)
         else:
-            row = self._row(turn)
+            row = self._changes(turn)
             rows[row : row + 3 * (turn in self)] = array("q", (turn, offset, size))
 
     def drop(self, turn: int) -> None:
         """A turn has no line any more."""
         if turn in self:
-            row = self._row(turn)
+            row = self._changes(turn)
             del self._rows[row : row + 3]
+
+    def _changes(self, turn: int) -> int:
+        row = self._row(turn)
+        self._told = min(self._told, row)
+        return row
 
     def _row(self, turn: int) -> int:
         """Where the numbers stand of the first turn that does not come before this one; there is one."""
@@ -113,17 +120,16 @@ class Places(Mapping[int, Place]):
         row = self._row(turn)
         return Place(self._rows[row + 1], self._rows[row + 2])
 
-    @property
-    def numbers(self) -> list[int]:
-        """All of it: turn, offset and size of each."""
-        return self._rows.tolist()
+    def news(self) -> tuple[int, list[int]]:
+        """What has changed since this was asked last: the numbers, and after how many that are as they were."""
+        since, self._told = self._told, len(self._rows)
+        return since, self._rows[since:].tolist()
 
-    @classmethod
-    def of(cls, numbers: list[int]) -> Places:
-        """Those of which these are the numbers."""
-        places = cls()
-        places._rows.fromlist(numbers)
-        return places
+    def take(self, since: int, numbers: list[int]) -> None:
+        """What `news` told of these; it is none any more."""
+        del self._rows[since:]
+        self._rows.fromlist(numbers)
+        self._told = len(self._rows)
 
     def in_order(self) -> list[tuple[int, Place]]:
         """Each turn, and where its line stands."""

@@ -59,7 +59,10 @@ _TALKS_AT_HAND: Final = 256
 """Conversations whose texts are kept while their requests are built again; of others they are read once more."""
 _BEFORE, _AFTER = 30, 70
 """Characters shown around a difference."""
-_FOLDED: Final = ("cells", "days", "spending", "unsettled", "settled", "tallies", "dropped", "branches", "day_minutes")
+_FOLDED: Final = (
+    *("cells", "run", "days", "spending", "unsettled", "settled", "scopes", "tallies", "dropped", "recent"),
+    *("day_minutes", "landmarks", "called"),
+)
 """What of a state is held against the one that was kept."""
 _COUNTED_RECORDS: Final = re.compile(rb"\*Computed from journal record 1 to ([0-9,]+)\.\*\n?\Z")
 _BY_REVISION: Final = {dialect.revision: dialect for dialect in DIALECTS.values()}
@@ -121,9 +124,14 @@ def verify(folder: Path, disk: Disk, *, running: bool = False) -> Verified:
 
 
 def _kept(state: State, name: str) -> object:
-    """A part of a state, without conversations of which nothing is known."""
-    cells = state.cells.items()
-    return {id_: one for id_, one in cells if one != Progress()} if name == "cells" else getattr(state, name)
+    """A part of a state, without conversations of which nothing is known, and without what was only asked for."""
+    match name:
+        case "cells":
+            return {id_: one for id_, one in state.cells.items() if one != Progress()}
+        case "scopes":
+            return {key: account for key, account in state.scopes.items() if key[0] in ("model", "provider")}
+        case _:
+            return getattr(state, name)
 
 
 def _shortened(problems: list[str]) -> tuple[str, ...]:
@@ -180,10 +188,13 @@ class _Check:
         """What is kept beside the journal, and relied upon, must be what the journal folds to."""
         if self.running:
             return  # it goes on, and so does what is kept
-        found = scan(self.disk, self.folder / FILE)
-        if found.known is None:
+        path = self.folder / FILE
+        if folded.read(self.disk, path) is None:
             return
+        found = scan(self.disk, path)
         others = [name for name in _FOLDED if _kept(self.state, name) != _kept(found.state, name)]
+        if found.known is None:
+            others = ["what follows"]
         if others:
             self.differences.append(
                 f"{folded.FILE}: not what the journal folds to, in {', '.join(others)}\n"

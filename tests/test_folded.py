@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import orjson
 import pytest
 
 from runner import folded
-from runner.events import Closed, Event, Repaired
+from runner.events import Closed, Event, Repaired, Stopped
 from runner.folded import FILE
 from runner.journal import FILE as JOURNAL
 from runner.journal import SPARE_FILE, Journal, Scan, repair, scan
@@ -142,7 +143,7 @@ def _as_it_was(lines: bytes) -> bytes:
 
 
 def _of_another_version(lines: bytes) -> bytes:
-    return b"".join(seal({**said, "by": "0.2.9"}) for said in said_in(lines))
+    return sealed([{**said, "by": "0.2.9"} for said in said_in(lines)])
 
 
 def _with_a_line_missing_a_byte(lines: bytes) -> bytes:
@@ -155,8 +156,8 @@ def _of_another_journal(lines: bytes) -> bytes:
     for said in said_in(lines):
         if "mark" in said:
             said["mark"]["sha256"] = "0" * 64
-        changed.append(seal(said))
-    return b"".join(changed)
+        changed.append(said)
+    return sealed(changed)
 
 
 def said_in(lines: bytes) -> list[dict[str, Any]]:
@@ -243,6 +244,40 @@ def test_marks_of_what_the_power_took_back_are_cut_off() -> None:
     assert found.known is not None and told(found) == told(alone)
 
 
+@pytest.mark.parametrize("when", [0, 6])
+@pytest.mark.parametrize(
+    "take_away",
+    [
+        lambda disk: disk.remove(BESIDE),
+        lambda disk: disk.truncate(BESIDE, 0),
+        lambda disk: disk.truncate(BESIDE, disk.files[BESIDE].index(b"\n") + 1),
+    ],
+)
+def test_what_is_left_when_somebody_takes_it_away_from_who_writes_it_does_not_count(
+    take_away: Callable[[MemoryDisk], None], when: int
+) -> None:
+    """What is put down after that tells of what has changed since: before the first mark of a life, or behind it."""
+    disk = new_disk()
+    live(disk, [[opened()], *talk(3, 3), *([Stopped(f"c{cell}", "complete")] for cell in range(3))])
+    disk = disk.survivor()
+
+    life: list[list[Event]] = [[Closed(1, 0)], [opened(2)], *others(9)]
+
+    def groups() -> Iterator[Sequence[Event]]:
+        for number, group in enumerate(life):
+            if number == when:
+                take_away(disk)
+            yield group
+
+    live(disk, groups())
+    found, alone = both(disk)
+    assert found.known is None and told(found) == told(alone)
+    disk = disk.survivor()
+    live(disk, [[Closed(2, 0)], [opened(3)], *talk_on(3)])
+    found, alone = both(disk)
+    assert found.known is not None and told(found) == told(alone)
+
+
 # --- how it is written -----------------------------------------------------------------------------------------------
 
 
@@ -293,6 +328,21 @@ def test_a_disk_that_does_not_take_it_stops_nothing() -> None:
         assert found.known is not None and told(found) == told(alone)
 
 
+def test_what_room_a_full_disk_has_left_is_for_what_is_in_flight() -> None:
+    """The space set aside is for the journal alone."""
+    flying = [f"c{number}" for number in range(12)]
+    disk = new_disk()
+    disk.put(HOME / SPARE_FILE, bytes(6_000))
+
+    def groups() -> Iterator[Sequence[Event]]:
+        yield [opened(), *map(sent, flying)]
+        disk.room = 0
+        yield from ([reply(name)] for name in flying)
+
+    journal = live(disk, groups())
+    assert journal.failing is not None and not journal.lost
+
+
 def test_a_long_journal_without_marks_gets_them_in_small_parts() -> None:
     """No line brings more conversations than a moment allows; the mark is on the last; a life of one record does."""
     disk = new_disk()
@@ -320,11 +370,30 @@ def test_a_mark_that_brings_all_there_was_says_nothing_of_the_next(monkeypatch: 
 
 def test_long_conversations_are_brought_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes long is to write down where their turns stand."""
-    monkeypatch.setattr(folded, "_TURNS", 3)
+    monkeypatch.setattr(folded, "_NUMBERS", 9)
     monkeypatch.setattr(folded, "_CELLS", 100)
     disk = new_disk()
     live(disk, [[opened()], *talk(4, 4)])
     assert max(len(line["cells"]) for line in said_in(disk.files[BESIDE])) <= 2
+
+
+def test_the_next_mark_comes_also_where_long_conversations_change_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each brings the turns that are new, and not again and again all that there were."""
+    monkeypatch.setattr(folded, "_EVERY_BYTES", 10_000)
+    monkeypatch.setattr(folded, "_CELLS", 256)
+    monkeypatch.setattr(folded, "_NUMBERS", 300)
+    disk = new_disk()
+    turns = (
+        [event for cell in range(10) for event in (sent(f"c{cell}", n), reply(f"c{cell}", n))] for n in range(1, 81)
+    )
+    live(disk, [[opened()], *turns])
+    found, alone = both(disk)
+    assert found.known is not None and told(found) == told(alone)
+    ends = [0, *(mark["end"] for mark in marks(disk)), len(disk.files[PATH])]
+    assert max(end - before for before, end in pairwise(ends)) < 30_000
+    assert len(disk.files[BESIDE]) < 0.5 * len(disk.files[PATH])
 
 
 def test_marks_take_a_part_of_what_the_journal_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +405,23 @@ def test_marks_take_a_part_of_what_the_journal_takes(monkeypatch: pytest.MonkeyP
     assert len(disk.files[BESIDE]) < 0.3 * len(disk.files[PATH])
     known = scan(disk, PATH).known
     assert known is not None and known.end > 0.6 * len(disk.files[PATH])
+
+
+def test_it_is_begun_anew_when_it_has_become_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each life brings all conversations again that it takes up, and there may be very many of both."""
+    monkeypatch.setattr(folded, "_SHORT_BYTES", 10_000)
+    disk = new_disk()
+    live(disk, [[opened()], *talk(20, 2)])
+    lengths: list[int] = []
+    for life in range(2, 40):
+        disk = disk.survivor()
+        live(disk, [[opened(life)], [sent(f"d{life}"), reply(f"d{life}")], [Closed(life, 3)]])
+        lengths.append(len(disk.files[BESIDE]))
+        found, alone = both(disk)
+        assert told(found) == told(alone)
+        assert found.known is not None or lengths[-1] > 10_000
+    begun_anew = [after for before, after in pairwise(lengths) if after < before]
+    assert len(begun_anew) > 3 and max(lengths) < 25_000
 
 
 def test_a_small_run_has_no_such_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,22 +449,56 @@ def test_a_journal_that_was_repaired_has_none() -> None:
 # --- who checks it ---------------------------------------------------------------------------------------------------
 
 
-def test_verify_folds_the_journal_itself_and_tells_what_is_kept_otherwise() -> None:
+def _more_of_each(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        for one in line["cells"].values():
+            if "money" in one:
+                one["money"][0] += 1
+
+
+def _more_of_the_run(lines: list[dict[str, Any]]) -> None:
+    lines[-1]["mark"]["run"][0] += 1
+
+
+def _more_of_a_model(lines: list[dict[str, Any]]) -> None:
+    lines[-1]["mark"]["scopes"][0][2] += 1
+
+
+def _later(lines: list[dict[str, Any]]) -> None:
+    lines[-1]["mark"]["recent"] += 1
+
+
+def _none_in_flight(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        for one in line["cells"].values():
+            one.pop("open", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (_more_of_each, "cells"),
+        (_more_of_the_run, "run"),
+        (_more_of_a_model, "scopes"),
+        (_later, "recent"),
+        (_none_in_flight, "what follows"),
+    ],
+)
+def test_verify_folds_the_journal_itself_and_tells_what_is_kept_otherwise(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[list[dict[str, Any]]], None], where: str
+) -> None:
     """Whole and of this journal, but wrong: what only a fault of ours could write."""
+    monkeypatch.setattr(folded, "_EVERY_BYTES", 4_000)
     night = Night(TALK, {"models": {"m": TALKERS, "n": TALKERS}})
     assert night.live().exit == 0
     disk = night.left()
     assert verify(night.folder, disk).problems == ()
     path = night.folder / FILE
     lines = said_in(disk.files[path])
-    for line in lines:
-        for one in line["cells"].values():
-            if "money" in one:
-                one["money"][0] += 1
-    disk.put(path, b"".join(map(seal, lines)))
-    assert scan(disk, night.folder / JOURNAL).known is not None
+    change(lines)
+    disk.put(path, sealed(lines))
     problems = verify(night.folder, disk).problems
-    assert any(problem.startswith(f"{FILE}: not what the journal folds to, in cells") for problem in problems)
+    assert [f"{FILE}: not what the journal folds to, in {where}"] == [problem.split("\n")[0] for problem in problems]
 
 
 def test_what_is_kept_and_contradicts_what_follows_is_done_without() -> None:
@@ -390,9 +510,43 @@ def test_what_is_kept_and_contradicts_what_follows_is_done_without() -> None:
         for one in line["cells"].values():
             one.pop("open", None)
             one["tried"] = [7, 0, {}, None, None]
-    disk.put(BESIDE, b"".join(map(seal, lines)))
+    disk.put(BESIDE, sealed(lines))
     found, alone = both(disk)
     assert found.known is None and told(found) == told(alone)
+
+
+@pytest.mark.parametrize("instead", [None, -1, 2**70, "x", [], {}, [[0]]])
+def test_whatever_stands_in_it_keeps_nobody_from_the_journal(instead: object) -> None:
+    """Whole lines of this version that say what nobody has written: the journal is read in their place, to its end."""
+    disk = new_disk()
+    live(disk, LIVES)
+    lines = said_in(disk.files[BESIDE])
+    for changed in with_each_changed(lines, instead):
+        disk.put(BESIDE, sealed(changed))
+        found = scan(disk, PATH)
+        assert found.end == len(disk.files[PATH]) and not found.damaged
+
+
+def with_each_changed(said: Any, instead: object) -> Iterator[Any]:
+    """The same with one thing in it left out, wherever it stands, or with another in its place."""
+    for key in list(said) if isinstance(said, dict) else range(len(said)) if isinstance(said, list) else ():
+        without = said.copy()
+        del without[key]
+        yield without
+        for changed in (instead, *with_each_changed(said[key], instead)):
+            other = said.copy()
+            other[key] = changed
+            yield other
+
+
+def sealed(lines: list[Any]) -> bytes:
+    """As a file, in which marks tell the truth of where they stand."""
+    found = b""
+    for line in lines:
+        if isinstance(line, dict) and isinstance(line.get("mark"), dict) and "stands" in line["mark"]:
+            line = {**line, "mark": {**line["mark"], "stands": len(found)}}
+        found += seal(line) if isinstance(line, dict) and line else b"3\n"
+    return found
 
 
 def test_nothing_of_a_state_is_forgotten() -> None:

@@ -57,6 +57,22 @@ def test_the_places_of_turns_are_kept_as_in_any_mapping(steps: list[tuple[bool, 
         assert places.in_order() == sorted(plain.items())
 
 
+@given(st.lists(st.tuples(st.sampled_from(["put", "drop", "tell"]), st.integers(1, 12), st.integers(0, 2**62))))
+def test_whoever_takes_in_the_news_of_places_has_the_same(steps: list[tuple[str, int, int]]) -> None:
+    """However they changed since the last time; and what was told is no news."""
+    places, others = Places(), Places()
+    for step, turn, offset in steps:
+        match step:
+            case "put":
+                places.put(turn, Place(offset, 1))
+            case "drop":
+                places.drop(turn)
+            case _:
+                others.take(*places.news())
+                assert others == places and others.in_order() == places.in_order()
+                assert places.news() == others.news() == (3 * len(places), [])
+
+
 def test_what_is_kept_of_a_turn_is_a_few_bytes() -> None:
     """A thousand turns take less than sixty bytes each: a run has millions of them."""
     progress = Progress()
