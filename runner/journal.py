@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC
@@ -38,6 +38,9 @@ SPARE_FILE: Final = "spare"
 _SPARE_BYTES: Final = 4 * 1024 * 1024
 _LOOKED_AT_SECONDS: Final = 0.1
 """Whoever only looks whether a lock is held, holds it for a moment: that is not the one to give way to."""
+_NEAR_BYTES: Final = 4 * 1024
+"""What lies between two records is read with them where it is no more: to ask for each takes longer."""
+_PIECE_BYTES: Final = 256 * 1024
 _READ_SECONDS: Final = 10.0
 """For so long somebody without a name may hold it, who only reads what stands there."""
 
@@ -74,15 +77,21 @@ class Record(NamedTuple):
 def decode(line: bytes, offset: int) -> Record | None:
     """The record of a line without its end, None when the line is not whole; TooNew when it is, but unknown."""
     try:
-        data = unseal(line)
-        if data is None:
+        said = _said(line)
+        if said is None:
             return None
-        if data["v"] > VERSION or data["kind"] not in KINDS:
-            raise _later(data)
-        event = from_data(data["kind"], data)
-        return Record(data["seq"], data["at"], data.get("synced"), event, Place(offset, len(line) + 1))
+        event = from_data(said["kind"], said)
+        return Record(said["seq"], said["at"], said.get("synced"), event, Place(offset, len(line) + 1))
     except _NOT_UNDERSTOOD:
         raise _unknown(offset) from None
+
+
+def _said(line: bytes) -> dict[str, Any] | None:
+    """What a line without its end says, None when it is not whole; TooNew when no event of this version is that."""
+    said = unseal(line)
+    if said is not None and (said["v"] > VERSION or said["kind"] not in KINDS):
+        raise _later(said)
+    return said
 
 
 def _later(said: Mapping[str, Any]) -> TooNew:
@@ -403,14 +412,35 @@ def read_record(disk: Disk, folder: Path, place: Place) -> Record:
     return record
 
 
-def read_records(disk: Disk, folder: Path, places: Sequence[Place]) -> dict[Place, Record]:
-    """The records at these places, read in one go; Damaged when one is not whole any more."""
-    found: dict[Place, Record] = {}
-    for place, line in zip(places, disk.read_each(folder / FILE, places) if places else (), strict=True):
-        record = decode(line[:-1], place.offset)
-        if record is None:
-            raise Damaged(folder / FILE, place.offset, 0)
-        found[place] = record
+def read_said(disk: Disk, folder: Path, places: Iterable[Place]) -> dict[int, Mapping[str, Any]]:
+    """What the records at these places say, as it is written, by their offsets; Damaged when one is not whole any more.
+
+    They are read in the order of the file, and those that stand near each other together.
+    """
+    stretches: list[tuple[int, int]] = []
+    within: list[list[Place]] = []
+    begin = end = -_NEAR_BYTES - 1
+    for place in sorted(set(places)):
+        offset, size = place
+        if offset > end + _NEAR_BYTES or offset + size > begin + _PIECE_BYTES:
+            begin = offset
+            stretches.append((begin, size))
+            within.append([])
+        end = offset + size
+        stretches[-1] = (begin, end - begin)
+        within[-1].append(place)
+    found: dict[int, Mapping[str, Any]] = {}
+    pieces_read = disk.read_each(folder / FILE, stretches) if stretches else []
+    for (begin, _), piece, there in zip(stretches, pieces_read, within, strict=True):
+        for offset, size in there:
+            start = offset - begin
+            try:
+                said = _said(piece[start : start + size - 1])
+            except _NOT_UNDERSTOOD:
+                raise _unknown(offset) from None
+            if said is None:
+                raise Damaged(folder / FILE, offset, 0)
+            found[offset] = said
     return found
 
 

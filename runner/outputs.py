@@ -8,7 +8,7 @@ Every view is a function of it, so two processes that read the same journal writ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,7 @@ from runner.events import Closed
 from runner.forecast import AT_MOST, expecting, loads
 from runner.foreign import one_line
 from runner.job import Job, JobError
-from runner.journal import FILE, Journal, Record, Scan, read_record, read_records, scan
+from runner.journal import FILE, Journal, Record, Scan, read_record, read_said, scan
 from runner.ledger import BUDGETS, Scope
 from runner.limits import RUN_BUDGET, Lane
 from runner.money import Nanos, Price, dollars
@@ -47,6 +47,8 @@ UNWRITTEN: Final = "views"
 STATUS_SECONDS: Final = 2.0
 VIEW_SECONDS: Final = 60.0
 _MOST_WHYS: Final = 20
+_TOGETHER_BYTES: Final = 512 * 1024
+"""Records of so many bytes are read together."""
 VIEW_SHARE: Final = 20.0
 """The views of a large run are written so seldom that they take no more than one part in this of the time."""
 
@@ -202,8 +204,39 @@ class Reading:
 
     def transcript(self, cell: Cell) -> Transcript:
         """One conversation with all its texts and figures."""
+        return next(self.transcripts([cell]))
+
+    def transcripts(self, cells: Sequence[Cell]) -> Iterator[Transcript]:
+        """The same of several, made one by one; of those that follow each other the records are read together."""
+        if self.journal is not None:
+            scribe = Scribe(self.state, self.journal.read)
+            yield from (self._transcript(cell, scribe) for cell in cells)
+            return
+        group: list[Cell] = []
+        places: list[Place] = []
+        size = 0
+        for cell in cells:
+            if size > _TOGETHER_BYTES:
+                yield from self._read_together(group, places)
+                group, places, size = [], [], 0
+            own = self._places(cell)
+            group.append(cell)
+            places += own
+            size += sum(place.size for place in own)
+        yield from self._read_together(group, places)
+
+    def _places(self, cell: Cell) -> list[Place]:
+        """Where the lines of a conversation stand, and their calls."""
         progress = self.state.of(cell.id)
-        scribe = Scribe(self.state, self._reader(progress))
+        return [place for _, place in (*progress.replies.in_order(), *progress.sents.in_order())]
+
+    def _read_together(self, cells: Iterable[Cell], places: Iterable[Place]) -> Iterator[Transcript]:
+        scribe = Scribe(self.state, self._record, read_said(self.disk, self.folder, places))
+        for cell in cells:
+            yield self._transcript(cell, scribe)
+
+    def _transcript(self, cell: Cell, scribe: Scribe) -> Transcript:
+        progress = self.state.of(cell.id)
         talk = scribe.talk(self.plan.conversation(cell))
         conversation = talk.conversation
         status, reason = self.status(cell)
@@ -254,14 +287,6 @@ class Reading:
 
     def _record(self, place: Place) -> Record:
         return read_record(self.disk, self.folder, place) if self.journal is None else self.journal.read(place)
-
-    def _reader(self, progress: Progress) -> Callable[[Place], Record]:
-        """What reads the records of a conversation: its lines and their calls are read together."""
-        if self.journal is not None:
-            return self.journal.read
-        places = [place for _, place in (*progress.replies.in_order(), *progress.sents.in_order())]
-        known = read_records(self.disk, self.folder, places)
-        return lambda place: known[place] if place in known else self._record(place)
 
     # -- views -------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ it takes the same records in and sees the same thing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -71,6 +71,19 @@ class Talk:
             self.started = at
         self.said[event.turn] = Said(event, at)
         self._follow()
+
+    def take_all(self, lines: Iterable[tuple[Replied | Heard, float]]) -> None:
+        """Lines were said one after another.
+
+        What stands behind one that was lost answers something else: it is asked for again.
+        """
+        for event, at in lines:
+            if self.started is None and event.turn > self._carried:
+                self.started = at
+            self.said[event.turn] = Said(event, at)
+        self._follow()
+        for turn in [turn for turn in self.said if turn > len(self.history)]:
+            del self.said[turn]
 
     def answered(self, aside: Aside, turn: int, text: str) -> None:
         """Somebody who listens has answered."""
@@ -205,8 +218,5 @@ def talk_of(conversation: Conversation, state: State, read: Read) -> Talk:
     for aside in (() if conversation.moderator is None else (conversation.moderator,)) + conversation.voters:
         for turn, place in sorted(state.of(aside.id).replies.items()):
             talk.answered(aside, turn, read(place)[0].text)
-    for turn, place in progress.replies.in_order():
-        if turn > len(talk.history) + 1:
-            break  # what stands behind a turn that was lost answers something else: it is asked for again
-        talk.take(*read(place))
+    talk.take_all(read(place) for _, place in progress.replies.in_order())
     return talk

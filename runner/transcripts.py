@@ -7,16 +7,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
 from runner.call import Message, Usage
-from runner.conversation import DURING, Aside, Conversation, Line, Note, Turn, view
-from runner.events import Failed, Heard, Noted, Replied, Sent, Stopped, usage_of
+from runner.conversation import DURING, Aside, Conversation, Line, Note, Participant, Turn, view
+from runner.events import Failed, Heard, Noted, Replied, Sent, Stopped, from_data, usage_of
 from runner.journal import Record, said_in
 from runner.observers import understood
 from runner.state import Place, Progress, State
 from runner.talk import Talk, talk_of
+
+
+class _Call(NamedTuple):
+    """What of the call is shown that a reply answers."""
+
+    request: str | None = None
+    left_out: int = 0
+
+
+_NO_CALL: Final = _Call()
+_UNUSED: Final = Usage()
+_UNWEIGHED: Final[Mapping[str, float]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,8 @@ class Scribe:
     state: State
     record: Callable[[Place], Record]
     """What stands at a place of the journal."""
+    at_hand: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """What was read there already, as it is written, by its offset."""
 
     def talk(self, conversation: Conversation) -> Talk:
         """A conversation as far as it has come."""
@@ -105,7 +119,7 @@ class Scribe:
         """What somebody who listens has said, or how the last attempt to hear him failed, with its figures."""
         progress = self.state.of(aside.id)
         failed = None if turn in progress.replies or progress.tried.last is None else self._failed(progress.tried.last)
-        sent = self._sent(progress.sents.get(turn, None if turn in progress.replies else progress.tried.sent))
+        asked = self._call(progress.sents.get(turn, None if turn in progress.replies else progress.tried.sent))
         return Note(
             kind=aside.kind,
             heading=aside.heading,
@@ -115,12 +129,12 @@ class Scribe:
             model=aside.by.model,
             status="complete",
             text=None if reply is None else reply.text,
-            usage=Usage() if reply is None else _believed(usage_of(reply.usage)),
+            usage=_UNUSED if reply is None else _usage(reply.usage),
             cost=None if reply is None else progress.corrected.get((turn, reply.attempt), reply.cost),
             cost_source=None if reply is None else reply.cost_source,
             seconds=None if reply is None else reply.seconds,
             attempts=reply.attempt if reply is not None else 0 if turn in progress.replies else progress.tried.attempts,
-            request=None if sent is None else sent.request,
+            request=asked.request,
             error=None if failed is None else {"kind": failed.failure, "message": failed.detail},
         )
 
@@ -130,12 +144,37 @@ class Scribe:
         """Every planned line of a conversation, as far as anything is known of it."""
         progress, asked = self.state.of(talk.conversation.id), self._asked(talk)
         titles: Mapping[str, str] = next((note.data for note in notes if note.kind == "titles" and note.data), {})
-        return tuple(
-            self._turn(talk, line, progress, _planned(talk, line, titles, tuple(asked.get(line.number, ()))))
-            for line in talk.conversation.lines
-        )
+        said, spoken = talk.said, len(talk.history)
+        sents, corrected = dict(progress.sents.in_order()), progress.corrected
+        sides = {one.role: one for one in talk.conversation.participants}
+        carried = 0 if talk.conversation.origin is None else talk.conversation.origin.through
+        turns: list[Turn] = []
+        for line in talk.conversation.lines:
+            number, speaker = line.number, sides[line.role]
+            answer = said.get(number) if number <= spoken else None
+            title = titles.get(str(number)) if titles else None
+            by = tuple(asked.get(number, ()))
+            if answer is None or isinstance(answer.event, Heard):
+                turns.append(self._turn(talk, line, progress, _planned(talk, line, speaker, title, by)))
+                continue
+            reply, call = answer.event, self._call(sents.get(number))
+            cost, source = reply.cost, reply.cost_source
+            if corrected and (settled := corrected.get((number, reply.attempt))) is not None:
+                cost, source = settled, "reported"
+            alias, provider, model = _carrier(speaker)
+            # In the order of its fields. There are so many turns that naming them would take a tenth of a report.
+            turns.append(Turn(
+                number, line.round, line.role, speaker.label, line.label, line.given is not None,
+                reply.text, reply.finish, reply.reasoning, reply.stop,
+                alias, provider, model, reply.model, reply.upstream,
+                _usage(reply.usage), cost, reply.computed, source, reply.first_byte, reply.seconds,
+                reply.attempt, reply.generation, call.request, None,
+                title, _weighed(talk, number), number <= carried, call.left_out, None, None, by,
+            ))  # fmt: skip
+        return tuple(turns)
 
     def _turn(self, talk: Talk, line: Line, progress: Progress, planned: dict[str, Any]) -> Turn:
+        """A line that no model said here."""
         if line.number > len(talk.history):
             upcoming = line.number == len(talk.history) + 1 and talk.conversation.participant(line.role).live
             tried = self._tried(progress) if upcoming and line.given is None else {}
@@ -144,56 +183,34 @@ class Scribe:
         if said is None:
             return Turn(**planned, text=line.given, outcome="ok")
         reply = said.event
-        if isinstance(reply, Heard):
-            known = {
-                "given": False,
-                "label": reply.label or planned["label"],
-                "title": reply.title or planned["title"],
-            }
-            return Turn(
-                **(planned | known),
-                text=reply.text,
-                outcome=reply.finish,
-                reasoning=reply.reasoning,
-                heard=reply.source,
-                usage=_believed(usage_of(reply.usage)),
-                cost=reply.cost,
-                computed=reply.computed,
-                cost_source=None if reply.cost is None else "reported",
-                seconds=reply.seconds,
-                first_byte=reply.first_byte,
-                pace=reply.pace,
-                upstream=reply.upstream,
-                stop=reply.stop,
-                attempts=reply.attempts or 0,
-            )
-        sent = self._sent(progress.sents.get(line.number))
-        corrected = progress.corrected.get((line.number, reply.attempt))
+        assert isinstance(reply, Heard)
+        known = {
+            "given": False,
+            "label": reply.label or planned["label"],
+            "title": reply.title or planned["title"],
+        }
         return Turn(
-            **planned,
+            **(planned | known),
             text=reply.text,
             outcome=reply.finish,
             reasoning=reply.reasoning,
-            stop=reply.stop,
-            served=reply.model,
-            upstream=reply.upstream,
-            usage=_believed(usage_of(reply.usage)),
-            cost=reply.cost if corrected is None else corrected,
+            heard=reply.source,
+            usage=_usage(reply.usage),
+            cost=reply.cost,
             computed=reply.computed,
-            cost_source=reply.cost_source if corrected is None else "reported",
-            first_byte=reply.first_byte,
+            cost_source=None if reply.cost is None else "reported",
             seconds=reply.seconds,
-            attempts=reply.attempt,
-            generation=reply.generation,
-            request=None if sent is None else sent.request,
-            left_out=0 if sent is None else sent.left_out,
+            first_byte=reply.first_byte,
+            pace=reply.pace,
+            upstream=reply.upstream,
+            stop=reply.stop,
+            attempts=reply.attempts or 0,
         )
 
     def _tried(self, progress: Progress) -> dict[str, Any]:
         """Of the first turn that has no reply: what was tried, and how the last attempt failed."""
         tried = progress.tried
         failed = None if tried.last is None else self._failed(tried.last)
-        sent = self._sent(tried.sent)
         if failed is None and progress.told and progress.status == "failed":
             stopped = None if progress.failing is None else self._stopped(progress.failing)
             return {
@@ -204,14 +221,19 @@ class Scribe:
         return {
             "outcome": "open" if failed is None else "failed",
             "attempts": tried.attempts,
-            "request": None if sent is None else sent.request,
+            "request": self._call(tried.sent).request,
             "error": None if failed is None else {"kind": failed.failure, "message": failed.detail},
         }
 
     # -- records -----------------------------------------------------------------------------------------------------
 
     def _said(self, place: Place) -> tuple[Replied | Heard, float]:
-        return said_in(self.record(place))
+        said = self.at_hand.get(place.offset)
+        if said is None:
+            return said_in(self.record(place))
+        event = from_data(said["kind"], said)
+        assert isinstance(event, Replied | Heard)
+        return event, said["at"]
 
     def _replied(self, place: Place) -> Replied:
         event = self.record(place).event
@@ -228,23 +250,26 @@ class Scribe:
         assert isinstance(event, Stopped)
         return event
 
-    def _sent(self, place: Place | None) -> Sent | None:
+    def _call(self, place: Place | None) -> _Call:
         if place is None:
-            return None
+            return _NO_CALL
+        said = self.at_hand.get(place.offset)
+        if said is not None:
+            return _Call(said["request"], said.get("left_out", 0))
         event = self.record(place).event
         assert isinstance(event, Sent)
-        return event
+        return _Call(event.request, event.left_out)
 
 
-def _planned(talk: Talk, line: Line, titles: Mapping[str, str], asked: tuple[Note, ...]) -> dict[str, Any]:
+def _planned(
+    talk: Talk, line: Line, speaker: Participant, title: str | None, asked: tuple[Note, ...]
+) -> dict[str, Any]:
     """What a turn is before anything is said: who is to speak, and what was made of it by those who listen.
 
-    As the fields of a turn, of which there are many: it is made once, when all of it is known.
+    As the fields of a turn: it is made once, when all of it is known.
     """
     conversation = talk.conversation
-    speaker = conversation.participant(line.role)
-    weighed = talk.weighed.get(line.number)
-    share = talk.share(line.number)
+    alias, provider, model = _carrier(speaker)
     return {
         "number": line.number,
         "round": line.round,
@@ -252,18 +277,32 @@ def _planned(talk: Talk, line: Line, titles: Mapping[str, str], asked: tuple[Not
         "speaker": speaker.label,
         "label": line.label,
         "given": line.given is not None,
-        "alias": speaker.alias if speaker.live else None,
-        "provider": speaker.provider if speaker.live else None,
-        "model": speaker.model if speaker.live else None,
-        "title": titles.get(str(line.number)),
-        "weighed": {**(weighed.figures if weighed is not None else {}), **({} if share is None else {"vote": share})},
+        "alias": alias,
+        "provider": provider,
+        "model": model,
+        "title": title,
+        "weighed": _weighed(talk, line.number),
         "carried": conversation.origin is not None and line.number <= conversation.origin.through,
         "asked": asked,
     }
 
 
-def _believed(usage: Usage) -> Usage:
+def _carrier(speaker: Participant) -> tuple[str | None, str | None, str | None]:
+    """The alias, the provider and the model of who is live."""
+    return (speaker.alias, speaker.provider, speaker.model) if speaker.live else (None, None, None)
+
+
+def _weighed(talk: Talk, number: int) -> Mapping[str, float]:
+    """What the rules made of a line, and the part of the votes after it."""
+    weighed, share = talk.weighed.get(number), talk.share(number)
+    if weighed is None and share is None:
+        return _UNWEIGHED
+    return {**({} if weighed is None else weighed.figures), **({} if share is None else {"vote": share})}
+
+
+def _usage(said: Mapping[str, Any]) -> Usage:
     """Usage to show: absurd counts are no figures, and a zero beside a text is one of them."""
+    usage = usage_of(said)
     return usage if usage.trusted else Usage(trusted=False, raw=usage.raw)
 
 

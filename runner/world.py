@@ -419,7 +419,7 @@ class RealDisk:
                 await _aside(_add, temporary, piece)
             await _aside(_name, temporary, path, durable)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            _unlink(temporary)
             raise
 
     async def replace_each(self, files: Sequence[tuple[Path, bytes]]) -> Mapping[Path, OSError]:
@@ -428,8 +428,9 @@ class RealDisk:
         await _aside(_replace_each, files, self._beside, troubles)
         return troubles
 
-    def _beside(self, path: Path) -> Path:
-        return path.with_name(f".{path.name[:80]}.{os.getpid()}-{next(self._temporary)}.tmp")
+    def _beside(self, path: Path) -> str:
+        folder, name = os.path.split(path)
+        return os.path.join(folder, f".{name[:80]}.{os.getpid()}-{next(self._temporary)}.tmp")
 
 
 async def _aside(work: Callable[[Unpack[_Args]], None], *args: *_Args) -> None:
@@ -443,7 +444,7 @@ async def _aside(work: Callable[[Unpack[_Args]], None], *args: *_Args) -> None:
 
 
 @contextmanager
-def _descriptor(path: Path, flags: int) -> Iterator[int]:
+def _descriptor(path: Path | str, flags: int) -> Iterator[int]:
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         yield descriptor
@@ -528,7 +529,12 @@ def _rewrite(path: Path, start: int, end: int) -> None:
         _sync(descriptor)
 
 
-def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _replace(path: Path, temporary: str, data: bytes, durable: bool) -> None:
     if durable:
         _make_dirs(path.parent)
     _put(temporary, data)
@@ -536,7 +542,7 @@ def _replace(path: Path, temporary: Path, data: bytes, durable: bool) -> None:
 
 
 def _replace_each(
-    files: Iterable[tuple[Path, bytes]], beside: Callable[[Path], Path], troubles: dict[Path, OSError]
+    files: Iterable[tuple[Path, bytes]], beside: Callable[[Path], str], troubles: dict[Path, OSError]
 ) -> None:
     for path, data in files:
         # To put a file in the place of another makes some file systems write it out at once, and wait for that.
@@ -544,11 +550,12 @@ def _replace_each(
             continue
         temporary = beside(path)
         try:
-            _replace(path, temporary, data, durable=False)
+            _put(temporary, data)
+            os.replace(temporary, path)
         except OSError as error:
             troubles[path] = error
             with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                _unlink(temporary)
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -567,25 +574,25 @@ def _holds(path: Path, data: bytes) -> bool:
         os.close(descriptor)
 
 
-def _put(path: Path, data: bytes) -> None:
+def _put(path: str, data: bytes) -> None:
     new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
         _write(path, new, data)
     except FileNotFoundError:
-        _make_dirs(path.parent)
+        _make_dirs(Path(path).parent)
         _write(path, new, data)
 
 
-def _add(path: Path, data: bytes) -> None:
+def _add(path: str, data: bytes) -> None:
     _write(path, os.O_WRONLY | os.O_APPEND, data)
 
 
-def _write(path: Path, flags: int, data: bytes) -> None:
+def _write(path: str, flags: int, data: bytes) -> None:
     with _descriptor(path, flags) as descriptor:
         _write_all(descriptor, data)
 
 
-def _name(temporary: Path, path: Path, durable: bool) -> None:
+def _name(temporary: str, path: Path, durable: bool) -> None:
     if durable:
         with _descriptor(temporary, os.O_WRONLY) as descriptor:
             os.fsync(descriptor)

@@ -16,10 +16,24 @@ import anyio
 import orjson
 import pytest
 
-from runner.events import Closed, Event, Opened, Repaired, Replied, Sent, Stopped
-from runner.journal import FILE, LOCK_FILE, SPARE_FILE, Journal, Repair, decode, encode, read_record, repair, scan
+from runner import journal
+from runner.events import Closed, Event, Opened, Repaired, Replied, Sent, Stopped, from_data
+from runner.journal import (
+    FILE,
+    LOCK_FILE,
+    SPARE_FILE,
+    Journal,
+    Record,
+    Repair,
+    decode,
+    encode,
+    read_record,
+    read_said,
+    repair,
+    scan,
+)
 from runner.lines import Damaged, StorageError, TooNew, split
-from runner.state import HistoryError
+from runner.state import HistoryError, Place
 from runner.world import LockHeld
 from tests.memory import Fault, MemoryDisk, MemoryLock, Operation, at, no_fault
 from tests.virtual import FixedClock, Kill, VirtualClock, run_virtual
@@ -275,6 +289,46 @@ def test_a_place_is_known_before_its_record_is_on_disk(small: bytes) -> None:
             assert read_record(disk, HOME, place).seq == len(EVENTS) + 3
 
     run_virtual(main)
+
+
+@pytest.mark.parametrize("near", [0, 4096])
+@pytest.mark.parametrize("piece", [1, 400, 1 << 20])
+def test_records_are_read_together_as_each_of_them_alone(
+    small: bytes, near: int, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever order and however often they are asked for, and however much of the file is read at once."""
+    monkeypatch.setattr(journal, "_NEAR_BYTES", near)
+    monkeypatch.setattr(journal, "_PIECE_BYTES", piece)
+    disk = disk_of(small)
+    every = [record.place for record in _records(small)]
+    for places in (every, every[::-1], every[::2], [*every[3:5], every[0], every[0]], []):
+        since = len(disk.operations)
+        found = read_said(disk, HOME, places)
+        if piece > len(small) and near:
+            assert len(disk.operations) - since == bool(places)
+        assert {offset: from_data(said["kind"], said) for offset, said in found.items()} == {
+            place.offset: read_record(disk, HOME, place).event for place in places
+        }
+
+
+@pytest.mark.parametrize("line", [b'{"v":1}', b'{"v":2,"seq":1,"kind":"sent"}', b'{"v":1,"seq":1,"kind":"told"}'])
+def test_what_is_read_together_is_checked_like_anything_else(small: bytes, line: bytes) -> None:
+    """One line that is not whole any more, or that is none of ours, and nothing is given."""
+    places = [record.place for record in _records(small)]
+    offset, size = places[3]
+    with pytest.raises(Damaged, match=f"damaged at byte {offset:,}"):
+        read_said(disk_of(small[: offset + 9] + b"?" + small[offset + 10 :]), HOME, places)
+    with pytest.raises(Damaged):
+        read_said(disk_of(small[: offset + 9]), HOME, places)
+    sealed = line[:-1] + b',"crc":"%08x"}\n' % crc32(line[:-1])
+    disk = disk_of(small[:offset] + sealed + small[offset + size :])
+    with pytest.raises(TooNew):
+        read_said(disk, HOME, [*places[:3], Place(offset, len(sealed))])
+
+
+def _records(content: bytes) -> list[Record]:
+    found = [decode(line, offset) for offset, line, _ in split(disk_of(content), PATH)]
+    return [record for record in found if record is not None]
 
 
 @pytest.mark.fault(11)

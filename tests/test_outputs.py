@@ -10,6 +10,7 @@ import anyio
 import orjson
 import pytest
 
+from runner import outputs
 from runner.events import Replied, Sent
 from runner.journal import FILE
 from runner.money import dollars
@@ -69,6 +70,24 @@ def test_views_that_were_edited_or_deleted_come_back(ended: Night) -> None:
     files[ended.folder / "conversations/memory/ada~bo.md"] = b""
     del files[ended.folder / LINES]
     assert views_of(written_anew(files, ended.folder)) == views_of(ended.disk.files)
+
+
+@pytest.mark.parametrize(("size", "pieces"), [(0, 3), (3_000, 2), (1 << 20, 1)])
+def test_conversations_read_together_are_what_each_of_them_is(
+    ended: Night, size: int, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are at a time, and however few stretches of the journal were read for them."""
+    monkeypatch.setattr(outputs, "_TOGETHER_BYTES", size)
+    reading = read(ended.folder, ended.left())
+    cells = reading.plan.cells
+    each = [reading.transcript(cell) for cell in cells]
+    for some in (cells, cells[::-1], cells[1:2], ()):
+        assert list(reading.transcripts(some)) == [each[cells.index(cell)] for cell in some]
+    disk = ended.left()
+    since, reading = len(disk.operations), read(ended.folder, disk)
+    list(reading.transcripts(cells))
+    reads = sum(one.name == "read" and one.path.name == FILE for one in disk.operations[since:])
+    assert reads == 1 + pieces  # one is the scan
 
 
 def test_what_belongs_to_no_conversation_goes(ended: Night) -> None:

@@ -11,8 +11,8 @@ from runner.conversation import Note, Transcript, Turn
 from runner.money import NANOS_PER_DOLLAR, Nanos
 
 UNKNOWN: Final = "–"
-_SHOWN: Final = NANOS_PER_DOLLAR // 10_000
-"""What the last of the four decimals is worth that are always shown."""
+_SHOWN: Final = 4
+"""So many decimals are always shown."""
 
 Number = TypeVar("Number", int, float)
 
@@ -20,16 +20,16 @@ Number = TypeVar("Number", int, float)
 def usd(nanos: Nanos) -> str:
     """The exact amount with at least four decimals, so that sums of what is shown agree: `$0.0036`."""
     whole, part = divmod(abs(nanos), NANOS_PER_DOLLAR)
-    more = f"{part % _SHOWN:05d}".rstrip("0")
-    return f"{'-' if nanos < 0 else ''}${whole}.{part // _SHOWN:04d}{more}"
+    decimals = f"{part:09d}"
+    return f"{'-' if nanos < 0 else ''}${whole}.{decimals[:_SHOWN]}{decimals[_SHOWN:].rstrip('0')}"
 
 
 def total(figures: Sequence[Number | None]) -> tuple[Number | None, str]:
     """The sum of what is known, None when nothing is, and its coverage where it is not whole: ` (3 of 4)`."""
+    if None not in figures:
+        return (sum(figures), "") if figures else (None, "")  # type: ignore[arg-type]
     known = [figure for figure in figures if figure is not None]
-    if not known:
-        return None, ""
-    return sum(known), "" if len(known) == len(figures) else f" ({len(known)} of {len(figures)})"
+    return (sum(known), f" ({len(known)} of {len(figures)})") if known else (None, "")
 
 
 def generated(turns: Iterable[Turn]) -> list[Turn]:
@@ -86,7 +86,7 @@ def assumed(calls: int, amount: Nanos, nameless: Nanos) -> str:
 
 def duration(seconds: float) -> str:
     """`3.2 s` below a minute, `4 min 05 s` below an hour, `2 h 03 min` above."""
-    if round(seconds, 1) < 60:
+    if seconds < 59.9 or round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:

@@ -37,6 +37,10 @@ from runner.foreign import escape, obeyed, one_line, storable, visible
 
 def quoted(text: str) -> str:
     """The text as a block quote in which nothing can act; `unquoted` gives it back exactly."""
+    if _is_harmless(text):
+        # All that can be left in it are rules, which show at the ends of their lines.
+        shown = [(_unruled(line) or line) if line.endswith(_RULE_ENDS) else line for line in text.split("\n")]
+        return "\n".join([f"> {line}" if line else ">" for line in shown])
     lines = visible(text).split("\n")
     if "`" in text:
         code = _code(lines, _fences(lines))
@@ -216,6 +220,24 @@ _ACTS: Final = re.compile(
 _AT: Final = "@"
 _MAY_ACT: Final = re.compile(r"[`#~\[\]@<&]")
 """One of these is in all that `_ACTS` finds, but for addresses: to look for them alone takes a fraction of its time."""
+_HARMLESS: Final = b"\t\n" + bytes(sign for sign in range(0x20, 0x7F) if not _MAY_ACT.match(chr(sign)))
+_RULE_ENDS: Final = tuple("-_*= \t")
+
+
+def _is_harmless(text: str) -> bool:
+    """True where nothing of it would be spelled out and `_ACTS` surely finds nothing.
+
+    All that was said is asked for that, and of most texts it can be told at once: what is looked at one by one are only
+    the signs that are not ASCII.
+    """
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError:
+        return False
+    rest = raw.translate(None, _HARMLESS).decode()
+    if rest and (_MAY_ACT.search(rest) or visible(rest) != rest):
+        return False
+    return not (b"u{" in raw or b"://" in raw or b"www" in raw.lower())
 
 
 def _may_act(text: str) -> bool:
@@ -225,10 +247,15 @@ def _may_act(text: str) -> bool:
 
 def _escaped(line: str) -> str:
     """One line of text with a backslash before all that could act."""
-    if (rule := _rule(line)) is not None:
-        before, backslashes, run = rule
-        return f"{before}{backslashes * 2}\\{run}"
-    return _ACTS.sub(_escape, line) if _may_act(line) else line
+    return _unruled(line) or (_ACTS.sub(_escape, line) if _may_act(line) else line)
+
+
+def _unruled(line: str) -> str | None:
+    """One line with a backslash before what could be a rule; None where nothing could."""
+    if (rule := _rule(line)) is None:
+        return None
+    before, backslashes, run = rule
+    return f"{before}{backslashes * 2}\\{run}"
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -47,6 +47,7 @@ _CALLOUT: Final = "> [!"
 _COMMA: Final = ", "
 _DOT: Final = "·"
 """What parts the figures of a line; in names that stand there it is spelled out."""
+_APART: Final = f" {_DOT} "
 
 
 def render(t: Transcript, links: Links) -> str:
@@ -154,19 +155,17 @@ def _systems(participants: Iterable[Participant]) -> Iterator[tuple[str, str]]:
 # --- turns -----------------------------------------------------------------------------------------------------------
 
 
-def _turn(turn: Turn) -> Iterator[str]:
-    yield _heading(turn)
+def _turn(turn: Turn) -> list[str]:
+    blocks = [_heading(turn)]
     if figures := _figures(turn):
-        yield f"*{f' {_DOT} '.join(figures)}*"
+        blocks.append(f"*{_APART.join(figures)}*")
     for note in turn.asked:
         # A line of figures begins with no parenthesis: those of names have a backslash.
-        yield f"*({f' {_DOT} '.join(_asked(note))})*"
-    if turn.text is not None:
-        yield quoted(turn.text)
-    else:
-        yield _callout("WARNING", _what_happened(turn))
-    for remark in _remarks(turn):
-        yield _callout("NOTE", [remark])
+        blocks.append(f"*({_APART.join(_asked(note))})*")
+    blocks.append(_callout("WARNING", _what_happened(turn)) if turn.text is None else quoted(turn.text))
+    if turn.outcome != "ok" or turn.usage.cost is not None:
+        blocks += (_callout("NOTE", [remark]) for remark in _remarks(turn))
+    return blocks
 
 
 _PLAIN_ROLE: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -186,7 +185,8 @@ def _heading(turn: Turn) -> str:
 
 
 def _figures(turn: Turn) -> list[str]:
-    pace = None if turn.tokens_per_second is None else f"{turn.tokens_per_second:.1f} tok/s"
+    tokens_per_second = turn.tokens_per_second
+    pace = None if tokens_per_second is None else f"{tokens_per_second:.1f} tok/s"
     carried = ["carried over"] if turn.carried else []
     # A vote is held, and a rule judges, whoever has said the line.
     weighed = [f"weighed {', '.join(_weighed(*figure) for figure in turn.weighed.items())}"] if turn.weighed else []
@@ -198,12 +198,10 @@ def _figures(turn: Turn) -> list[str]:
         return ["given line", *carried, *weighed]
     served = None if turn.served in (None, turn.model) else f"served {brief(turn.served or '', apart=_DOT)}"
     upstream = None if turn.upstream is None else f"by {brief(turn.upstream, apart=_DOT)}"
-    return [
-        *_measured(turn, (served, upstream), pace),
-        *carried,
-        *([f"{counted(turn.left_out, 'oldest line')} left out"] if turn.left_out else []),
-        *weighed,
-    ]
+    told = _measured(turn, (served, upstream), pace)
+    if carried or turn.left_out or weighed:
+        told += [*carried, *([f"{counted(turn.left_out, 'oldest line')} left out"] if turn.left_out else []), *weighed]
+    return told
 
 
 _ASKED: Final[Mapping[tuple[AsideKind, bool | None], str]] = {
@@ -236,21 +234,28 @@ def _source(heard: str) -> str:
 
 def _measured(one: Turn | Note, names: Iterable[str | None], pace: str | None) -> list[str]:
     """What is known of a reply, or of what an observer wrote."""
-    usage = one.usage
-    figures = (
-        None if one.model is None else literal(f"{one.provider}/{one.model}" if one.provider else one.model, _DOT),
-        *names,
-        None if usage.input is None else f"{usage.input:,} in",
-        None if usage.cached_read is None else f"{usage.cached_read:,} cached",
-        None if usage.cached_write is None else f"{usage.cached_write:,} cache written",
-        None if usage.output is None else f"{usage.output:,} out",
-        None if usage.reasoning is None else f"{usage.reasoning:,} reasoning",
-        None if one.cost is None else f"{usd(one.cost)} {_SOURCES[one.cost_source]}",
-        None if one.seconds is None else duration(one.seconds),
-        pace,
-        None if not one.attempts else counted(one.attempts, "attempt"),
-    )
-    return [figure for figure in figures if figure is not None]
+    usage, found = one.usage, list[str | None]()
+    if one.model is not None:
+        found.append(literal(f"{one.provider}/{one.model}" if one.provider else one.model, _DOT))
+    found += names
+    if usage.input is not None:
+        found.append(f"{usage.input:,} in")
+    if usage.cached_read is not None:
+        found.append(f"{usage.cached_read:,} cached")
+    if usage.cached_write is not None:
+        found.append(f"{usage.cached_write:,} cache written")
+    if usage.output is not None:
+        found.append(f"{usage.output:,} out")
+    if usage.reasoning is not None:
+        found.append(f"{usage.reasoning:,} reasoning")
+    if one.cost is not None:
+        found.append(f"{usd(one.cost)} {_SOURCES[one.cost_source]}")
+    if one.seconds is not None:
+        found.append(duration(one.seconds))
+    found.append(pace)
+    if one.attempts:
+        found.append(counted(one.attempts, "attempt"))
+    return [figure for figure in found if figure is not None]
 
 
 _SOURCES: Final = {"reported": "reported", "priced": "priced", "unknown": "assumed", None: "assumed"}
@@ -293,10 +298,12 @@ def _statistics(t: Transcript) -> Iterator[str]:
         if not turn.given and not turn.carried and turn.heard is None and turn.role not in written
     ]
     rows = [row("Speaker", "Turns", "In", "Cached", "Out", "Reasoning", "Cost", "Time"), row(*["---", *["---:"] * 7])]
+    said = generated(planned)
     for participant in t.participants:
         if participant.live:
-            own = [turn for turn in planned if turn.role == participant.role]
-            rows.append(_statistics_row(_name(participant), _said_of(own), generated(own)))
+            own = [turn for turn in said if turn.role == participant.role]
+            of = sum(turn.role == participant.role for turn in planned)
+            rows.append(_statistics_row(_name(participant), f"{len(own)} of {of}", own))
     asked: dict[str, list[Note]] = {}
     for note in (note for turn in t.turns for note in turn.asked if note.attempts):
         task = {"pick": "moderator", "vote": "vote"}[note.kind]
@@ -304,7 +311,7 @@ def _statistics(t: Transcript) -> Iterator[str]:
     for name, notes in asked.items():
         heard = [note for note in notes if note.text is not None]
         rows.append(_statistics_row(name, f"{len(heard)} of {counted(len(notes), 'answer')}", heard))
-    rows.append(_statistics_row("**Total**", _said_of(planned), [*generated(planned), *answers(t.turns)]))
+    rows.append(_statistics_row("**Total**", f"{len(said)} of {len(planned)}", [*said, *answers(t.turns)]))
     yield _STATISTICS
     yield "\n".join(rows)
     said = generated(t.turns)
@@ -348,16 +355,13 @@ def _name(participant: Participant) -> str:
     return label if participant.label == participant.role else f"{label} ({literal(participant.role)})"
 
 
-def _said_of(planned: Sequence[Turn]) -> str:
-    return f"{len(generated(planned))} of {len(planned)}"
-
-
 def _statistics_row(name: str, number: str, measured: Sequence[Turn | Note]) -> str:
+    usages = [one.usage for one in measured]
     columns = (
-        [one.usage.input for one in measured],
-        [one.usage.cached_read for one in measured],
-        [one.usage.output for one in measured],
-        [one.usage.reasoning for one in measured],
+        [usage.input for usage in usages],
+        [usage.cached_read for usage in usages],
+        [usage.output for usage in usages],
+        [usage.reasoning for usage in usages],
     )
     tokens = [UNKNOWN if known is None else f"{known:,}{covers}" for known, covers in map(total, columns)]
     cost, cost_covers = total([one.cost for one in measured])

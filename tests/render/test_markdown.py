@@ -55,6 +55,30 @@ def test_the_quick_look_passes_over_nothing_that_acts(line: str) -> None:
     assert markdown._may_act(line) or markdown._ACTS.search(line) is None
 
 
+@given(
+    ANY_TEXT | WORST | st.lists(st.sampled_from((*SIGNS, "u{", "\n", "---", "é", "\u200b")), max_size=6).map("".join)
+)
+@settings(max_examples=400, deadline=None)
+@example("a ---\nb\t\n* * *\n=")
+@example("é\u2028")
+@example("\ud800")
+@example("wWw.x")
+@example("x://y")
+@example("Naïve — “quoted”\n\nno more ")
+def test_a_text_that_is_told_at_once_is_shown_as_if_it_had_been_looked_through(text: str) -> None:
+    """What is quoted does not depend on how soon it was seen that nothing in it acts."""
+    at_once = quoted(text)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(markdown, "_is_harmless", lambda text: False)
+        assert quoted(text) == at_once
+
+
+@pytest.mark.parametrize("text", ["Dear friend,\n\n\tit is *late*.", "Naïve — “quoted”, and 友 is 愛. \n> So?", ""])
+def test_ordinary_texts_are_told_at_once(text: str) -> None:
+    """Also those whose letters are not all in ASCII."""
+    assert markdown._is_harmless(text)
+
+
 @pytest.mark.fault(82)
 def test_two_thousand_hostile_texts_come_back_and_do_nothing() -> None:
     """No mixture of the worst fragments opens a heading, rule, link, image, definition or tag in a renderer."""
