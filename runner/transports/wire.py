@@ -145,8 +145,8 @@ class _Malformed(aiohttp.ClientPayloadError):
 class _Ends:
     """Tells whoever reads an answer that the connection is closed.
 
-    aiohttp does so itself, but where what comes is no chunk: then it closes the connection and says nothing, and whoever
-    reads would wait until the clocks of the call are over.
+    aiohttp does so itself, but where what comes is no chunk: then it closes the connection and says nothing, and
+    whoever reads would wait until the clocks of the call are over.
     """
 
     def __init__(self) -> None:
