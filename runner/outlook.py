@@ -19,6 +19,7 @@ from runner.forecast import (
     ASSUMED_SPREAD,
     AT_MOST,
     FIRST_OUTPUT_SHARE,
+    Guess,
     Load,
     Pace,
     Total,
@@ -197,40 +198,7 @@ def outlook(
     guess = expecting(lambda alias: None if (mean := known[alias]) is None else mean.tokens)
     before = _predecessors(plan, state)
     by_name = {one.conversation.name: one for one in before if one.conversation is not None}
-    ranks = {name: number for number, name in enumerate(plan.job.prompts)}
-    worked: dict[tuple[object, ...], tuple[dict[str, Load], dict[str, Load], tuple[str, ...]]] = {}
-    rows: list[Row] = []
-    for cell in sorted(selected, key=lambda c: (ranks[c.prompt], c.pairing, c.index)):
-        progress = state.of(cell.id)
-        conversation = plan.conversation(cell)
-        old = by_name.get(cell.name) if progress.started is None else None
-        standing = _standing(progress, old is not None)
-        row = Row(
-            name=cell.name,
-            id=cell.id,
-            standing=standing,
-            prompt=cell.prompt,
-            pairing=cell.pairing,
-            repeat=cell.repeat,
-            models=cell.models,
-            turns=len(conversation.lines),
-            spent=progress.account.held if old is None else old.spent,
-            reason=progress.reason,
-            changes=() if old is None else tuple(old.differences(conversation)),
-            index=cell.index,
-        )
-        done = state.done(conversation)
-        is_silent = tuple(observer.id not in done.observers for observer in conversation.after)
-        # Of what is complete those are left who are to comment on it and have not.
-        if standing in TO_HOLD or (standing == "done" and any(is_silent)):
-            key = (*cell.kind, done.turns, is_silent)
-            if key not in worked:
-                likely = loads(conversation, prices.__getitem__, guess, *done)
-                at_most = loads(conversation, prices.__getitem__, AT_MOST, *done)
-                worked[key] = likely, at_most, _order(conversation, done.turns, likely)
-            likely, at_most, order = worked[key]
-            row = replace(row, expected=likely, most=at_most, order=order)
-        rows.append(row)
+    rows = list(_planned(plan, state, selected, prices, guess, by_name))
     expected, most = Total(), Total()
     for row in rows:
         expected.add(row.expected)
@@ -263,6 +231,50 @@ def outlook(
         ),
         slots=min(calling, sum(min(lane.slots, lane.conversations) for lane in lanes.values())),
     )
+
+
+def _planned(
+    plan: Plan,
+    state: State,
+    selected: Sequence[Cell],
+    prices: Mapping[str, Price],
+    guess: Guess,
+    before: Mapping[str, _Held],
+) -> Iterator[Row]:
+    """What is planned, by prompt, pairing and plan order; `before` has what an earlier version of the job held."""
+    ranks = {name: number for number, name in enumerate(plan.job.prompts)}
+    worked: dict[tuple[object, ...], tuple[dict[str, Load], dict[str, Load], tuple[str, ...]]] = {}
+    for cell in sorted(selected, key=lambda c: (ranks[c.prompt], c.pairing, c.index)):
+        progress = state.of(cell.id)
+        conversation = plan.conversation(cell)
+        old = before.get(cell.name) if progress.started is None else None
+        standing = _standing(progress, old is not None)
+        row = Row(
+            name=cell.name,
+            id=cell.id,
+            standing=standing,
+            prompt=cell.prompt,
+            pairing=cell.pairing,
+            repeat=cell.repeat,
+            models=cell.models,
+            turns=len(conversation.lines),
+            spent=progress.account.held if old is None else old.spent,
+            reason=progress.reason,
+            changes=() if old is None else tuple(old.differences(conversation)),
+            index=cell.index,
+        )
+        done = state.done(conversation)
+        is_silent = tuple(observer.id not in done.observers for observer in conversation.after)
+        # Of what is complete those are left who are to comment on it and have not.
+        if standing in TO_HOLD or (standing == "done" and any(is_silent)):
+            key = (*cell.kind, done.turns, is_silent)
+            if key not in worked:
+                likely = loads(conversation, prices.__getitem__, guess, *done)
+                at_most = loads(conversation, prices.__getitem__, AT_MOST, *done)
+                worked[key] = likely, at_most, _order(conversation, done.turns, likely)
+            likely, at_most, order = worked[key]
+            row = replace(row, expected=likely, most=at_most, order=order)
+        yield row
 
 
 def _standing(progress: Progress, has_predecessor: bool) -> Standing:

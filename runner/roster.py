@@ -62,6 +62,58 @@ class _Seen(NamedTuple):
     foreseen: Nanos
 
 
+@dataclass(slots=True)
+class _Foreseen:
+    """What the turns of this run were foreseen to cost that have their reply."""
+
+    seen: dict[str, _Seen] = field(default_factory=dict)
+    turns: int = 0
+    cost: Nanos = 0
+    """The sums of what was seen."""
+
+    def see(self, id_: str, now: _Seen) -> None:
+        """Take in the turns of a conversation, in place of what was taken in of it before."""
+        before = self.seen.get(id_, _Seen(0, 0))
+        self.seen[id_] = now
+        self.turns += now.turns - before.turns
+        self.cost += now.foreseen - before.foreseen
+
+    def dearer(self, paid: Nanos) -> float:
+        """How many times this they have cost, all told."""
+        if not self.cost:
+            return 1.0
+        return (self.turns * paid / self.cost + _FIRST_TURNS) / (self.turns + _FIRST_TURNS)
+
+
+@dataclass(slots=True)
+class _Trials:
+    """The models that are tried out, because nothing was heard of them yet in this life."""
+
+    heard: set[str] = field(default_factory=set)
+    """Those that have answered, well or not."""
+    by: dict[str, str] = field(default_factory=dict)
+    """Which conversation tries one out."""
+    over: int = 0
+    """How often one was heard, or given up, that was tried out."""
+
+    def begin(self, models: Iterable[str], id_: str) -> None:
+        """A conversation begins to call these, and tries out those that nobody does yet."""
+        for alias in models:
+            if alias not in self.heard:
+                self.by.setdefault(alias, id_)
+
+    def answered(self, alias: str) -> None:
+        self.heard.add(alias)
+        self.over += self.by.pop(alias, None) is not None
+
+    def end(self, id_: str) -> None:
+        """A conversation tries out nothing any more."""
+        tried = [alias for alias, one in self.by.items() if one == id_]
+        for alias in tried:
+            del self.by[alias]
+        self.over += len(tried)
+
+
 class _Rest(NamedTuple):
     """What is left of a conversation."""
 
@@ -124,14 +176,8 @@ class Roster:
         self._estimates: dict[Hashable, _Estimate] = {}
         self._finding_out: dict[str, str] = {}
         """Which conversation, of those that have begun, makes known how long the replies of a model are."""
-        self._trying: dict[str, str] = {}
-        """Which conversation tries out a model that has not answered in this life."""
-        self._answers: set[str] = set()
-        """The models that have."""
-        self._seen: dict[str, _Seen] = {}
-        self._turns = 0
-        self._foreseen = 0
-        """The sums of what was seen."""
+        self._trials = _Trials()
+        self._foreseen = _Foreseen()
         self._elsewhere = self._state.run.settled
         """What was spent on anything but the conversations of the plan."""
         self._waiting: dict[str, list[_Shelf]] = {}
@@ -151,10 +197,8 @@ class Roster:
         """How many have not ended that use each lane."""
         self._heard = 0
         """How often a model has answered."""
-        self._freed = 0
-        """How often a model was heard, or given up, that was being tried out."""
         self._in_vain: dict[str, int] = {}
-        """By lane: how often that had been when nobody was found who may begin and comes there later."""
+        """By lane: how many trials were over when nobody was found who may begin and comes there later."""
         self.tight = self._in_reach(missing, AT_MOST)
         """True when a ceiling is in reach, so that money decides who begins."""
         self._paces = self._measured()
@@ -293,12 +337,12 @@ class Roster:
         """
         if self._closed or self.tight or lane.slots == inf or self._bound[lane.name] >= FED * lane.slots:
             return None
-        if self._in_vain.get(lane.name) == self._freed:
+        if self._in_vain.get(lane.name) == self._trials.over:
             return None
         coming = self._coming.get(lane.name, ())
         shelf = self._first_that_may(shelf for shelf in coming if shelf.lane.limits.resident is None)
         if shelf is None:
-            self._in_vain[lane.name] = self._freed
+            self._in_vain[lane.name] = self._trials.over
             return None
         return shelf.lane, self._beginning(shelf)
 
@@ -318,7 +362,7 @@ class Roster:
 
         Not while one of its models was not heard: if that does not answer, nobody is to have waited for it.
         """
-        if not self._answers.issuperset(shelf.rest.calls):
+        if not self._trials.heard.issuperset(shelf.rest.calls):
             return False
         lanes = {lane.name: lane for lane in map(self._lanes.__getitem__, shelf.rest.calls)}
         left = ((self._work[name], max(1.0, lane.slots), self._talks[name]) for name, lane in lanes.items())
@@ -338,9 +382,7 @@ class Roster:
             self._bound.update(shelf.lanes)
             for alias in self._unheard(cell):
                 self._finding_out.setdefault(alias, cell.id)
-            for alias in shelf.speaking:
-                if alias not in self._answers:
-                    self._trying.setdefault(alias, cell.id)
+            self._trials.begin(shelf.speaking, cell.id)
             self.commit(cell)
             self.spawn(cell, beginning)
 
@@ -360,12 +402,11 @@ class Roster:
 
     def _is_tried(self, shelf: _Shelf) -> bool:
         """True while another conversation finds out whether one of the models that it still calls answers at all."""
-        return any(alias in self._trying for alias in shelf.speaking)
+        return any(alias in self._trials.by for alias in shelf.speaking)
 
     def answered(self, alias: str) -> None:
         """A model has answered, well or not: the others with it may begin."""
-        self._answers.add(alias)
-        self._freed += self._trying.pop(alias, None) is not None
+        self._trials.answered(alias)
         self._heard += 1
         # Each time that twice as many have: the means move less and less, and a large plan is not put in order often.
         if not self.tight and self._heard & (self._heard - 1) == 0:
@@ -396,7 +437,7 @@ class Roster:
             # When nobody talks, one begins all the same: the true length of replies has to become known, and one that
             # has begun in an earlier life may still be finished with what is left.
             return None
-        times = self._dearer() * _CLOSE
+        times = self._foreseen.dearer(self._state.run.settled - self._elsewhere) * _CLOSE
         for name, amount in self._estimate(cell).rest:
             ceiling = self.ceilings[name]
             if ceiling.account.settled + (self._committed[name] + amount) * times > ceiling.reach:
@@ -426,10 +467,7 @@ class Roster:
             self._talks.subtract(shelf.lanes)
             self._leave_out(shelf.rest.calls if ahead is None else ahead.calls)
         self._finding_out = {alias: one for alias, one in self._finding_out.items() if one != cell.id}
-        tried = [alias for alias, one in self._trying.items() if one == cell.id]
-        for alias in tried:
-            del self._trying[alias]
-        self._freed += len(tried)
+        self._trials.end(cell.id)
 
     def _uncount(self, cell: Cell) -> None:
         for name, amount in self._rests.pop(cell.id, []):
@@ -525,17 +563,7 @@ class Roster:
         """Take in what the turns of a conversation that have their reply would have cost, had they been as foreseen."""
         turns = len(self._state.of(cell.id).replies)
         if turns:
-            before = self._seen.get(cell.id, _Seen(0, 0))
-            now = self._seen[cell.id] = _Seen(turns, self._estimate(cell).done)
-            self._turns += now.turns - before.turns
-            self._foreseen += now.foreseen - before.foreseen
-
-    def _dearer(self) -> float:
-        """How many times what was foreseen the turns of this run have cost so far, all told."""
-        if not self._foreseen:
-            return 1.0
-        paid = self._state.run.settled - self._elsewhere
-        return (self._turns * paid / self._foreseen + _FIRST_TURNS) / (self._turns + _FIRST_TURNS)
+            self._foreseen.see(cell.id, _Seen(turns, self._estimate(cell).done))
 
     def _by_ceiling(self, cell: Cell, guess: Guess) -> list[tuple[str, Nanos]]:
         """What the rest of a conversation comes to, for each ceiling over several conversations."""

@@ -22,10 +22,13 @@ from tests.virtual import FixedClock, run_virtual
 
 T = TypeVar("T")
 
-JOB = """
+HEAD = """
 name: job
 budget: {budget}
 defaults: {{max_tokens: 1000}}
+"""
+
+JOB = """
 providers:
   p: {{type: openai, base_url: sim}}
   q: {{type: openai, base_url: sim}}
@@ -40,9 +43,6 @@ pairings:
 """
 
 STRANGERS = """
-name: job
-budget: {budget}
-defaults: {{max_tokens: 1000}}
 providers:
   p: {{type: openai, base_url: sim, limits: {{concurrency: 9}}}}
 models:
@@ -63,7 +63,7 @@ class Table:
     """A roster over a fresh journal, and the lanes that its models use."""
 
     def __init__(self, journal: Journal, budget: str, job: str) -> None:
-        self.plan = make_plan(job_of(job.format(budget=budget)), "2026-11-21")
+        self.plan = make_plan(job_of((HEAD + job).format(budget=budget)), "2026-11-21")
         self.journal = journal
         journal.record(Opened(1, "0", "job", "main", "2026-11-21", "UTC", {}, {}, {}, {}, {}))
         self.lanes = {alias: Lane(alias, Limits(concurrency=4)) for alias in self.plan.models}
@@ -129,9 +129,6 @@ def test_with_no_ceiling_in_reach_those_begin_first_who_have_most_to_say() -> No
 
 
 PACES = """
-name: job
-budget: {budget}
-defaults: {{max_tokens: 1000}}
 providers: {{p: {{type: openai, base_url: sim}}}}
 models:
   x: {{use: p/x, price: {{input: 1, output: 10}}}}
@@ -227,9 +224,6 @@ def test_for_a_lane_that_lies_idle_conversations_begin_that_come_to_it_later() -
 
 
 LONG_AND_SHORT = """
-name: job
-budget: {budget}
-defaults: {{max_tokens: 1000}}
 providers: {{p: {{type: openai, base_url: sim}}}}
 models:
   x: {{use: p/x, price: {{input: 1, output: 10}}}}

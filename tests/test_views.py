@@ -54,6 +54,14 @@ def assert_as_anew(night: Night) -> None:
     assert files == anew(night)
 
 
+def held() -> tuple[Night, MemoryDisk, Reading]:
+    """A night that was held, a copy of its disk, and what reads it there."""
+    night = Night(TALK, TALK_SIM)
+    assert night.live().exit == 0
+    disk = night.left()
+    return night, disk, read(night.folder, disk)
+
+
 def test_a_later_life_writes_all_of_it_anew() -> None:
     """A loss of power may have taken back what the life before has written, and no view is ever synced."""
     night = Night(TALK, TALK_SIM)
@@ -79,10 +87,7 @@ def test_what_changes_while_it_is_written_is_written_once_more(transcripts: bool
 
     Nor is the transcript.
     """
-    night = Night(TALK, TALK_SIM)
-    assert night.live().exit == 0
-    disk = night.left()
-    reading = read(night.folder, disk)
+    night, disk, reading = held()
     told = Views(reading, FixedClock())
     first = reading.plan.cells[0].id
 
@@ -114,10 +119,7 @@ def test_an_index_whose_rows_were_made_beforehand_is_that_of_one_moment(
 ) -> None:
     """Whatever changes while they are made, or after: what is written is as if all had been made at the end."""
     monkeypatch.setattr(views, "_BREATH_ROWS", 1)
-    night = Night(TALK, TALK_SIM)
-    assert night.live().exit == 0
-    disk = night.left()
-    reading = read(night.folder, disk)
+    night, disk, reading = held()
     told = Views(reading, FixedClock())
     plan, state = reading.plan, reading.state
     first = plan.cells[0].id
@@ -155,10 +157,7 @@ def test_lines_are_copied_in_pieces_and_in_their_order(
 ) -> None:
     """However small the pieces are, and wherever a line was made anew between two that were copied."""
     monkeypatch.setattr(views, "_PIECE_BYTES", 10)
-    night = Night(TALK, TALK_SIM)
-    assert night.live().exit == 0
-    disk = night.left()
-    reading = read(night.folder, disk)
+    night, disk, reading = held()
 
     async def write() -> None:
         told = Views(reading, FixedClock())

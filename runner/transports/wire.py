@@ -7,6 +7,7 @@ An error of aiohttp never leaves this file: its text can contain headers.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import zlib
@@ -36,6 +37,7 @@ class AiohttpWire:
         self._session: aiohttp.ClientSession | None = None
         self._shown: dict[int, _Shown] = {}
         """Headers as they are sent, by the ids of those that were asked for."""
+        self._ends = _Ends()
 
     async def __aenter__(self) -> AiohttpWire:
         self._session = aiohttp.ClientSession(
@@ -58,16 +60,17 @@ class AiohttpWire:
             if len(self._shown) == _MOST_SHOWN:
                 self._shown.clear()
             shown = self._shown[id(request.headers)] = _Shown(request.headers)
-        return _Exchange(self._session, request, shown)
+        return _Exchange(self._session, request, shown, self._ends)
 
 
 class _Exchange:
     """One request and its answer, as a context."""
 
-    def __init__(self, session: aiohttp.ClientSession, request: HttpRequest, shown: _Shown) -> None:
+    def __init__(self, session: aiohttp.ClientSession, request: HttpRequest, shown: _Shown, ends: _Ends) -> None:
         self._session = session
         self._request = request
         self._shown = shown
+        self._ends = ends
         self._response: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> HttpResponse:
@@ -75,6 +78,7 @@ class _Exchange:
         if isinstance(response, WireError):
             raise response  # out here, where the library's error does not hang on it
         self._response = response
+        self._ends.tell(response)
         return _Response(response)
 
     async def __aexit__(self, *_: object) -> None:
@@ -132,6 +136,44 @@ class _Shown:
 def _revealed(headers: Mapping[str, str | Secret]) -> dict[str, str]:
     shown = {name.lower(): value.reveal() if isinstance(value, Secret) else value for name, value in headers.items()}
     return {"accept-encoding": "identity", "user-agent": "tertulia"} | shown
+
+
+class _Malformed(aiohttp.ClientPayloadError):
+    """What comes is no chunk."""
+
+
+class _Ends:
+    """Tells whoever reads an answer that the connection is closed.
+
+    aiohttp does so itself, but where what comes is no chunk: then it closes the connection and says nothing, and
+    whoever reads would wait until the clocks of the call are over.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[asyncio.Future[None], aiohttp.StreamReader] = {}
+        """What was read last from each connection, by its end."""
+
+    def tell(self, response: aiohttp.ClientResponse) -> None:
+        """From now on, of this answer."""
+        connection = response.connection
+        if connection is None or connection.protocol is None:
+            return  # all of it is there
+        closed = connection.protocol.closed
+        if closed is None:
+            _end(response.content)
+            return
+        if closed not in self._read:
+            closed.add_done_callback(self._closed)
+        self._read[closed] = response.content
+
+    def _closed(self, closed: asyncio.Future[None]) -> None:
+        closed.exception()  # if there is one it is looked at, and not told on the screen as one that nobody has seen
+        _end(self._read.pop(closed))
+
+
+def _end(content: aiohttp.StreamReader) -> None:
+    if not content.is_eof() and content.exception() is None:
+        content.set_exception(_Malformed())
 
 
 class _Response:
@@ -219,6 +261,8 @@ def _what(error: BaseException) -> str:
         return "the answer is not HTTP"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server closed the connection without an answer"
+    if isinstance(error, _Malformed):
+        return "the answer broke off in a malformed chunk"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the answer was cut off"
     if isinstance(error, aiohttp.InvalidURL):

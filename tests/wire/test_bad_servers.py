@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import tracemalloc
 import zlib
@@ -101,6 +102,7 @@ TOTAL = call(total=0.5)
 HEADERS = STREAM_HEAD + b"transfer-encoding: chunked\r\n\r\n"
 TO_THE_END = STREAM_HEAD + b"connection: close\r\n\r\n"
 HELLO = chunk(content="Hello")
+NO_CHUNK = b"zz\r\nnot a chunk\r\n"
 
 BROKEN: Sequence[tuple[str, Behaviour, Call, str, str, str]] = [
     ("closed before an answer", saying(), PATIENT, "lost", "assumed", "without an answer"),
@@ -194,8 +196,18 @@ BROKEN: Sequence[tuple[str, Behaviour, Call, str, str, str]] = [
     ("a chunk that is not whole", saying(HEADERS, chunked(HELLO)[:-20]), PATIENT, "lost", "assumed", "cut off"),
     ("no last chunk", saying(HEADERS, chunked(HELLO)), PATIENT, "lost", "assumed", "cut off"),
     ("no end after the finish reason", saying(HEADERS, chunked(GOOD)), PATIENT, "lost", "assumed", "cut off"),
-    # aiohttp hears nothing of such an end, not even that the connection is closed.
-    ("nonsense for a chunk", saying(HEADERS, b"zz\r\nnot a chunk\r\n"), FIRST, "lost", "assumed", ""),
+    ("nonsense for a chunk", saying(HEADERS, NO_CHUNK, then="hang"), PATIENT, "lost", "assumed", "malformed"),
+    ("nonsense with the headers", saying(HEADERS + NO_CHUNK, then="hang"), PATIENT, "lost", "assumed", ""),
+    (
+        "nonsense after some text",
+        saying(HEADERS, chunked(HELLO), NO_CHUNK, then="hang"),
+        PATIENT,
+        "lost",
+        "assumed",
+        "malformed",
+    ),
+    ("nonsense, and then the end", saying(HEADERS, NO_CHUNK), PATIENT, "lost", "assumed", "malformed"),
+    ("a chunk longer than it says", saying(HEADERS, b"4\r\n" + HELLO, then="hang"), PATIENT, "lost", "assumed", ""),
     ("half a JSON, ended by closing", saying(TO_THE_END, b'{"choices":[{"mess'), PATIENT, "lost", "assumed", "JSON"),
     ("half a stream, ended by closing", saying(TO_THE_END, HELLO), PATIENT, "lost", "assumed", "finish reason"),
     ("a header of 1 MiB", saying(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 2**20), PATIENT, "lost", "assumed", ""),
@@ -339,6 +351,8 @@ WHOLE: Sequence[tuple[str, Behaviour]] = [
     ("ended by closing", saying(TO_THE_END, GOOD)),
     ("reset after its end", saying(HEADERS, chunked(GOOD + DONE), then="reset")),
     ("left open after its end", saying(HEADERS, chunked(GOOD + DONE), then="hang")),
+    ("nonsense after its end", saying(HEADERS, chunked(GOOD + DONE), NO_CHUNK, then="hang")),
+    ("nonsense together with its end", saying(HEADERS, chunked(GOOD + DONE) + NO_CHUNK, then="hang")),
     ("compressed", saying(answer(gzipped(GOOD + DONE), STREAM_HEAD + b"content-encoding: gzip\r\n"))),
     (
         "compressed, and more after",
@@ -505,6 +519,32 @@ def test_an_answer_that_broke_off_leaves_no_connection_to_the_next_call() -> Non
     answers, server = outcome_of(behave, call(idle=0.1), calls=2)
     assert all(isinstance(got.outcome, Failure) for got in answers)
     assert (server.connections, len(server.requests)) == (2, 2)
+
+
+def test_after_a_malformed_chunk_the_next_call_has_a_connection_of_its_own() -> None:
+    """That of the first is closed, whether the server holds on to it or not."""
+
+    async def behave(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(HEADERS)
+        await asyncio.sleep(0.01)
+        is_first = connection.server.connections == 1
+        await connection.send(NO_CHUNK if is_first else chunked(GOOD + DONE) + b"0\r\n\r\n")
+        await asyncio.Event().wait()
+
+    (first, second), server = outcome_of(behave, calls=2)
+    assert isinstance(first.outcome, Failure)
+    assert isinstance(second.outcome, Reply)
+    assert server.connections == 2
+
+
+def test_a_connection_that_breaks_while_nobody_uses_it_is_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Its answer was whole, and a reset between two calls is nobody's loss."""
+    behave = saying(HEADERS, chunked(GOOD + DONE) + b"0\r\n\r\n", then="reset")
+    answers, _ = outcome_of(behave, calls=2, closed_between=True)
+    gc.collect()
+    assert all(isinstance(got.outcome, Reply) for got in answers)
+    assert not caplog.records
 
 
 def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
