@@ -9,6 +9,7 @@ says, and that stands above it:
 |-----------------|----------------------------------------------------|----------------------------------------------
 | `money`         | whole nano-dollars, exact prices, what tokens cost | -
 | `value`         | what is made with every call and never changed     | -
+| `status`        | how a conversation can stand                       | -
 | `world`         | the six seams: clock, disk, wire, randomness,      | value
 |                 | signals, other programs; the real ones             |
 | `call`          | one call and what can come back: `Reply` or        | money, value
@@ -18,12 +19,12 @@ says, and that stands above it:
 |                 | store                                              |
 | `stops`         | what ends a conversation before its last line:     | money
 |                 | rules over what was said                           |
-| `conversation`  | who speaks when, what each side is shown, what it  | call, money, stops, value
+| `conversation`  | who speaks when, what each side is shown, what it  | call, money, status, stops, value
 |                 | came to                                            |
 | `observers`     | what those who only listen have said, as far as it | conversation
 |                 | can be used                                        |
-| `events`        | what can happen, and how it is written             | call, conversation, money, value
-| `state`         | what the events of a run come to: their fold       | call, conversation, events, money
+| `events`        | what can happen, and how it is written             | call, money, status, value
+| `state`         | what the events of a run come to: their fold       | call, conversation, events, money, status
 | `talk`          | a conversation as far as it has come, with its     | conversation, events, observers, state, stops
 |                 | texts                                              |
 | `limits`        | lanes, and `choose`: who may go now; not one       | call, money, state
@@ -41,11 +42,11 @@ says, and that stands above it:
 |                 | publishes, and a package of prices                 |
 | `sim/`          | the built-in provider: a pure engine and two thin  | money, world
 |                 | shells                                             |
-| `render/`       | one file per format; no clock, no path, no state   | call, conversation, foreign, money
+| `render/`       | one file per format; no clock, no path, no state   | call, conversation, foreign, money, status
 | `job/`          | the job file: read, checked, all mistakes with     | call, conversation, limits, money, providers,
 |                 | their lines                                        | render, sim, stops, world
 | `plan`          | a job to its cells: ids, names, order, budgets     | conversation, events, job, money, state
-| `census`        | how the conversations of a plan stand, in numbers  | conversation, plan, state
+| `census`        | how the conversations of a plan stand, in numbers  | plan, state, status
 |                 | that follow what changes                           |
 | `ledger`        | day and month money of all jobs and processes,     | limits, lines, money, state, world
 |                 | drawn in slices                                    |
@@ -57,34 +58,35 @@ says, and that stands above it:
 |                 | part of them                                       |
 | `transports/`   | how a call travels: over HTTP, on the real wire,   | call, foreign, providers, world
 |                 | recorded, played back                              |
-| `gate`          | the waiting line around `choose`: pacing,          | call, conversation, events, journal, limits,
-|                 | admission, `Sent`                                  | lines, money
+| `gate`          | the waiting line around `choose`: pacing,          | call, events, journal, limits, lines, money,
+|                 | admission, `Sent`                                  | status
 | `roster`        | the conversations of a run that have not begun,    | conversation, events, forecast, gate, journal,
 |                 | and which may begin                                | limits, money, plan, state
 | `lookups`       | what became of lost calls, asked of the providers  | call, events, journal, money, state
 |                 | that can tell                                      |
 | `run`           | one task per started conversation; when to stop    | call, conversation, events, gate, journal,
 |                 |                                                    | judge, ledger, limits, lines, lookups, money,
-|                 |                                                    | plan, prices, roster, state, talk, world
+|                 |                                                    | plan, prices, roster, state, status, talk,
+|                 |                                                    | world
 | `inbox`         | lines that come from outside, out of a file or a   | call, conversation, events, foreign, job, run,
 |                 | command                                            | talk, world
 | `transcripts`   | a conversation in full, out of the records of a    | call, conversation, events, journal,
 |                 | journal                                            | observers, state, talk
 | `outputs`       | the files of a run, computed from its journal      | census, conversation, events, forecast,
 |                 |                                                    | foreign, job, journal, ledger, limits, money,
-|                 |                                                    | plan, render, state, talk, transcripts, world
+|                 |                                                    | plan, render, state, status, talk,
+|                 |                                                    | transcripts, world
 | `views`         | the same files, written; what has not changed is   | conversation, limits, outputs, plan, render,
 |                 | not made again                                     | state, world
 | `outlook`       | a job held against what is there, before a run:    | conversation, forecast, foreign, job, limits,
 |                 | what is new or changed, its cost, its time         | money, plan, rehearsal, state, stops
-| `compare`       | two runs held against each other: what is new,     | conversation, foreign, money, outlook, render
-|                 | gone, changed, better or worse                     |
+| `compare`       | two runs held against each other: what is new,     | conversation, foreign, money, outlook, render,
+|                 | gone, changed, better or worse                     | status
 | `exports/`      | one file per shape in which other programs read    | conversation, render
 |                 | conversations                                      |
 | `imports`       | old transcripts taken apart: the job and the lines | call, events, foreign, job, plan, render
 |                 | that they tell of                                  |
-| `notify`        | who is told how a run ended, and what              | conversation, foreign, job, money, render,
-|                 |                                                    | world
+| `notify`        | who is told how a run ended, and what              | foreign, job, money, render, status, world
 | `preflight`     | what must be known before anything is sent:        | catalogue, conversation, foreign, job, limits,
 |                 | prices, keys, addresses, lanes                     | money, plan, prices, providers, sim, state,
 |                 |                                                    | world
@@ -101,7 +103,8 @@ says, and that stands above it:
 |                 |                                                    | views, waiting, world
 | `progress/`     | a picture of the state, drawn a few times a        | conversation, events, forecast, foreign, gate,
 |                 | second; nobody calls it                            | journal, ledger, limits, lines, money, night,
-|                 |                                                    | outputs, plan, render, run, state, world
+|                 |                                                    | outputs, plan, render, run, state, status,
+|                 |                                                    | world
 | `verify`        | every figure and every hash, computed again        | conversation, events, folded, foreign, job,
 |                 |                                                    | journal, ledger, lines, money, outputs, plan,
 |                 |                                                    | prices, providers, render, state, talk, world

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from runner.conversation import Status
 from runner.plan import Cell, Plan
 from runner.state import Progress, State
+from runner.status import Status
 
 
 class Standing(NamedTuple):

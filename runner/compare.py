@@ -20,11 +20,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from runner.conversation import Conversation, Status, Transcript, Turn
+from runner.conversation import Conversation, Transcript, Turn
 from runner.foreign import one_line
 from runner.money import Nanos
 from runner.outlook import differences
 from runner.render.figures import total, usd
+from runner.status import Status
 
 Standing: TypeAlias = Literal["new", "gone", "changed", "same"]
 Verdict: TypeAlias = Literal["worse", "better"]

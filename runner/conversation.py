@@ -27,6 +27,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from runner.call import Call, Message, Reasoning, Sampling, Timeouts, Usage, View, has_text
 from runner.money import Nanos, Rates
+from runner.status import Status
 from runner.stops import Rule
 from runner.value import value
 
@@ -37,13 +38,11 @@ LEFT_OUT: Final = "(Earlier turns are left out here.)"
 _FASTEST: Final = 50_000.0
 """Tokens per second that no model writes."""
 
-Status: TypeAlias = Literal["complete", "failed", "budget", "deadline", "interrupted", "pending"]
 Overflow: TypeAlias = Literal["stop", "fail", "trim"]
 AsideKind: TypeAlias = Literal["pick", "vote", "notes", "titles", "scores"]
 """Who speaks next; whether it is over; a text about the whole, titles for its turns, scores by a schema."""
 DURING: Final[frozenset[AsideKind]] = frozenset({"pick", "vote"})
 """What is asked while a conversation goes on: it is part of its cost."""
-STATUSES: Final[tuple[Status, ...]] = ("complete", "failed", "budget", "deadline", "interrupted", "pending")
 
 
 @dataclass(frozen=True, slots=True)

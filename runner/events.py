@@ -11,8 +11,8 @@ from operator import attrgetter, itemgetter
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast
 
 from runner.call import Finish, Kind, Money, Scope, Usage
-from runner.conversation import Status
 from runner.money import Nanos
+from runner.status import Status
 from runner.value import value
 
 

@@ -26,12 +26,12 @@ import anyio.lowlevel
 from aiolimiter import AsyncLimiter
 
 from runner.call import Failure, Outcome, Usage
-from runner.conversation import Status
 from runner.events import Sent
 from runner.journal import Journal
 from runner.limits import MINUTE, Ceiling, Charged, Lane, Waiter, burst_of, choose
 from runner.lines import Damaged, StorageError, TooNew
 from runner.money import Nanos
+from runner.status import Status
 
 _NO_BURST_STRETCH: Final = 1.09
 """How much longer than a no-burst provider's interval ours is, because requests do not all travel equally fast."""

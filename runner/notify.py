@@ -14,12 +14,12 @@ from typing import Any, Final
 import anyio
 import orjson
 
-from runner.conversation import STATUSES, Status
 from runner.foreign import one_line
 from runner.job import MissingVariable, resolve, unsafe
 from runner.job.job import Notify, When
 from runner.money import Nanos, dollars
 from runner.render.figures import counted, of_them_early, usd
+from runner.status import STATUSES, Status
 from runner.world import HttpRequest, Programs, Wire, WireError
 
 _SECONDS: Final = 30.0

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from runner.census import Census, standing_of
-from runner.conversation import DURING, STATUSES, Aside, Conversation, Status, Transcript
+from runner.conversation import DURING, Aside, Conversation, Transcript
 from runner.events import Closed
 from runner.forecast import AT_MOST, expecting, loads
 from runner.foreign import one_line
@@ -31,6 +31,7 @@ from runner.money import Nanos, Price, dollars
 from runner.plan import Cell, Plan, make_plan, who_of
 from runner.render import DEFAULT, STYLES, Links, Style, StyleError, jsonl, own_style, summary
 from runner.state import LASTING, Account, Place, Progress, State
+from runner.status import STATUSES, Status
 from runner.talk import Talk, rounds_done
 from runner.transcripts import Scribe, last_view
 from runner.world import Disk

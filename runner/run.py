@@ -22,7 +22,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from runner.call import Answer, Call, Failure, Outcome, Reply, Transport
-from runner.conversation import DURING, Aside, Conversation, Floor, Line, Participant, Status, call_for
+from runner.conversation import DURING, Aside, Conversation, Floor, Line, Participant, call_for
 from runner.events import Closed, Heard, Opened, Replied, Sent, Started, Stopped
 from runner.gate import Ask, Beginning, Gate, Refused, Smaller
 from runner.journal import Journal, said_in
@@ -36,6 +36,7 @@ from runner.plan import Cell, Plan
 from runner.prices import CountedView, InputBound, charge, input_bound, view_bound
 from runner.roster import Roster
 from runner.state import Place, Progress, Tried
+from runner.status import Status
 from runner.talk import Talk, talk_of
 from runner.world import Clock, World
 

@@ -34,7 +34,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from runner.call import Finish, fewest_tokens
-from runner.conversation import STATUSES, Conversation, Status
+from runner.conversation import Conversation
 from runner.events import (
     KINDS,
     Branched,
@@ -53,6 +53,7 @@ from runner.events import (
     to_data,
 )
 from runner.money import Nanos, shown
+from runner.status import STATUSES, Status
 
 LASTING: Final[frozenset[Status]] = frozenset({"complete", "failed"})
 """The statuses that a new life does not take up again by itself."""

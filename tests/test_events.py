@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.call import Finish, Kind, Money, Scope, Usage
-from runner.conversation import STATUSES
 from runner.events import (
     Branched,
     Closed,
@@ -33,6 +32,7 @@ from runner.events import (
 )
 from runner.journal import decode, encode
 from runner.state import Place
+from runner.status import STATUSES
 
 words = st.text(st.characters(codec="utf-8"), max_size=12)
 nanos = st.integers(0, 2**60)

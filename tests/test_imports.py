@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.call import has_text
-from runner.conversation import Inbox, Look, Participant, Status
+from runner.conversation import Inbox, Look, Participant
 from runner.events import Heard, Noted, Stopped
 from runner.foreign import escape
 from runner.imports import CannotImport, Old, Scene, Uses, cells, job_text, scenes, taken_apart, told, uses, with_models
 from runner.job import Job
 from runner.plan import Plan, make_plan
 from runner.render import STYLES, Links
+from runner.status import Status
 from tests.nights import job_of
 from tests.render import talks
 from tests.render.samples import ADA, BASIL, conversation, turn

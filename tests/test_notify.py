@@ -13,10 +13,10 @@ import anyio
 import pytest
 
 from runner.branches import Wish
-from runner.conversation import STATUSES, Status
 from runner.job.job import Notify, When
 from runner.notify import End, body, ends, environment, is_wanted, message, send, text
 from runner.selection import Options
+from runner.status import STATUSES, Status
 from runner.world import HttpRequest, Ran, WireError
 from tests.nights import TALK, TALK_SIM, Night
 from tests.virtual import ScriptedPrograms, run_virtual

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runner.call import Money
-from runner.conversation import STATUSES, Aside, Conversation, Line, Participant, Status
+from runner.conversation import Aside, Conversation, Line, Participant
 from runner.events import (
     KINDS,
     Closed,
@@ -34,6 +34,7 @@ from runner.events import (
 from runner.journal import FILE, Journal, decode, encode
 from runner.lines import split
 from runner.state import Account, CallId, Done, HistoryError, Place, Places, Progress, State
+from runner.status import STATUSES, Status
 from tests.histories import branch, everything, fail, heard, opened, reply, sent
 from tests.memory import MemoryDisk
 from tests.virtual import FixedClock, run_virtual

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 
 from runner.cli.door import answered, emit, ended, json_option, outputs_option, say
-from runner.conversation import STATUSES
+from runner.status import STATUSES
 
 if TYPE_CHECKING:
     from runner.cli.runs import Run

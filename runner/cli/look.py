@@ -134,10 +134,10 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 def _screen(look: _Look) -> Iterator[str]:
     """One run on one screen."""
-    from runner.conversation import STATUSES
     from runner.foreign import one_line
     from runner.outputs import INDEX
     from runner.render.figures import counted, redone
+    from runner.status import STATUSES
 
     held = f" ({look.holder})" if look.holder else ""
     ended = "" if look.exit is None else f", exit code {look.exit}"

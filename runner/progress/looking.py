@@ -13,7 +13,6 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
-from runner.conversation import Status
 from runner.events import Failed
 from runner.forecast import AT_MOST, loads
 from runner.foreign import visible
@@ -43,6 +42,7 @@ from runner.progress.words import (
 )
 from runner.render.figures import counted, duration
 from runner.run import Session, Watcher
+from runner.status import Status
 from runner.world import World
 
 LOOK_SECONDS: Final = 0.2

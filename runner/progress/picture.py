@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from runner.conversation import STATUSES, Conversation, Status
+from runner.conversation import Conversation
 from runner.forecast import AT_MOST, expecting, loads
 from runner.gate import Gate
 from runner.limits import Lane
@@ -15,6 +15,7 @@ from runner.money import Nanos, Price
 from runner.plan import Cell
 from runner.run import Session
 from runner.state import Done
+from runner.status import STATUSES, Status
 
 _NOTHING_DONE: Final = Done(frozenset(), frozenset())
 _CALLS_FOR_A_RATE: Final = 5

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from runner.conversation import DURING, STATUSES, Status
+from runner.conversation import DURING
 from runner.events import Closed
 from runner.ledger import Purse
 from runner.money import Nanos, dollars, shown
@@ -16,6 +16,7 @@ from runner.progress.picture import RunRow
 from runner.render.figures import assumed, counted, duration, of_them_early, redone, usd
 from runner.render.summary import Row
 from runner.run import Session
+from runner.status import STATUSES, Status
 
 _LONGEST_REASON: Final = 300
 _MOST_NAMED: Final = 3

@@ -20,11 +20,12 @@ from itertools import pairwise
 from typing import Final
 
 from runner.call import Finish
-from runner.conversation import STATUSES, Note, Participant, Transcript, Turn
+from runner.conversation import Note, Participant, Transcript, Turn
 from runner.money import NANOS_PER_DOLLAR, Nanos
 from runner.render.figures import answers, counted, generated, of_it_assumed, read_in, total, usd
 from runner.render.markdown import brief, embedded, extracted, failure, is_code, literal, plain, unquoted
 from runner.render.style import Ending, Figures, Noted, Said
+from runner.status import STATUSES
 
 RULE: Final = "---"
 LABEL: Final = re.compile(r"\*\*(?P<label>.+):\*\*[ \t]*")

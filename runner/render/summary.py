@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from runner.conversation import STATUSES, Status
 from runner.money import Nanos
 from runner.render.figures import UNKNOWN, counted, difference, duration, of_them_early, redone, stamp, total, usd
 from runner.render.markdown import brief, fenced, link, literal, row
+from runner.status import STATUSES, Status
 
 _MOST_WHYS: Final = 20
 _ROWS_AT_A_TIME: Final = 256

@@ -8,8 +8,9 @@ from random import Random
 from typing import Any, Final
 
 from runner.call import Message, Usage
-from runner.conversation import STATUSES, Look, Note, Origin, Participant, Transcript, Turn
+from runner.conversation import Look, Note, Origin, Participant, Transcript, Turn
 from runner.render.summary import Account, Ceiling, CostDifference, Life, Night, Row, Spend
+from runner.status import STATUSES
 
 NIGHT_BEGAN: Final = 1_795_222_800.25
 

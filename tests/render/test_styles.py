@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.call import Usage
-from runner.conversation import Look, Status, Transcript
+from runner.conversation import Look, Transcript
 from runner.foreign import visible
 from runner.render import STYLES, Links, StyleError, own_style, recognised
 from runner.render.shapes import total_cost
 from runner.render.style import Ending, Figures
+from runner.status import Status
 from tests.render import talks
 from tests.render.reader import see
 from tests.render.samples import ADA, BASIL, FRAGMENTS, NIGHT_BEGAN, conversation, eventful, hostile_texts, turn, varied

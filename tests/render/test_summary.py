@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.conversation import STATUSES
 from runner.render.summary import Account, Ceiling, CostDifference, Night, Row, Spend, pieces, render
+from runner.status import STATUSES
 from tests.render.golden import assert_golden
 from tests.render.reader import see
 from tests.render.samples import FRAGMENTS, night
