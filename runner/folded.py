@@ -30,6 +30,7 @@ import anyio.lowlevel
 from runner import __version__
 from runner.events import Branched, Closed, Engaged, Opened, Sent, from_data, to_data
 from runner.lines import Damaged, seal, split, unseal
+from runner.money import Nanos
 from runner.state import (
     Account,
     CallId,
@@ -117,7 +118,7 @@ def _progress_of(data: Mapping[str, Any], before: Progress) -> Progress:
             case "sents":
                 found.sents.take(*said)
             case "money":
-                found.account = Account(*said)
+                found.account = _account(*said)
             case "tried":
                 attempts, busy, kinds, last, sent = said
                 found.ended_attempts = Tried(attempts, busy, kinds, last and Place(*last), sent and Place(*sent))
@@ -141,6 +142,13 @@ def _progress_of(data: Mapping[str, Any], before: Progress) -> Progress:
 
 def _money(account: Account) -> tuple[int, int, int]:
     return account.settled, account.reserved, account.assumed
+
+
+def _account(*money: Nanos) -> Account:
+    """TypeError where an amount is longer than 64 bits, of which a reader of JSON makes something else."""
+    if any(type(amount) is not int for amount in money):
+        raise TypeError
+    return Account(*money)
 
 
 def _call_data(state: State, call: CallId) -> tuple[Any, ...]:
@@ -191,10 +199,10 @@ def _tally_data(tally: Tally) -> dict[str, Any]:
 
 
 def _take_totals(state: State, data: Mapping[str, Any]) -> None:
-    state.run = Account(*data["run"])
-    state.days = {day: Account(*money) for day, *money in data["days"]}
-    state.spending = {(day, provider, model): Account(*money) for day, provider, model, *money in data["spending"]}
-    state.scopes = {(kind, name): Account(*money) for kind, name, *money in data["scopes"]}
+    state.run = _account(*data["run"])
+    state.days = {day: _account(*money) for day, *money in data["days"]}
+    state.spending = {(day, provider, model): _account(*money) for day, provider, model, *money in data["spending"]}
+    state.scopes = {(kind, name): _account(*money) for kind, name, *money in data["scopes"]}
     state.tallies = {alias: Tally(**figures) for alias, figures in data["tallies"].items()}
     for tally in state.tallies.values():
         tally.overran = tally.overran and Overrun(*tally.overran)

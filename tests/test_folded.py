@@ -501,6 +501,16 @@ def test_verify_folds_the_journal_itself_and_tells_what_is_kept_otherwise(
     assert [f"{FILE}: not what the journal folds to, in {where}"] == [problem.split("\n")[0] for problem in problems]
 
 
+def test_sums_that_no_reader_of_json_takes_are_folded_from_the_journal() -> None:
+    """A provider may claim of each call what nobody has: all of it together is longer than 64 bits."""
+    disk = new_disk()
+    claims: list[list[Event]] = [[sent(f"c{cell}"), reply(f"c{cell}", cost=9 * 10**18)] for cell in range(9)]
+    live(disk, [[opened()], *claims])
+    found, alone = both(disk)
+    assert found.state.run.settled == alone.state.run.settled == 81 * 10**18
+    assert type(found.state.run.settled) is int
+
+
 def test_what_is_kept_and_contradicts_what_follows_is_done_without() -> None:
     """A fault of ours in this file must keep nobody from his run."""
     disk = new_disk()
