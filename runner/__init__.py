@@ -50,7 +50,7 @@ says, and that stands above it:
 |                 | that follow what changes                           |
 | `ledger`        | day and month money of all jobs and processes,     | limits, lines, money, state, world
 |                 | drawn in slices                                    |
-| `folded`        | what a journal folds to, kept beside it as far as  | events, lines, state, world
+| `folded`        | what a journal folds to, kept beside it as far as  | events, lines, money, state, world
 |                 | it has come                                        |
 | `journal`       | the append-only file: lock, record, sync, read     | events, folded, lines, money, state, world
 |                 | back, torn tail                                    |
