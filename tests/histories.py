@@ -62,6 +62,7 @@ def everything() -> list[Event]:
         *(sent("z"), fail("z", parameter="seed"), sent("z", attempt=2), fail("z", attempt=2, cost=9, money="assumed")),
         *(sent("z", attempt=3), reply("z", attempt=3, cost=150, overrun=True, usage={"output": 900, "trusted": False})),
         *(heard("w"), Noted("w", "Notes", None, "text", "file"), branch(), Engaged(("p",), {}), sent("y", turn=2)),
+        *(heard("u", when=5.0), Stopped("u", "failed", when=7.0, error={"kind": "error", "message": "no"}, attempts=2)),
         *(Settled("z", 1, 2, 4, "a bill"), Settled("x", 2, 2, 300, "a bill"), sent("v"), Closed(1, 3)),
         *(opened(2, about=("x",)), sent("w", turn=2), Started("w", 2, 1, "g3")),
     ]

@@ -16,17 +16,18 @@ import orjson
 import pytest
 
 from runner import folded
-from runner.events import Closed, Event, Repaired, Stopped
+from runner.events import Closed, Event, Repaired, Started, Stopped
 from runner.folded import FILE
 from runner.journal import FILE as JOURNAL
 from runner.journal import SPARE_FILE, Journal, Scan, repair, scan
 from runner.lines import seal, unseal
 from runner.state import Progress, State
 from runner.verify import verify
-from tests.histories import everything, opened, reply, sent
+from runner.world import RealDisk
+from tests.histories import everything, fail, opened, reply, sent
 from tests.memory import Fault, MemoryDisk, Operation, no_fault
 from tests.nights import TALK, TALKERS, Night
-from tests.virtual import FixedClock, run_virtual
+from tests.virtual import FixedClock, Kill, run_virtual
 
 HOME = Path("outputs/job/main")
 PATH, BESIDE = HOME / JOURNAL, HOME / FILE
@@ -125,8 +126,33 @@ def test_lives_that_follow_each_other_go_on_with_what_is_kept() -> None:
         live(disk, [group])
         found, alone = both(disk)
         assert told(found) == told(alone)
+        assert found.known is None or found.safe >= found.known.end
         before, disk = end, disk.survivor()
     assert len(marks(disk)) > 5
+
+
+def test_calls_are_in_flight_in_the_order_in_which_they_left() -> None:
+    """Also where more became known of the first of them later."""
+    disk = new_disk()
+    flying: list[list[Event]] = [[sent(f"e{number}")] for number in range(3)]
+    live(disk, [[opened()], *flying, *others(3), [Started("e0", 1, 1, "g")], *others_on(3)])
+    found, alone = both(disk)
+    assert found.known is not None and told(found) == told(alone)
+    assert [call.sent.cell for call in found.state.open_calls()] == ["e0", "e1", "e2"]
+
+
+def test_many_calls_whose_cost_is_assumed_are_brought_before_the_mark() -> None:
+    """They may be many more than the conversations, and those of a journal without marks are all brought."""
+    disk = new_disk()
+    tries: list[list[Event]] = [[sent("e", 1, n), fail("e", 1, n, cost=9, money="assumed")] for n in range(1, 20)]
+    live(disk, [[opened()], [event for one in tries for event in one], *others(3)])
+    for _ in range(2):
+        found, alone = both(disk)
+        assert found.known is not None and told(found) == told(alone)
+        assert len(found.state.unsettled) == len(tries)
+        disk = disk.survivor()
+        disk.remove(BESIDE)
+        live(disk, [])
 
 
 def test_the_calls_of_the_last_minute_are_known_and_no_others() -> None:
@@ -199,6 +225,11 @@ def test_only_what_is_whole_and_of_this_journal_and_version_counts(
 def others(cells: int) -> Iterator[list[Event]]:
     for cell in range(cells):
         yield [sent(f"d{cell}"), reply(f"d{cell}")]
+
+
+def others_on(cells: int) -> Iterator[list[Event]]:
+    for cell in range(cells):
+        yield [sent(f"d{cell}", 2), reply(f"d{cell}", 2)]
 
 
 def talk_on(cells: int) -> Iterator[list[Event]]:
@@ -341,6 +372,7 @@ def test_what_room_a_full_disk_has_left_is_for_what_is_in_flight() -> None:
 
     journal = live(disk, groups())
     assert journal.failing is not None and not journal.lost
+    assert BESIDE not in disk.files
 
 
 def test_a_long_journal_without_marks_gets_them_in_small_parts() -> None:
@@ -355,6 +387,32 @@ def test_a_long_journal_without_marks_gets_them_in_small_parts() -> None:
     assert ["mark" in line for line in lines] == [False] * 7 + [True]
     found, alone = both(disk)
     assert found.known is not None and found.known.seq == found.last and told(found) == told(alone)
+
+
+def test_who_dies_before_the_mark_leaves_lines_that_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are put down by themselves where they are long; the next life brings all of it once more."""
+    monkeypatch.setattr(folded, "_HELD_BYTES", 500)
+    disk = new_disk()
+    live(disk, [[opened()], *talk(15, 1)])
+    writes = 0
+
+    def third(operation: Operation) -> None:
+        nonlocal writes
+        writes += operation.path == BESIDE and operation.name == "write"
+        if writes == 3:
+            raise Kill("before the mark")
+
+    disk = disk.survivor(third)
+    disk.remove(BESIDE)
+    with pytest.raises(Kill):
+        live(disk, [])
+    disk = disk.survivor()
+    assert len(disk.files[BESIDE]) > 1_000 and b'"mark"' not in disk.files[BESIDE]
+    found, alone = both(disk)
+    assert found.known is None and told(found) == told(alone)
+    live(disk, [])
+    found, alone = both(disk)
+    assert found.known is not None and told(found) == told(alone)
 
 
 def test_a_mark_that_brings_all_there_was_says_nothing_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,6 +480,33 @@ def test_it_is_begun_anew_when_it_has_become_long(monkeypatch: pytest.MonkeyPatc
         assert found.known is not None or lengths[-1] > 10_000
     begun_anew = [after for before, after in pairwise(lengths) if after < before]
     assert len(begun_anew) > 3 and max(lengths) < 25_000
+
+
+def test_a_mark_comes_however_much_it_takes_when_the_journal_has_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where very many conversations take turns, it would wait for ever for what is many times as long."""
+    monkeypatch.setattr(folded, "_TIMES", 1_000)
+    disk = new_disk()
+    live(disk, [[opened()], *talk(10, 60)])
+    known = scan(disk, PATH).known
+    assert known is not None and known.end > 0.45 * len(disk.files[PATH])
+
+
+def test_it_is_closed_with_the_journal(tmp_path: Path) -> None:
+    """No descriptor is left behind; that it is there is nobody's business but its owner's."""
+    before = os.listdir("/dev/fd")
+    history: list[list[Event]] = [[opened()], *talk(3, 3)]
+
+    async def on_a_disk() -> None:
+        journal = await Journal.open(RealDisk(), Ticking(), tmp_path, "me")
+        async with journal.writing():
+            for group in history:
+                for event in group:
+                    journal.record(event)
+        journal.close()
+
+    anyio.run(on_a_disk)
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    assert set(os.listdir("/dev/fd")) <= set(before)
 
 
 def test_a_small_run_has_no_such_file(monkeypatch: pytest.MonkeyPatch) -> None:
