@@ -21,7 +21,7 @@ from runner.journal import Scan, decode, scan
 from runner.limits import PASSED_TOO_OFTEN
 from runner.lines import split
 from runner.money import dollars
-from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, UNWRITTEN, reading_of
+from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, reading_of
 from runner.plan import Cell
 from runner.run import EXIT_STORAGE
 from runner.state import Progress, State
@@ -290,16 +290,6 @@ def after_each_life(story: Story, run: Run, lived: Lived) -> None:
         if not run.aged:
             what_is_shown_is_computed(story, run)
             what_is_shown_adds_up(story, run)
-
-
-def says_that_views_are_missing(story: Story, run: Run, lived: Lived) -> bool:
-    """I11: a life that was asked for its end twice may leave views behind, and its status says so."""
-    left = any(f"{run.name}: left before all its views were written" in said for said in lived.told)
-    if left:
-        status = orjson.loads(story.disk.files[run.folder / STATUS])
-        if UNWRITTEN not in status["reasons"] or status["exit"] != lived.exit or len(lived.life.signals) < 2:
-            broken("I11", f"views are missing, and the status says {status['exit']} {status['reasons']}")
-    return left
 
 
 def what_is_left_can_be_read(run: Run) -> Scan:

@@ -203,10 +203,7 @@ class Run:
         self.bent: dict[str, None] = {}
         """Requests that a fault answered with another text."""
         self.aged = False
-        """True when the views may not be what the journal makes of them, and nothing was written since.
-
-        The power was lost, and nobody syncs views; or somebody asked for the end twice, and did not wait for them.
-        """
+        """True when the power was lost after views were written, which nobody syncs, and nothing was written since."""
 
     def _begin_anew(self) -> None:
         self.account = Account(self.account.pairings, mended_to=self.account.mended_to)
@@ -719,8 +716,7 @@ class Story:
                 invariants.it_gives_way(worker, holders)
             elif worker.lived is last:
                 wrote = not last.killed and run.account.seq > last.found
-                left = invariants.says_that_views_are_missing(self, run, last)
-                run.aged = power_lost or left or (run.aged and not wrote)
+                run.aged = power_lost or (run.aged and not wrote)
                 invariants.after_each_life(self, run, last)
 
     def _pass(self, life: Life, until: float) -> None:
