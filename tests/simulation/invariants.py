@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
+from signal import SIGTERM
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import orjson
@@ -21,7 +22,7 @@ from runner.journal import Scan, decode, scan
 from runner.limits import PASSED_TOO_OFTEN
 from runner.lines import split
 from runner.money import dollars
-from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, reading_of
+from runner.outputs import CONVERSATIONS, INDEX, LINES, STATUS, UNWRITTEN, reading_of
 from runner.plan import Cell
 from runner.run import EXIT_STORAGE
 from runner.state import Progress, State
@@ -285,10 +286,10 @@ def after_each_life(story: Story, run: Run, lived: Lived) -> None:
     if lived.exit not in (None, EXIT_STORAGE) and not (lived.disk_failed and lived.exit in INTERRUPTED):
         no_money_is_left_open(run, lived)
         every_conversation_stands_somewhere(run, lived)
-        the_exit_code_is_true(run, lived)
+        the_exit_code_is_true(story, run, lived)
         the_day_counts_what_was_spent(story, run)
         if not run.aged:
-            what_is_shown_is_computed(story, run)
+            what_is_shown_is_computed(story, run, lived)
             what_is_shown_adds_up(story, run)
 
 
@@ -401,16 +402,20 @@ def every_conversation_stands_somewhere(run: Run, lived: Lived) -> None:
             broken("I9", f"{cell.name} is {status}, and nobody says why")
 
 
-def the_exit_code_is_true(run: Run, lived: Lived) -> None:
-    """I9: 0 when all that was asked for is complete, and then only."""
+def the_exit_code_is_true(story: Story, run: Run, lived: Lived) -> None:
+    """I9: 0 when all that was asked for is complete, and then only; and where all views are written."""
     standing = [run.account.statuses.get(cell.id, ("pending", None))[0] for cell in run.plan.cells]
     whole = all(status == "complete" for status in standing)
+    whole = whole and not views_were_left(story.copy(), run, lived)
     if lived.wanted_all and lived.exit != 8 and (lived.exit == 0) != whole and "overrun" not in run.account.reasons:
         broken("I9", f"exit {lived.exit}, and the conversations are {', '.join(standing)}")
 
 
-def what_is_shown_is_computed(story: Story, run: Run) -> None:
-    """I11: each view is, byte for byte, what the journal makes of it; each request is the one on record."""
+def what_is_shown_is_computed(story: Story, run: Run, lived: Lived) -> None:
+    """I11: each view is, byte for byte, what the journal makes of it; each request is the one on record.
+
+    Whoever was told twice to stop, or whose grace is over, may leave all but the status, if that says so.
+    """
     disk = story.copy()
     checked = verify(run.folder, disk)
     if checked.problems:
@@ -419,11 +424,25 @@ def what_is_shown_is_computed(story: Story, run: Run) -> None:
     views = Views(reading_of(fresh, run.folder, scan(fresh, run.journal.path)), FixedClock())
     run_virtual(views.all, run.account.seq)
     shown, made = _views(disk, run.folder), _views(fresh, run.folder)
+    path = run.folder / STATUS
+    if views_were_left(disk, run, lived):
+        if {run.folder / LINES, run.folder / INDEX} & shown.keys():
+            broken("I11", f"{LINES} or {INDEX} tells of an earlier moment")
+        end = {name: orjson.loads(made[path])[name] for name in ("exit", "reasons")}
+        shown, made = {path: orjson.dumps({**orjson.loads(shown[path]), **end})}, {path: made[path]}
     if shown.keys() != made.keys():
         broken("I11", f"these views differ by name: {sorted(map(str, shown.keys() ^ made.keys()))}")
     for path, content in made.items():
         if _lasting(path, shown[path]) != _lasting(path, content):
             broken("I11", f"{path} is not what its journal makes of it")
+
+
+def views_were_left(disk: MemoryDisk, run: Run, lived: Lived) -> bool:
+    """True where a process that was to leave its calls says that it left its views as well."""
+    signals = [signal for _, signal in lived.life.signals]
+    path = run.folder / STATUS
+    told = orjson.loads(disk.read(path))["reasons"] if disk.exists(path) else []
+    return lived.exit in INTERRUPTED and (len(signals) > 1 or SIGTERM in signals) and UNWRITTEN in told
 
 
 def _views(disk: MemoryDisk, folder: Path) -> dict[Path, bytes]:
@@ -445,7 +464,8 @@ def what_is_shown_adds_up(story: Story, run: Run) -> None:
     counted = run.account.of(*RUN).all
     if round(spent["total"] * 1e9) != counted:
         broken("I12", f"{STATUS} says {spent['total']}, and {dollars(counted)} is counted")
-    for text in disk.read(run.folder / LINES).splitlines():
+    lines = disk.read(run.folder / LINES) if disk.exists(run.folder / LINES) else b""  # what is missing, I11 tells
+    for text in lines.splitlines():
         line = orjson.loads(text)
         held = run.account.of("cell", line["id"]).all
         if round(line["totals"]["spent"] * 1e9) != held:
