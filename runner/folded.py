@@ -55,8 +55,8 @@ _EVERY_BYTES: Final = 1024 * 1024
 """So much is written to the journal between two marks at least."""
 _TIMES: Final = 8
 """And so many times what the last mark took, with the lines before it, but for half of the journal at the most."""
-_CELLS: Final = 256
-"""So many conversations are brought by one line; to make it takes a few milliseconds, and everybody waits for that."""
+_CELLS: Final = 64
+"""So many conversations are brought by one line: everybody waits while it is made, for about a millisecond."""
 _NUMBERS: Final = 24_000
 """With hardly more numbers than that to say where their turns stand."""
 _HELD_BYTES: Final = 1024 * 1024
