@@ -16,7 +16,7 @@ long to be of use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from itertools import islice
@@ -507,5 +507,5 @@ class Now(NamedTuple):
     end: int
     synced: int
     """The last record that is durable."""
-    queued: Sequence[bytes]
+    queued: Iterable[bytes]
     """The lines behind that."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -241,38 +241,35 @@ class Journal:
     async def open(cls, disk: Disk, clock: Clock, folder: Path, holder: str) -> Journal:
         """Take the lock, read what is there, cut a torn tail. LockHeld, Damaged or StorageError otherwise."""
         path = folder / FILE
-        lock: Lock | None = None
         try:
-            disk.make_dirs(folder)
-            lock = await _held(disk, folder / LOCK_FILE, holder)
-            if not locks_hold(disk, folder / LOCK_FILE, holder):
-                raise StorageError(
-                    f"{folder} is on a file system whose locks keep nobody out, so that two processes could spend the "
-                    "same money; --outputs names a folder on a local disk"
-                )
-            for name in disk.listdir(folder):
-                if name.startswith(".") and name.endswith(".tmp"):
-                    disk.remove(folder / name)  # a crash came between writing it and giving it its name
-            found = scan(disk, path) if disk.exists(path) else Scan()
-            if found.damaged:
-                raise Damaged(path, found.end, found.last + 1)
-            torn = await cut(disk, path, found.end) if found.torn else None
-            if not disk.exists(folder / SPARE_FILE):
-                await disk.replace(folder / SPARE_FILE, bytes(_SPARE_BYTES), durable=True)
-            appender = disk.appender(path)
-            # What a dead process wrote and did not sync, or could not, the next loss of power would still take back.
-            if found.safe < found.end:
-                await disk.rewrite(path, found.safe, found.end)
-            folding = Folding.begin(disk, path, found.state, found.known, found.end)
-            journal = cls(disk, clock, folder, found.state, lock, appender, folding, torn)
+            with ExitStack() as undoing:
+                disk.make_dirs(folder)
+                lock = await _held(disk, folder / LOCK_FILE, holder)
+                undoing.callback(lock.release)
+                if not locks_hold(disk, folder / LOCK_FILE, holder):
+                    raise StorageError(
+                        f"{folder} is on a file system whose locks keep nobody out, so that two processes could spend "
+                        "the same money; --outputs names a folder on a local disk"
+                    )
+                for name in disk.listdir(folder):
+                    if name.startswith(".") and name.endswith(".tmp"):
+                        disk.remove(folder / name)  # a crash came between writing it and giving it its name
+                found = scan(disk, path) if disk.exists(path) else Scan()
+                if found.damaged:
+                    raise Damaged(path, found.end, found.last + 1)
+                torn = await cut(disk, path, found.end) if found.torn else None
+                if not disk.exists(folder / SPARE_FILE):
+                    await disk.replace(folder / SPARE_FILE, bytes(_SPARE_BYTES), durable=True)
+                appender = disk.appender(path)
+                undoing.callback(appender.close)
+                # What a dead process wrote and did not sync, or could not, the next loss of power would take back.
+                if found.safe < found.end:
+                    await disk.rewrite(path, found.safe, found.end)
+                folding = Folding.begin(disk, path, found.state, found.known, found.end)
+                undoing.pop_all()
         except OSError as error:
-            if lock is not None:
-                lock.release()
             raise storage_error(path, error) from error
-        except BaseException:
-            if lock is not None:
-                lock.release()
-            raise
+        journal = cls(disk, clock, folder, found.state, lock, appender, folding, torn)
         journal._seq = journal._synced = found.last
         journal._end, journal._at = found.end, found.last_at
         return journal
@@ -362,7 +359,7 @@ class Journal:
                 await self.folding.finish(self._now)
 
     def _now(self) -> Now:
-        return Now(self._seq, self._at, self._end, self._synced, [line for _, line in self._queue])
+        return Now(self._seq, self._at, self._end, self._synced, (line for _, line in self._queue))
 
     async def _put_down(self, group: list[tuple[Event, bytes]]) -> None:
         data = b"".join(line for _, line in group)

@@ -35,7 +35,7 @@ from runner.journal import (
 from runner.lines import Damaged, StorageError, TooNew, split
 from runner.state import HistoryError, Place
 from runner.world import LockHeld
-from tests.memory import Fault, MemoryDisk, MemoryLock, Operation, at, no_fault
+from tests.memory import Fault, MemoryAppender, MemoryDisk, MemoryLock, Operation, at, no_fault
 from tests.virtual import FixedClock, Kill, VirtualClock, run_virtual
 
 HOME = Path("/run")
@@ -113,6 +113,26 @@ def disk_of(content: bytes) -> MemoryDisk:
 
 def starts(content: bytes) -> list[int]:
     return [0, *(i + 1 for i, byte in enumerate(content) if byte == 0x0A)][:-1]
+
+
+def test_a_disk_that_fails_while_the_journal_is_opened_leaves_nothing_held(
+    small: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is free again, and the file is closed that was open to be appended to."""
+    closed: list[MemoryAppender] = []
+
+    def closes(appender: MemoryAppender) -> None:
+        closed.append(appender)
+
+    def fails(operation: Operation) -> None:
+        if operation.name == "rewrite":
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(MemoryAppender, "close", closes)
+    disk = disk_of(small).beside(fails)
+    with pytest.raises(StorageError):
+        run_virtual(opened_on, disk)
+    assert disk.locks == [] and len(closed) == 1
 
 
 # --- lines -------------------------------------------------------------------------------------------------------

@@ -26,10 +26,10 @@ def usd(nanos: Nanos) -> str:
 
 def total(figures: Sequence[Number | None]) -> tuple[Number | None, str]:
     """The sum of what is known, None when nothing is, and its coverage where it is not whole: ` (3 of 4)`."""
-    if None not in figures:
-        return (sum(figures), "") if figures else (None, "")  # type: ignore[arg-type]
     known = [figure for figure in figures if figure is not None]
-    return (sum(known), f" ({len(known)} of {len(figures)})") if known else (None, "")
+    if not known:
+        return None, ""
+    return sum(known), "" if len(known) == len(figures) else f" ({len(known)} of {len(figures)})"
 
 
 def generated(turns: Iterable[Turn]) -> list[Turn]:
@@ -86,7 +86,7 @@ def assumed(calls: int, amount: Nanos, nameless: Nanos) -> str:
 
 def duration(seconds: float) -> str:
     """`3.2 s` below a minute, `4 min 05 s` below an hour, `2 h 03 min` above."""
-    if seconds < 59.9 or round(seconds, 1) < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:

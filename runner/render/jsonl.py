@@ -109,8 +109,6 @@ def _row(t: Transcript) -> dict[str, Any]:
 
 def _sums(said: Sequence[Turn | Note], name: str) -> dict[str, Any]:
     """What these come to together, which are called so."""
-    if not said:
-        return {"tokens": _NO_TOKENS, "cost": None, "seconds": None, name: 0, f"{name}_with_figures": 0}
     return {
         "tokens": _tokens([one.usage for one in said]),
         "cost": _dollars(total([one.cost for one in said])[0]),
@@ -121,7 +119,6 @@ def _sums(said: Sequence[Turn | Note], name: str) -> dict[str, Any]:
 
 
 def _turn(turn: Turn) -> dict[str, Any]:
-    usage, cost, computed, weighed = turn.usage, turn.cost, turn.computed, turn.weighed
     return {
         "n": turn.number,
         "round": turn.round,
@@ -138,12 +135,12 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "reasoning": turn.reasoning,
         "outcome": turn.outcome,
         "finish": turn.stop,
-        "tokens": _counts(usage),
-        "cost": None if cost is None else cost / NANOS_PER_DOLLAR,
+        "tokens": _counts(turn.usage),
+        "cost": _dollars(turn.cost),
         "cost_source": turn.cost_source,
-        "cost_reported": _dollars(usage.cost),
-        "cost_computed": None if computed is None else computed / NANOS_PER_DOLLAR,
-        "cost_differs": None if usage.cost is None else difference(usage.cost, computed),
+        "cost_reported": _dollars(turn.usage.cost),
+        "cost_computed": _dollars(turn.computed),
+        "cost_differs": difference(turn.usage.cost, turn.computed),
         "seconds_first_byte": _float(turn.first_byte),
         "seconds": _float(turn.seconds),
         "tokens_per_second": _float(turn.tokens_per_second),
@@ -151,12 +148,12 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "generation": turn.generation,
         "request": turn.request,
         "title": turn.title,
-        "weighed": {kind: _weighed(kind, weighed.get(kind)) for kind in WEIGHED} if weighed else _UNWEIGHED,
+        "weighed": {kind: _weighed(kind, turn.weighed.get(kind)) for kind in WEIGHED} if turn.weighed else _UNWEIGHED,
         "carried": turn.carried,
         "heard": turn.heard,
         "left_out": turn.left_out,
-        "asked": [_asked(note) for note in turn.asked] if turn.asked else (),
-        "error": None if turn.error is None else _error(turn.error),
+        "asked": [_asked(note) for note in turn.asked],
+        "error": _error(turn.error),
     }
 
 
@@ -211,17 +208,17 @@ def _tokens(every: Sequence[Usage]) -> dict[str, int | None]:
 
 
 def _counts(usage: Usage) -> dict[str, int | None]:
-    most = _LARGEST_COUNT
     return {
-        "in": n if (n := usage.input) is not None and -most <= n <= most else None,
-        "out": n if (n := usage.output) is not None and -most <= n <= most else None,
-        "reasoning": n if (n := usage.reasoning) is not None and -most <= n <= most else None,
-        "cached_read": n if (n := usage.cached_read) is not None and -most <= n <= most else None,
-        "cached_write": n if (n := usage.cached_write) is not None and -most <= n <= most else None,
+        "in": _count(usage.input),
+        "out": _count(usage.output),
+        "reasoning": _count(usage.reasoning),
+        "cached_read": _count(usage.cached_read),
+        "cached_write": _count(usage.cached_write),
     }
 
 
-_NO_TOKENS: Final[Mapping[str, int | None]] = _counts(Usage())
+def _count(count: int | None) -> int | None:
+    return count if count is not None and abs(count) <= _LARGEST_COUNT else None
 
 
 def _dollars(nanos: Nanos | None) -> float | None:
